@@ -1,0 +1,174 @@
+"""The frame that tensorhub's processes send each other. Pure: bytes in, values out.
+
+One ZeroMQ frame is one message: a fixed header, then up to two parts.
+
+     0  kind           u8    Kind
+     1  version        u8    VERSION
+     2  role           u8    Role of the sender: with `sender` it names the mailbox to answer to
+     3  flags          u8    FLAG_* for INFER; the error's Code for FAILURE
+     4  sender         u32   pid of the sender
+     8  request_id     u64   chosen by the one that asks, echoed in every answer
+    16  generation     u32   which incarnation of the asker; an answer to another one is dropped
+    20  (padding)      u32
+    24  deadline_ns    i64   CLOCK_MONOTONIC, 0: none
+    32  model_version  i64   resolved version for INFER, else 0
+    40  head_size      u32
+    44  tail_size      u32
+    48  head, tail
+
+`decode` accepts any bytes and either returns a Message or raises WireError, nothing else. What the parts hold depends
+on the kind (see Kind); they are decoded by the one that asked for them.
+"""
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+VERSION = 1
+_HEADER = struct.Struct("<BBBBIQIxxxxqqII")
+HEADER_SIZE = _HEADER.size
+assert HEADER_SIZE == 48
+
+MAX_FRAME_SIZE = 256 * 1024 * 1024
+"""Larger frames are refused: tensors go through arenas, so only configs and file overrides are ever large."""
+
+
+class Kind(IntEnum):
+    """What a message is; in brackets what its head and tail hold."""
+
+    INFER = 1  # frontend to worker [ModelInferRequest, RequestExtras]
+    RESULT = 2  # worker to frontend, the last answer [ModelInferResponse, ResponseExtras]
+    FAILURE = 3  # worker or hub to the asker, the last answer [UTF-8 text, empty]
+    PARTIAL = 4  # worker to frontend, more will follow [ModelInferResponse, ResponseExtras]
+    CANCEL = 5  # frontend to worker, by request id
+    RELEASE = 6  # receiver of arena slots to their owner, by request id
+    HELLO = 7  # anyone to the hub [Hello]
+    SNAPSHOT = 8  # hub to all [Snapshot]
+    ACKNOWLEDGE = 9  # anyone to the hub [Acknowledge]
+    CONTROL = 10  # frontend to hub [Control]
+    CONTROL_RESULT = 11  # hub to frontend [ControlResult]
+    ORDER = 12  # hub to worker [Order]
+    REPORT = 13  # worker to hub [Report]
+    WAKE = 14  # a process to itself: look at what has changed
+
+
+class Role(IntEnum):
+    """What a process does; the name is the first part of its mailbox's file name."""
+
+    HUB = 1
+    WORKER = 2
+    HTTP = 3
+    GRPC = 4
+    TOOL = 5
+
+
+FLAG_FROM_HTTP = 1
+"""The request was written by our HTTP frontend, which checked its form; else it is a client's own protobuf."""
+FLAG_STREAM = 2
+"""It came on a stream: decoupled models may answer it."""
+FLAG_HEAD_ONLY = 4
+"""RESULT and PARTIAL: the raw contents are in the tail, not in the ModelInferResponse."""
+FLAG_FINAL_ONLY = 8
+"""RESULT of a decoupled model: the request is done, and no response comes with it."""
+
+
+class WireError(ValueError):
+    """The bytes are not a message of this version."""
+
+
+class Message(NamedTuple):
+    """One decoded frame; the fields are those of the header."""
+
+    kind: Kind
+    role: Role
+    flags: int
+    sender: int
+    request_id: int
+    generation: int
+    deadline_ns: int
+    model_version: int
+    head: bytes
+    tail: bytes
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_ROLES = {int(role): role for role in Role}
+
+
+def encode(
+    kind: Kind,
+    role: Role,
+    sender: int,
+    *,
+    request_id: int = 0,
+    generation: int = 0,
+    flags: int = 0,
+    deadline_ns: int = 0,
+    model_version: int = 0,
+    head: bytes = b"",
+    tail: bytes = b"",
+) -> bytes:
+    """Build one frame.
+
+    Raises:
+        WireError: a number does not fit its field.
+    """
+    try:
+        header = _HEADER.pack(
+            kind,
+            VERSION,
+            role,
+            flags,
+            sender,
+            request_id,
+            generation,
+            deadline_ns,
+            model_version,
+            len(head),
+            len(tail),
+        )
+    except struct.error as exc:
+        raise WireError(f"a header field is out of range: {exc}") from exc
+    return header + head + tail
+
+
+def decode(frame: bytes) -> Message:
+    """Read one frame.
+
+    Raises:
+        WireError: too short, too long, another version, an unknown kind or role, or lengths that do not add up.
+    """
+    if not HEADER_SIZE <= len(frame) <= MAX_FRAME_SIZE:
+        raise WireError(f"a frame of {len(frame)} bytes; allowed are {HEADER_SIZE} to {MAX_FRAME_SIZE}")
+    (
+        kind,
+        version,
+        role,
+        flags,
+        sender,
+        request_id,
+        generation,
+        deadline_ns,
+        model_version,
+        head_size,
+        tail_size,
+    ) = _HEADER.unpack_from(frame)
+    if version != VERSION:
+        raise WireError(f"frame version {version}; this process speaks {VERSION}")
+    if kind not in _KINDS or role not in _ROLES:
+        raise WireError(f"unknown kind {kind} or role {role}")
+    head_end = HEADER_SIZE + head_size
+    if head_end + tail_size != len(frame):
+        raise WireError(f"parts of {head_size} and {tail_size} bytes in a frame of {len(frame)}")
+    return Message(
+        _KINDS[kind],
+        _ROLES[role],
+        flags,
+        sender,
+        request_id,
+        generation,
+        deadline_ns,
+        model_version,
+        frame[HEADER_SIZE:head_end],
+        frame[head_end:],
+    )
