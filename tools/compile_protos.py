@@ -22,7 +22,13 @@ def compile_to(target: Path) -> None:
         SystemExit: protoc found a mistake; its own words are on stderr.
     """
     bundled = resources.files("grpc_tools") / "_proto"
-    arguments = ["protoc", f"-I{ROOT / 'protos'}", f"-I{bundled}", "--include_imports", f"--descriptor_set_out={target}"]
+    arguments = [
+        "protoc",
+        f"-I{ROOT / 'protos'}",
+        f"-I{bundled}",
+        "--include_imports",
+        f"--descriptor_set_out={target}",
+    ]
     if protoc.main([*arguments, *map(str, SOURCES)]) != 0:
         raise SystemExit(1)
 

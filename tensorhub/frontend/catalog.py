@@ -1,0 +1,188 @@
+"""A frontend's copy of the server's state: which models there are, who serves them, what is registered. Pure.
+
+Built from one `tensorhub.wire.Snapshot` and never changed; the next snapshot makes the next catalog. Everything that a
+frontend answers without asking anybody comes from here. The lookup errors are Triton's (GetModel in its repository
+manager).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tensorhub.errors import InvalidArgument, NotFound, Unavailable
+from tensorhub.protocol import messages
+
+READY = "READY"
+LATEST = -1
+
+NO_HUB = (
+    "the server is not ready: no hub has answered yet. Start it with 'tensorhub serve', or 'tensorhub-hub' and "
+    "'tensorhub-worker' with the same --run-dir (TENSORHUB_RUN_DIR) as this process"
+)
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One version of a model, as the hub last knew it."""
+
+    model: str
+    version: int
+    state: str
+    reason: str
+    workers: tuple[int, ...]
+    config_bytes: bytes
+
+    @cached_property
+    def config(self) -> Any:
+        """The complete `inference.ModelConfig`."""
+        return messages.ModelConfig.FromString(self.config_bytes)
+
+    @cached_property
+    def decoupled(self) -> bool:
+        return bool(self.config.model_transaction_policy.decoupled)
+
+    @property
+    def ready(self) -> bool:
+        return self.state == READY
+
+
+@dataclass(frozen=True)
+class CatalogModel:
+    """A model of the repository, loaded or not."""
+
+    name: str
+    versions: Mapping[int, ServedVersion]
+    wanted: bool
+    reason: str
+
+    @cached_property
+    def ready_versions(self) -> list[int]:
+        """In ascending order."""
+        return sorted(number for number, version in self.versions.items() if version.ready)
+
+
+class Catalog:
+    """The state of the server at one revision.
+
+    Attributes:
+        connected: a hub has answered at least once.
+        settings: the server's options by their command line name, e.g. `http-max-input-size`.
+    """
+
+    def __init__(self, snapshot: Any = None) -> None:
+        self.connected = snapshot is not None
+        self._snapshot = snapshot if snapshot is not None else messages.Snapshot()
+        self.revision: int = self._snapshot.revision
+        self.started: bool = self._snapshot.started
+        self.stopping: bool = self._snapshot.stopping
+        self.settings: dict[str, str] = dict(self._snapshot.settings)
+        self._latest: dict[str, ServedVersion] = {}
+
+    @cached_property
+    def models(self) -> dict[str, CatalogModel]:
+        return {
+            model.name: CatalogModel(
+                model.name,
+                {
+                    item.version: ServedVersion(
+                        model.name, item.version, item.state, item.reason, tuple(item.workers), item.config
+                    )
+                    for item in model.versions
+                },
+                model.wanted,
+                model.reason,
+            )
+            for model in self._snapshot.models
+        }
+
+    @cached_property
+    def system_regions(self) -> dict[str, Any]:
+        """Name to `tensorhub.wire.SystemRegion`, in name order."""
+        return {region.name: region for region in sorted(self._snapshot.system_regions, key=lambda item: item.name)}
+
+    @cached_property
+    def cuda_regions(self) -> dict[str, Any]:
+        """Name to `tensorhub.wire.CudaRegion`, in name order."""
+        return {region.name: region for region in sorted(self._snapshot.cuda_regions, key=lambda item: item.name)}
+
+    @property
+    def processes(self) -> Any:
+        return self._snapshot.processes
+
+    def check_serving(self) -> None:
+        """Raise what every call gets while the server cannot answer.
+
+        Raises:
+            Unavailable: no hub yet, or the server is on its way out.
+        """
+        if not self.connected:
+            raise Unavailable(NO_HUB)
+        if self.stopping:
+            raise Unavailable("Server exiting")
+
+    @cached_property
+    def ready(self) -> bool:
+        """Whether the server is ready in Triton's sense: started, and (strictly) every wanted model is served."""
+        if not self.connected or not self.started or self.stopping:
+            return False
+        if self.settings.get("strict-readiness", "true") != "true":
+            return True
+        return all(
+            model.ready_versions and all(v.ready or v.reason == "unloaded" for v in model.versions.values())
+            for model in self.models.values()
+            if model.wanted
+        )
+
+    def find(self, name: str, version: int = LATEST) -> ServedVersion:
+        """Return the version of a model that serves a request.
+
+        Args:
+            name: the model's name.
+            version: a number, or LATEST for the highest one that is ready.
+
+        Raises:
+            NotFound: no such model or version, or none of it is ready.
+            Unavailable: that version is known and not ready; or the server is.
+        """
+        if version == LATEST:
+            found = self._latest.get(name)
+            if found is not None:
+                return found
+        self.check_serving()
+        model = self.models.get(name)
+        if model is None or not (model.versions or model.wanted or model.reason):
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        if version == LATEST:
+            if not model.ready_versions:
+                raise NotFound(f"Request for unknown model: '{name}' has no available versions")
+            found = self._latest[name] = model.versions[model.ready_versions[-1]]
+            return found
+        served = model.versions.get(version)
+        if served is None:
+            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
+        if not served.ready:
+            raise Unavailable(f"Request for unknown model: '{name}' version {version} is not at ready state")
+        return served
+
+
+def parse_version(text: str) -> int:
+    """Read a version as clients write it: "" is LATEST, otherwise a C `stoll` number.
+
+    Raises:
+        InvalidArgument: not a number, out of range, or not positive.
+    """
+    if text == "":
+        return LATEST
+    try:
+        number = int(text)
+    except ValueError:
+        number = None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise InvalidArgument(
+            f"failed to get model version from specified version string '{text}' (details: stol), version should be "
+            "an integral value > 0"
+        )
+    if number < 0:
+        raise InvalidArgument(f"invalid model version specified '{text}' , version should be an integral value > 0")
+    return number

@@ -1,0 +1,56 @@
+"""Where tensors may lie, as the code of a worker sees it: the port to arenas and registered regions.
+
+`ipc` holds the real thing. The rule of ownership: what returns a Lease or a Slot hands it to the caller, who releases
+it exactly once, whatever happens to the request.
+"""
+
+from typing import Protocol
+
+
+class Lease(Protocol):
+    """A use of someone else's memory: it stays mapped until `release`, even if the region is unregistered meanwhile."""
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes asked for (format "B"). Writable exactly if it was asked for, or if the memory is private."""
+
+    def release(self) -> None:
+        """End the use; does nothing the second time."""
+
+
+class Slot(Protocol):
+    """A piece of this process's own arena, for an output on its way to a frontend."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def view(self) -> memoryview: ...
+
+    def free(self) -> None: ...
+
+
+class Memory(Protocol):
+    """All the memory that a request can refer to."""
+
+    def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
+        """View bytes in the arena of the process with pid `owner`; private to one request, hence writable.
+
+        Raises:
+            InternalError: that process has no arena here, or the range lies outside it.
+        """
+
+    def region(self, name: str, offset: int, byte_size: int, *, writable: bool) -> Lease:
+        """Pin a range of a region that a client registered.
+
+        Raises:
+            NotFound: `Unable to find shared memory region: '<name>'`.
+            InvalidArgument: the range is not inside the region; Triton's texts.
+        """
+
+    def allocate(self, byte_size: int) -> Slot:
+        """Take a piece of the own arena, aligned to 64 bytes.
+
+        Raises:
+            Unavailable: the arena's budget is used up.
+        """

@@ -1,0 +1,130 @@
+"""An inference request and its responses, as schedulers and backends see them.
+
+The wire is behind and the client is out of sight: a request has been decoded and validated, its tensors are views on
+memory that stays valid until the request is closed, and it is answered by calling `respond`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tensorhub.errors import TensorhubError
+from tensorhub.memory import Lease
+from tensorhub.tensors import DataType
+
+Parameter = bool | int | float | str
+
+FLAG_SEQUENCE_START = 1
+FLAG_SEQUENCE_END = 2
+"""Bits of `InferRequest.flags`, with the numbers of TRITONSERVER_RequestFlag."""
+
+
+class Buffer(Protocol):
+    """Anything with the buffer protocol: bytes, bytearray, memoryview, a NumPy array."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """A tensor in its wire encoding.
+
+    Attributes:
+        shape: with the batch dimension, if the model batches.
+        data: C-contiguous bytes in the encoding of the binary extension (BYTES: 4-byte little-endian lengths in front
+            of the elements). An input's buffer is writable exactly if the memory is private to the request. An output's
+            buffer may be an array; its bytes are read until the response has been delivered.
+    """
+
+    name: str
+    datatype: DataType
+    shape: tuple[int, ...]
+    data: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output that the client listed, and where it wants it.
+
+    Attributes:
+        region: name of a registered region to write to, or "" for the response itself.
+        offset, byte_size: the range of that region.
+        classification: top-k classes to return in place of the tensor; 0: off.
+    """
+
+    name: str
+    region: str = ""
+    offset: int = 0
+    byte_size: int = 0
+    classification: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class InferResponse:
+    """One response of a model: outputs, or an error, which wins."""
+
+    outputs: list[Tensor] = field(default_factory=list)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    error: TensorhubError | None = None
+
+
+Responder = Callable[["InferRequest", InferResponse | None, bool], None]
+"""(request, response or None for "no more", final). Thread-safe; bound by the worker's loop."""
+
+
+@dataclass(slots=True, eq=False)
+class InferRequest:
+    """One validated request.
+
+    Attributes:
+        model, version: what will run it.
+        request_id: the client's id, or "".
+        inputs: by name, in the order of the request.
+        requested: the outputs that the client listed; empty: all.
+        correlation_id: 0 or "" if it belongs to no sequence.
+        timeout_us: the client's timeout in microseconds, 0 for none. `deadline_ns`: CLOCK_MONOTONIC, 0 for none.
+        arrival_ns: CLOCK_MONOTONIC, when the worker took it.
+        batch_size: rows; 1 for a model that does not batch.
+        leases: regions that it pins; released when it is closed.
+        cancelled: set when the client has gone; a model may look at it.
+        token: whatever the responder needs to find the client again; opaque to everyone else.
+    """
+
+    model: str
+    version: int
+    request_id: str
+    inputs: dict[str, Tensor]
+    requested: tuple[RequestedOutput, ...] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    correlation_id: int | str = 0
+    flags: int = 0
+    priority: int = 0
+    timeout_us: int = 0
+    deadline_ns: int = 0
+    arrival_ns: int = 0
+    batch_size: int = 1
+    leases: list[Lease] = field(default_factory=list)
+    cancelled: bool = False
+    answered: bool = False
+    token: object = None
+    responder: Responder | None = None
+
+    def respond(self, response: InferResponse | None, final: bool = True) -> None:
+        """Answer the request; with `final` it is over, and its inputs must not be touched any more.
+
+        Args:
+            response: None with `final` to end a decoupled request without a further response.
+
+        Raises:
+            RuntimeError: it has been answered finally before, or nobody listens.
+        """
+        if self.answered or self.responder is None:
+            raise RuntimeError(f"request '{self.request_id}' of model '{self.model}' has been answered already")
+        if final:
+            self.answered = True
+        self.responder(self, response, final)
+
+    def fail(self, error: TensorhubError) -> None:
+        """Answer finally with an error, unless it has been answered finally before."""
+        if not self.answered:
+            self.respond(InferResponse(error=error))
