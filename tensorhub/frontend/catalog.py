@@ -32,6 +32,7 @@ class ServedVersion:
     reason: str
     workers: tuple[int, ...]
     config_bytes: bytes
+    load_id: int = 0
 
     @cached_property
     def config(self) -> Any:
@@ -86,7 +87,13 @@ class Catalog:
                 model.name,
                 {
                     item.version: ServedVersion(
-                        model.name, item.version, item.state, item.reason, tuple(item.workers), item.config
+                        model.name,
+                        item.version,
+                        item.state,
+                        item.reason,
+                        tuple(item.workers),
+                        item.config,
+                        item.load_id,
                     )
                     for item in model.versions
                 },

@@ -11,7 +11,7 @@ One ZeroMQ frame is one message: a fixed header, then up to two parts.
     16  generation     u32   which incarnation of the asker; an answer to another one is dropped
     20  (padding)      u32
     24  deadline_ns    i64   CLOCK_MONOTONIC, 0: none
-    32  model_version  i64   resolved version for INFER, else 0
+    32  load_id        u64   INFER: which load of which model version, as in the snapshot; else 0
     40  head_size      u32
     44  tail_size      u32
     48  head, tail
@@ -25,7 +25,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 VERSION = 1
-_HEADER = struct.Struct("<BBBBIQIxxxxqqII")
+_HEADER = struct.Struct("<BBBBIQIxxxxqQII")
 HEADER_SIZE = _HEADER.size
 assert HEADER_SIZE == 48
 
@@ -86,7 +86,7 @@ class Message(NamedTuple):
     request_id: int
     generation: int
     deadline_ns: int
-    model_version: int
+    load_id: int
     head: bytes
     tail: bytes
 
@@ -104,7 +104,7 @@ def encode(
     generation: int = 0,
     flags: int = 0,
     deadline_ns: int = 0,
-    model_version: int = 0,
+    load_id: int = 0,
     head: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
@@ -123,7 +123,7 @@ def encode(
             request_id,
             generation,
             deadline_ns,
-            model_version,
+            load_id,
             len(head),
             len(tail),
         )
@@ -149,7 +149,7 @@ def decode(frame: bytes) -> Message:
         request_id,
         generation,
         deadline_ns,
-        model_version,
+        load_id,
         head_size,
         tail_size,
     ) = _HEADER.unpack_from(frame)
@@ -168,7 +168,7 @@ def decode(frame: bytes) -> Message:
         request_id,
         generation,
         deadline_ns,
-        model_version,
+        load_id,
         frame[HEADER_SIZE:head_end],
         frame[head_end:],
     )

@@ -1,0 +1,406 @@
+"""The frontend's side of the server: requests out to workers, answers back to the edge that asked.
+
+One Gateway in each frontend process. It keeps the table of requests in flight and the newest catalog; it knows neither
+HTTP nor gRPC. Its mailbox is read either by the event loop (`AsyncGateway`, for ASGI) or by a thread of its own
+(`ThreadGateway`, for gRPC); everything else is the same code.
+
+A request is answered exactly once from the edge's point of view: by the worker's last message, by the death of the
+worker, or not at all after `cancel`. The arena memory of a request is freed only when the worker is done with it or
+dead, also after a cancel, because the model may still be reading.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorhub.errors import InternalError, Unavailable, error_for
+from tensorhub.frontend.catalog import NO_HUB, Catalog, ServedVersion
+from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
+from tensorhub.ipc import wire
+from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
+from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.handles import HandleServer
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.peer_arenas import PeerArenas
+from tensorhub.ipc.rundir import RunDir
+from tensorhub.protocol import messages
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT_LIMIT = 8_192
+"""Requests that one frontend has at one worker. Each holds some kilobytes; a worker that is this far behind will not
+answer in a time that any client waits."""
+
+_WORKER_DIED = "the worker process that ran the request has died; it is being restarted, try again"
+_FINAL_KINDS = frozenset((wire.Kind.RESULT, wire.Kind.FAILURE))
+
+
+class _InFlight:
+    """One request at a worker."""
+
+    __slots__ = ("on_reply", "placed", "worker")
+
+    def __init__(self, on_reply: OnReply | None, worker: "_Worker", placed: Sequence[PlacedInput]) -> None:
+        self.on_reply = on_reply  # None once it is cancelled
+        self.worker = worker
+        self.placed = placed
+
+
+class _Worker:
+    """A worker process, as long as it lives."""
+
+    __slots__ = ("in_flight", "mailbox", "pid")
+
+    def __init__(self, pid: int, mailbox: Path) -> None:
+        self.pid = pid
+        self.mailbox = mailbox
+        self.in_flight: dict[int, _InFlight] = {}
+
+
+class Gateway:
+    """See the module; implements `frontend.port.GatewayPort`."""
+
+    def __init__(self, node: Node, arena: Arena) -> None:
+        self.catalog = Catalog()
+        self._node = node
+        self._arena = arena
+        self._peers = PeerArenas(node.run_dir)
+        self._handles = HandleServer(node.run_dir.handles(node.pid), arena.fd)
+        self._workers: dict[int, _Worker] = {}
+        self._controls: dict[int, OnControl] = {}
+        self.late_replies = 0
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self._node!r}, {self.in_flight} requests in flight, {self._arena!r}>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that a worker has not answered yet."""
+        return sum(len(worker.in_flight) for worker in self._workers.values())
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight and no memory is held."""
+        return self.in_flight == 0 and self._arena.blocks == 0 and not self._controls
+
+    def open(self) -> None:
+        """Take part in the server: be reachable, and look for the hub."""
+        self._node.start()
+        self._handles.start()
+        self._node.join(lambda hello: None, self._hub_lost)
+
+    def reserve(self, byte_size: int) -> Block:
+        """See GatewayPort."""
+        return self._arena.allocate(byte_size)
+
+    def infer(
+        self,
+        target: ServedVersion,
+        body: bytes,
+        on_reply: OnReply,
+        *,
+        flags: int = 0,
+        placed: Sequence[PlacedInput] = (),
+        deadline_ns: int = 0,
+    ) -> int:
+        """See GatewayPort."""
+        try:
+            worker = self._pick(target)
+            tail = _request_extras(placed) if placed else b""
+            node = self._node
+            request_id = node.next_request_id()
+            frame = wire.encode(
+                wire.Kind.INFER,
+                node.role,
+                node.pid,
+                request_id=request_id,
+                generation=node.generation,
+                flags=flags,
+                deadline_ns=deadline_ns,
+                load_id=target.load_id,
+                head=body,
+                tail=tail,
+            )
+            worker.in_flight[request_id] = _InFlight(on_reply, worker, placed)
+            try:
+                node.outbox.send(worker.mailbox, frame)
+            except PeerFull:
+                del worker.in_flight[request_id]
+                raise Unavailable("Exceeds maximum queue size") from None
+        except BaseException:
+            _free(placed)
+            raise
+        if worker.pid not in self._workers and worker.in_flight.pop(request_id, None) is not None:
+            # It died between the choice and the send, and its funeral did not see this request.
+            _free(placed)
+            raise Unavailable(_WORKER_DIED)
+        return request_id
+
+    def _pick(self, target: ServedVersion) -> _Worker:
+        best: _Worker | None = None
+        for pid in target.workers:
+            worker = self._workers.get(pid)
+            if worker is not None and (best is None or len(worker.in_flight) < len(best.in_flight)):
+                best = worker
+        if best is None:
+            raise Unavailable(_WORKER_DIED)
+        if len(best.in_flight) >= IN_FLIGHT_LIMIT:
+            raise Unavailable("Exceeds maximum queue size")
+        return best
+
+    def cancel(self, request_id: int) -> None:
+        """See GatewayPort."""
+        for worker in list(self._workers.values()):
+            entry = worker.in_flight.get(request_id)
+            if entry is not None:
+                entry.on_reply = None
+                self._send_quietly(worker, wire.Kind.CANCEL, request_id)
+                return
+
+    def control(self, operation: Any, on_result: OnControl) -> None:
+        """See GatewayPort."""
+        if not self._node.hub_pid:
+            on_result(None, Unavailable(NO_HUB))
+            return
+        request_id = self._node.next_request_id()
+        self._controls[request_id] = on_result
+        try:
+            self._node.send_hub(wire.Kind.CONTROL, operation.SerializeToString(), request_id=request_id)
+        except PeerFull:
+            if self._controls.pop(request_id, None) is not None:
+                on_result(None, Unavailable("the hub is too busy; try again"))
+
+    def _send_quietly(self, worker: _Worker, kind: wire.Kind, request_id: int) -> None:
+        """Send a message whose loss a full or dying worker makes up for by dying."""
+        node = self._node
+        try:
+            node.outbox.send(
+                worker.mailbox,
+                wire.encode(kind, node.role, node.pid, request_id=request_id, generation=node.generation),
+            )
+        except PeerFull:
+            log.warning("worker %d takes no mail", worker.pid)
+
+    def handle(self, frame: bytes) -> None:
+        """Deal with one frame of the mailbox."""
+        message = self._node.decode(frame)
+        if message is None:
+            return
+        kind = message.kind
+        if kind is wire.Kind.RESULT or kind is wire.Kind.PARTIAL or kind is wire.Kind.FAILURE:
+            self._replied(message)
+        elif kind is wire.Kind.CONTROL_RESULT:
+            self._controlled(message)
+        elif kind is wire.Kind.SNAPSHOT:
+            self._new_snapshot(message.head)
+        elif kind is wire.Kind.WAKE:
+            self._node.run_posted()
+
+    def _replied(self, message: wire.Message) -> None:
+        worker = self._workers.get(message.sender)
+        if worker is None or message.generation != self._node.generation:
+            self.late_replies += 1
+            return
+        request_id = message.request_id
+        final = message.kind in _FINAL_KINDS
+        entry = worker.in_flight.pop(request_id, None) if final else worker.in_flight.get(request_id)
+        if entry is None or entry.on_reply is None:
+            if message.tail:
+                self._send_quietly(worker, wire.Kind.RELEASE, request_id)
+            if entry is None:
+                self.late_replies += 1
+            elif final:
+                _free(entry.placed)
+            return
+        if final and entry.placed:
+            _free(entry.placed)
+        try:
+            reply = self._reply(worker, message, final)
+        except (InternalError, messages.DecodeError) as exc:
+            self._send_quietly(worker, wire.Kind.RELEASE, request_id)
+            log.exception("an answer of worker %d cannot be read", worker.pid)
+            reply = InferReply(error=InternalError(str(exc)), final=final)
+        entry.on_reply(reply)
+
+    def _reply(self, worker: _Worker, message: wire.Message, final: bool) -> InferReply:
+        if message.kind is wire.Kind.FAILURE:
+            return InferReply(error=error_for(message.flags, message.head.decode("utf-8", "replace")), final=final)
+        if message.flags & wire.FLAG_FINAL_ONLY:
+            return InferReply(empty=True)
+        if not message.flags & wire.FLAG_HEAD_ONLY:
+            return InferReply(message.head, final=final)
+        outputs: list[bytes | memoryview] = []
+        slots = False
+        for output in messages.ResponseExtras.FromString(message.tail).outputs:
+            if output.HasField("slot"):
+                slots = True
+                outputs.append(self._peers.view(worker.pid, output.slot.offset, output.slot.byte_size))
+            else:
+                outputs.append(output.inline)
+        request_id = message.request_id
+        release = (lambda: self._send_quietly(worker, wire.Kind.RELEASE, request_id)) if slots else None
+        return InferReply(message.head, outputs, final=final, release=release)
+
+    def _controlled(self, message: wire.Message) -> None:
+        on_result = self._controls.pop(message.request_id, None)
+        if on_result is None or message.generation != self._node.generation:
+            self.late_replies += 1
+            return
+        on_result(messages.ControlResult.FromString(message.head), None)
+
+    def _new_snapshot(self, head: bytes) -> None:
+        snapshot = messages.Snapshot.FromString(head)
+        node = self._node
+        if snapshot.hub_pid == node.hub_pid and snapshot.revision <= self.catalog.revision:
+            return
+        node.welcome(snapshot)
+        for process in snapshot.processes:
+            if process.role == wire.Role.WORKER.name and process.pid not in self._workers:
+                self._workers[process.pid] = _Worker(process.pid, node.run_dir.mailbox(wire.Role.WORKER, process.pid))
+                node.watcher.watch(
+                    process.pid, process.start_ticks, lambda pid: node.post(lambda: self._worker_died(pid))
+                )
+        self.catalog = Catalog(snapshot)
+        node.acknowledge(snapshot.revision)
+
+    def _worker_died(self, pid: int) -> None:
+        worker = self._workers.pop(pid, None)
+        if worker is None:
+            return
+        self._node.outbox.forget(worker.mailbox)
+        self._peers.forget(pid)
+        error = Unavailable(_WORKER_DIED)
+        for request_id in list(worker.in_flight):
+            entry = worker.in_flight.pop(request_id, None)
+            if entry is not None:
+                _free(entry.placed)
+                if entry.on_reply is not None:
+                    entry.on_reply(InferReply(error=error))
+
+    def _hub_lost(self) -> None:
+        error = Unavailable("the hub has died before it answered; try again")
+        for request_id in list(self._controls):
+            on_result = self._controls.pop(request_id, None)
+            if on_result is not None:
+                on_result(None, error)
+
+    def _close(self) -> None:
+        self._node.close()
+        self._handles.close()
+        self._arena.close()
+
+
+class AsyncGateway(Gateway):
+    """Read by an asyncio event loop: callbacks run there."""
+
+    def __init__(self, node: Node, arena: Arena) -> None:
+        super().__init__(node, arena)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to read the mailbox on `loop`."""
+        self._loop = loop
+        loop.add_reader(self._node.mailbox.fd, self._drain)
+        loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        # The mailbox's descriptor is edge-triggered: after this wake-up it stays silent until the queue was empty.
+        receive = self._node.mailbox.receive_nowait
+        while (frame := receive()) is not None:
+            try:
+                self.handle(frame)
+            except Exception:
+                log.exception("a message could not be dealt with")
+
+    async def close(self) -> None:
+        """Leave the server; requests in flight get no answer any more."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._node.mailbox.fd)
+        self._close()
+
+
+class ThreadGateway(Gateway):
+    """Read by a thread of its own: callbacks run there."""
+
+    def __init__(self, node: Node, arena: Arena) -> None:
+        super().__init__(node, arena)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._read, name="replies", daemon=True)
+
+    def attach(self) -> None:
+        """Begin to read the mailbox."""
+        self._thread.start()
+
+    def _read(self) -> None:
+        receive = self._node.mailbox.receive
+        while not self._stopping:
+            frame = receive()
+            if frame is not None:
+                try:
+                    self.handle(frame)
+                except Exception:
+                    log.exception("a message could not be dealt with")
+
+    def close(self) -> None:
+        """Leave the server; requests in flight get no answer any more. Not to be called from a callback."""
+        self._stopping = True
+        self._node.post(lambda: None)
+        self._thread.join()
+        self._close()
+
+
+def _request_extras(placed: Sequence[PlacedInput]) -> bytes:
+    extras = messages.RequestExtras()
+    for item in placed:
+        block = item.reservation
+        if not isinstance(block, Block):
+            raise TypeError(f"a reservation of another gateway: {block!r}")
+        extras.inputs.add(index=item.index).data.MergeFrom(
+            _ArenaRef(offset=block.offset + item.offset, byte_size=item.byte_size)
+        )
+    return bytes(extras.SerializeToString())
+
+
+_ArenaRef = messages.message_class("tensorhub.wire.ArenaRef")
+
+
+def _free(placed: Sequence[PlacedInput]) -> None:
+    for item in placed:
+        item.reservation.free()
+
+
+def _open_node(run_dir: Path, role: wire.Role) -> Node:
+    directory = RunDir(run_dir)
+    directory.open()
+    return Node(directory, role)
+
+
+def open_thread_gateway(
+    run_dir: Path, role: wire.Role = wire.Role.GRPC, arena_byte_size: int = DEFAULT_BYTE_SIZE
+) -> ThreadGateway:
+    """Join the server in `run_dir` from a program with threads. It need not run yet: calls fail until a hub answers.
+
+    Raises:
+        RunDirError: the run directory cannot be used.
+    """
+    gateway = ThreadGateway(_open_node(run_dir, role), Arena(arena_byte_size))
+    gateway.open()
+    gateway.attach()
+    return gateway
+
+
+async def open_async_gateway(
+    run_dir: Path, role: wire.Role = wire.Role.HTTP, arena_byte_size: int = DEFAULT_BYTE_SIZE
+) -> AsyncGateway:
+    """Join the server in `run_dir` from the running event loop. It need not run yet: calls fail until a hub answers.
+
+    Raises:
+        RunDirError: the run directory cannot be used.
+    """
+    gateway = AsyncGateway(_open_node(run_dir, role), Arena(arena_byte_size))
+    gateway.open()
+    gateway.attach(asyncio.get_running_loop())
+    return gateway

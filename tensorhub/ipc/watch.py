@@ -1,0 +1,115 @@
+"""Noticing that a process has died, at once and without heartbeats: pidfds, watched by one thread.
+
+The thread also keeps a few timers, for the things that a process does only while something is wrong (say HELLO again
+until a hub answers). Callbacks run on this thread and should only pass the news on.
+"""
+
+import heapq
+import itertools
+import os
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in clock ticks since boot: with the pid it names the process for ever.
+
+    Source: field 22 of /proc/PID/stat, proc(5).
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError as exc:
+        raise ProcessLookupError(pid) from exc
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+class Watcher:
+    """Watches processes. Thread-safe; runs a thread from `start` to `close`."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._pidfds: dict[int, int] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def watch(self, pid: int, ticks: int, on_death: Callable[[int], None]) -> None:
+        """Call `on_death(pid)` when the process that was started at `ticks` ends, also if it has ended already."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self.later(0, lambda: on_death(pid))
+            return
+        try:
+            same = start_ticks(pid) == ticks
+        except ProcessLookupError:
+            same = False
+        if not same:
+            os.close(pidfd)
+            self.later(0, lambda: on_death(pid))
+            return
+        with self._lock:
+            if pid in self._pidfds:
+                os.close(pidfd)
+                return
+            self._pidfds[pid] = pidfd
+            self._selector.register(pidfd, selectors.EVENT_READ, (pid, on_death))
+        os.eventfd_write(self._wake, 1)
+
+    def forget(self, pid: int) -> None:
+        """Watch a process no more."""
+        with self._lock:
+            pidfd = self._pidfds.pop(pid, None)
+            if pidfd is not None:
+                self._selector.unregister(pidfd)
+                os.close(pidfd)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call once, after a delay in seconds."""
+        with self._lock:
+            heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._order), call))
+        os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        while not self._closing:
+            with self._lock:
+                timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+            for key, _ in self._selector.select(timeout):
+                if key.fd == self._wake:
+                    os.eventfd_read(self._wake)
+                    continue
+                pid, on_death = key.data
+                self.forget(pid)
+                on_death(pid)
+            for call in self._due():
+                call()
+
+    def _due(self) -> list[Callable[[], None]]:
+        now = time.monotonic()
+        due = []
+        with self._lock:
+            while self._timers and self._timers[0][0] <= now:
+                due.append(heapq.heappop(self._timers)[2])
+        return due
+
+    def close(self) -> None:
+        self._closing = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join(1.0)
+        for pid in list(self._pidfds):
+            self.forget(pid)
+        self._selector.close()
+        os.close(self._wake)
