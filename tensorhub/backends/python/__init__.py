@@ -1,0 +1,1 @@
+"""The `python` backend: runs Triton's `model.py` files unchanged, inside the worker."""

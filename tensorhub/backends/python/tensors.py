@@ -1,0 +1,191 @@
+"""`pb_utils.Tensor`: a named array on its way into or out of a model."""
+
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorhub import bytes_codec
+from tensorhub.backends.python.errors import TritonModelException
+from tensorhub.requests import Tensor as WireTensor
+from tensorhub.tensors import DataType, element_count
+
+_DLPACK_CPU = 1
+"""kDLCPU of DLPack's DLDeviceType."""
+
+NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
+    item: np.dtype(item.numpy_name) for item in DataType if item is not DataType.BF16
+}
+
+_FROM_NUMPY: dict[np.dtype[Any], DataType] = {dtype: item for item, dtype in NUMPY_TYPES.items()}
+
+_BF16_HAS_NO_NUMPY = "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
+_NOT_SUPPORTED_BY_DLPACK = (
+    "Provided tensor is not supported. Tensor must be a DLPack capsule or have `__dlpack__` and `__dlpack_device__` "
+    "attributes"
+)
+_NOT_CONTIGUOUS = (
+    "DLPack tensor is not contiguous. Only contiguous DLPack tensors that are stored in C-Order are supported."
+)
+
+
+class Tensor:
+    """A tensor of a model.
+
+    Args:
+        name: of the input or output.
+        array: kept as it is if it is C-contiguous, otherwise copied. Text becomes BYTES.
+
+    Raises:
+        TritonModelException: the name is empty, or no datatype corresponds to the array's.
+        TypeError: the arguments are no str and no array.
+    """
+
+    __slots__ = ("_array", "_datatype", "_name", "_wire")
+
+    _array: npt.NDArray[Any] | None
+    _wire: WireTensor | None
+
+    def __init__(self, name: str, array: npt.NDArray[Any]) -> None:
+        if not isinstance(name, str) or not isinstance(array, np.ndarray):
+            _refuse(name, array)
+        if not name:
+            raise TritonModelException("Tensor name cannot be an empty string.")
+        datatype = _FROM_NUMPY.get(array.dtype)
+        if datatype is None:
+            if array.dtype.kind not in "SU":
+                raise TritonModelException("NumPy dtype is not supported.")
+            datatype = DataType.BYTES
+            if array.dtype.kind == "U":
+                array = array.astype(np.object_)
+        if not array.flags.c_contiguous:
+            array = array.copy(order="C")
+        self._name = name
+        self._datatype = datatype
+        self._array = array
+        self._wire = None
+
+    @classmethod
+    def _from_wire(cls, wire: WireTensor) -> "Tensor":
+        """Wrap a tensor of the server; the array is a view of its data, made when it is asked for."""
+        tensor = cls.__new__(cls)
+        tensor._name = wire.name
+        tensor._datatype = wire.datatype
+        tensor._array = None
+        tensor._wire = wire
+        return tensor
+
+    def __repr__(self) -> str:
+        return f"<Tensor '{self._name}' {self._datatype.value} {self.shape()}>"
+
+    def name(self) -> str:
+        return self._name
+
+    def shape(self) -> list[int]:
+        return list(self._shape())
+
+    def triton_dtype(self) -> int:
+        """Return the number of TRITONSERVER_DataType, as `pb_utils.triton_to_numpy_type` takes it."""
+        return self._datatype.config_number
+
+    def is_cpu(self) -> bool:
+        return True
+
+    def as_numpy(self) -> npt.NDArray[Any]:
+        """Return the tensor as an array.
+
+        An input is a view of the request's memory: writable, unless it lies in a region of the client. BYTES are
+        `bytes` objects in an object array.
+
+        Raises:
+            TritonModelException: it is BF16, which NumPy does not have.
+        """
+        array = self._array
+        if array is None:
+            if self._datatype is DataType.BF16:
+                raise TritonModelException(_BF16_HAS_NO_NUMPY)
+            assert self._wire is not None
+            array = self._array = _view(self._wire)
+        return array
+
+    def to_dlpack(self) -> Any:
+        """Return a DLPack capsule on the tensor's memory."""
+        return self.__dlpack__()
+
+    def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
+        if self._datatype is DataType.BYTES:
+            raise TritonModelException("DLPack does not have support for string tensors.")
+        if self._datatype is DataType.BF16:
+            raise TritonModelException("BF16 tensors cannot be given as DLPack by a server without a GPU library.")
+        array = self.as_numpy()
+        # NumPy does not export read-only memory, since DLPack could not say that it is.
+        return (array if array.flags.writeable else array.copy()).__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (_DLPACK_CPU, 0)
+
+    @staticmethod
+    def from_dlpack(name: str, tensor: Any) -> "Tensor":
+        """Wrap the memory of anything that speaks DLPack and lies in host memory.
+
+        Raises:
+            TritonModelException: it does not, or it is not contiguous.
+        """
+        source = tensor
+        if type(tensor).__name__ == "PyCapsule":
+            source = _Capsule(tensor)
+        elif not (hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__")):
+            raise TritonModelException(_NOT_SUPPORTED_BY_DLPACK)
+        try:
+            array = np.from_dlpack(source)
+        except (BufferError, RuntimeError, TypeError, ValueError) as exc:
+            raise TritonModelException(f"The DLPack tensor cannot be used: {exc}") from exc
+        if not array.flags.c_contiguous:
+            raise TritonModelException(_NOT_CONTIGUOUS)
+        return Tensor(name, array)
+
+    def _shape(self) -> tuple[int, ...]:
+        if self._wire is not None:
+            return self._wire.shape
+        assert self._array is not None
+        return self._array.shape
+
+    def _to_wire(self) -> WireTensor:
+        """Return the server's form; BYTES are written out, everything else is passed on as it is."""
+        if self._wire is not None and (self._array is None or self._datatype is not DataType.BYTES):
+            return self._wire
+        array = self._array
+        assert array is not None
+        data: Any = bytes_codec.serialize(array) if self._datatype is DataType.BYTES else array
+        return WireTensor(self._name, self._datatype, array.shape, data)
+
+
+class _Capsule:
+    """A bare DLPack capsule as an object that NumPy takes."""
+
+    def __init__(self, capsule: Any) -> None:
+        self._capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (_DLPACK_CPU, 0)
+
+
+def _view(wire: WireTensor) -> npt.NDArray[Any]:
+    datatype = wire.datatype
+    if datatype is DataType.BYTES:
+        return bytes_codec.deserialize(wire.data).reshape(wire.shape)
+    dtype = NUMPY_TYPES[datatype]
+    if element_count(wire.shape) == 0:
+        return np.empty(wire.shape, dtype)
+    buffer: Any = wire.data
+    return np.ndarray(wire.shape, dtype, buffer=buffer)
+
+
+def _refuse(name: object, array: object) -> NoReturn:
+    raise TypeError(
+        "__init__(): incompatible constructor arguments. The following argument types are supported:\n    1. "
+        f"c_python_backend_utils.Tensor(arg0: str, arg1: numpy.ndarray)\n\nInvoked with: {name!r}, {array!r}"
+    )

@@ -1,0 +1,206 @@
+"""The module that models import as `triton_python_backend_utils`."""
+
+import sys
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorhub import bytes_codec
+from tensorhub.backends.python.autocomplete import ModelConfig
+from tensorhub.backends.python.errors import TritonError, TritonModelException
+from tensorhub.backends.python.inference import (
+    MEMORY_CPU,
+    MEMORY_GPU,
+    RELEASE_ALL,
+    RELEASE_RESCHEDULE,
+    InferenceRequest,
+    InferenceTrace,
+    PreferredMemory,
+)
+from tensorhub.backends.python.logger import Level as LogLevel
+from tensorhub.backends.python.logger import Logger
+from tensorhub.backends.python.responses import RESPONSE_COMPLETE_FINAL, InferenceResponse, InferenceResponseSender
+from tensorhub.backends.python.tensors import _FROM_NUMPY, NUMPY_TYPES, Tensor
+from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START
+from tensorhub.tensors import DataType
+
+__all__ = [
+    "TRITONSERVER_MEMORY_CPU",
+    "TRITONSERVER_MEMORY_GPU",
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_END",
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_START",
+    "TRITONSERVER_REQUEST_RELEASE_ALL",
+    "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE",
+    "TRITONSERVER_RESPONSE_COMPLETE_FINAL",
+    "TRITON_STRING_TO_NUMPY",
+    "InferenceRequest",
+    "InferenceResponse",
+    "InferenceResponseSender",
+    "InferenceTrace",
+    "LogLevel",
+    "Logger",
+    "MetricFamily",
+    "ModelConfig",
+    "PreferredMemory",
+    "Tensor",
+    "TritonError",
+    "TritonModelException",
+    "deserialize_bytes_tensor",
+    "get_input_config_by_name",
+    "get_input_tensor_by_name",
+    "get_model_dir",
+    "get_output_config_by_name",
+    "get_output_tensor_by_name",
+    "is_model_ready",
+    "load_model",
+    "numpy_to_triton_type",
+    "serialize_byte_tensor",
+    "triton_string_to_numpy",
+    "triton_to_numpy_type",
+    "unload_model",
+    "using_decoupled_model_transaction_policy",
+]
+
+MODULE_NAME = "triton_python_backend_utils"
+
+MODEL_FOLDER = "__tensorhub_model_folder__"
+"""A global of every module of a model: the folder of the model's version."""
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = FLAG_SEQUENCE_START
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = FLAG_SEQUENCE_END
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = RESPONSE_COMPLETE_FINAL
+TRITONSERVER_REQUEST_RELEASE_ALL = RELEASE_ALL
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = RELEASE_RESCHEDULE
+TRITONSERVER_MEMORY_CPU = MEMORY_CPU
+TRITONSERVER_MEMORY_GPU = MEMORY_GPU
+
+TRITON_STRING_TO_NUMPY: dict[str, type[Any]] = {
+    datatype.config_name: dtype.type if datatype is not DataType.BOOL else bool
+    for datatype, dtype in NUMPY_TYPES.items()
+}
+
+_BY_NUMBER = {datatype.config_number: dtype.type for datatype, dtype in NUMPY_TYPES.items()}
+
+
+def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
+    """Return an input of a request, or None if it has none of that name."""
+    return inference_request._inputs().get(name)
+
+
+def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
+    """Return an output of a response, or None if it has none of that name."""
+    return next((tensor for tensor in inference_response.output_tensors() if tensor.name() == name), None)
+
+
+def get_input_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return an input of a config (the parsed JSON), or None if it has none of that name."""
+    return next((tensor for tensor in model_config.get("input", ()) if tensor["name"] == name), None)
+
+
+def get_output_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return an output of a config (the parsed JSON), or None if it has none of that name."""
+    return next((tensor for tensor in model_config.get("output", ()) if tensor["name"] == name), None)
+
+
+def using_decoupled_model_transaction_policy(model_config: dict[str, Any]) -> bool:
+    """Tell whether a config (the parsed JSON) is that of a decoupled model."""
+    return bool(model_config.get("model_transaction_policy", {}).get("decoupled", False))
+
+
+def triton_to_numpy_type(data_type: int) -> type[Any] | None:
+    """Return the NumPy type of a TRITONSERVER_DataType number, or None if there is none."""
+    return _BY_NUMBER.get(data_type)
+
+
+def numpy_to_triton_type(data_type: Any) -> int | None:
+    """Return the TRITONSERVER_DataType number of a NumPy type, or None if there is none."""
+    dtype = np.dtype(data_type)
+    datatype = DataType.BYTES if dtype.kind == "S" else _FROM_NUMPY.get(dtype)
+    return None if datatype is None else datatype.config_number
+
+
+def triton_string_to_numpy(triton_type_string: str) -> type[Any]:
+    """Return the NumPy type of a config's data type, e.g. `TYPE_FP32`.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return TRITON_STRING_TO_NUMPY[triton_type_string]
+
+
+def serialize_byte_tensor(input_tensor: npt.NDArray[Any]) -> bytes | tuple[()] | None:
+    """Write an array of bytes or text in the encoding of the wire: () if it is empty, None if it holds neither."""
+    if input_tensor.size == 0:
+        return ()
+    if input_tensor.dtype != np.object_ and input_tensor.dtype.kind != "S":
+        return None
+    return bytes_codec.serialize(input_tensor)
+
+
+def deserialize_bytes_tensor(encoded_tensor: Any) -> npt.NDArray[np.object_]:
+    """Read the encoding of the wire into a flat array of bytes objects."""
+    return bytes_codec.deserialize(encoded_tensor)
+
+
+def get_model_dir() -> str:
+    """Return the folder of the version of the model that calls.
+
+    Raises:
+        TritonModelException: nothing of a model is calling.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        folder = frame.f_globals.get(MODEL_FOLDER)
+        if folder is not None:
+            return str(folder)
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    raise TritonModelException("get_model_dir() must be called by a model")
+
+
+def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> NoReturn:
+    """Load a model.
+
+    Raises:
+        TritonModelException: always.
+    """
+    raise TritonModelException(_not_available("load_model"))
+
+
+def unload_model(model_name: str, unload_dependents: bool = False) -> NoReturn:
+    """Unload a model.
+
+    Raises:
+        TritonModelException: always.
+    """
+    raise TritonModelException(_not_available("unload_model"))
+
+
+def is_model_ready(model_name: str, model_version: str = "") -> NoReturn:
+    """Ask whether a model is ready.
+
+    Raises:
+        TritonModelException: always.
+    """
+    raise TritonModelException(_not_available("is_model_ready"))
+
+
+class MetricFamily:
+    """Metrics of a model.
+
+    Raises:
+        TritonModelException: always.
+    """
+
+    COUNTER = 0
+    GAUGE = 1
+    HISTOGRAM = 2
+
+    def __init__(self, name: str, description: str, kind: int) -> None:
+        raise TritonModelException(_not_available("MetricFamily"))
+
+
+def _not_available(name: str) -> str:
+    return f"'{name}' is not available to models in this version of tensorhub"

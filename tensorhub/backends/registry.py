@@ -1,0 +1,43 @@
+"""Find a backend by its name. What a backend needs is imported with it, when the first model asks for it.
+
+Others come in through entry points: group `tensorhub.backends`, the backend's name, an object that is a Backend.
+"""
+
+import importlib
+from functools import cache
+from importlib import metadata
+from typing import cast
+
+from tensorhub.backends.port import Backend
+from tensorhub.errors import InvalidArgument
+
+ENTRY_POINTS = "tensorhub.backends"
+
+_BUILT_IN = {
+    "identity": ("tensorhub.backends.identity", "IdentityBackend"),
+    "python": ("tensorhub.backends.python.backend", "PythonBackend"),
+}
+
+
+def find_backend(name: str) -> Backend:
+    """Return the backend of that name; the same object each time.
+
+    Raises:
+        InvalidArgument: there is none, or it cannot be imported; the message says what is missing.
+    """
+    try:
+        return _find(name)
+    except ImportError as exc:
+        raise InvalidArgument(f"backend '{name}' cannot be used: {exc}") from exc
+
+
+@cache
+def _find(name: str) -> Backend:
+    if name in _BUILT_IN:
+        module_name, class_name = _BUILT_IN[name]
+        return cast(Backend, getattr(importlib.import_module(module_name), class_name)())
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        return cast(Backend, entry_point.load())
+    raise InvalidArgument(
+        f"unable to find backend library for backend '{name}', try specifying runtime on the model configuration."
+    )

@@ -1,0 +1,98 @@
+"""The command `tensorhub`: finds the subcommand and hands the arguments on; each subcommand is a module.
+
+Nothing of a subcommand is imported before it is called, so that `--help` is immediate and a client needs no server.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tensorhub.cli.arguments import BAD_USAGE
+from tensorhub.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: `run` takes its arguments and returns the exit status."""
+
+    summary: str
+    run: Callable[[Sequence[str]], int]
+
+
+def _serve(argv: Sequence[str]) -> int:
+    from tensorhub.cli import serve
+
+    return serve.run(argv)
+
+
+def _quickstart(argv: Sequence[str]) -> int:
+    from tensorhub.cli import quickstart
+
+    return quickstart.run(argv)
+
+
+def _infer(argv: Sequence[str]) -> int:
+    from tensorhub.cli import infer
+
+    return infer.run(argv)
+
+
+def _status(argv: Sequence[str]) -> int:
+    from tensorhub.cli import status
+
+    return status.run(argv)
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": Command("start a server on a model repository", _serve),
+    "quickstart": Command("write a small model repository and a client to begin with", _quickstart),
+    "infer": Command("run a model on a server and print its outputs", _infer),
+    "status": Command("show a server's models, shared memory and processes", _status),
+}
+
+
+def help_text() -> str:
+    """Return the text of `tensorhub --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        (
+            "Usage: tensorhub <command> [options]",
+            "",
+            *lines,
+            "",
+            "tensorhub <command> --help tells a command's options; tensorhub --version the version.",
+            "First steps:  tensorhub quickstart demo",
+            "",
+        )
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand that the arguments name.
+
+    Returns:
+        The exit status: 0; 1 if the command failed; 2 if the arguments are wrong. `serve` ends with 1 for wrong
+        arguments, as Triton does.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    if name in ("--help", "-h", "help"):
+        sys.stdout.write(help_text())
+        return 0
+    if name == "--version":
+        sys.stdout.write(f"tensorhub {VERSION}\n")
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        problem = f"there is no command '{name}'" if name else "a command is missing"
+        sys.stderr.write(f"tensorhub: {problem}; there are {', '.join(COMMANDS)} (see tensorhub --help)\n")
+        return BAD_USAGE
+    try:
+        return command.run(arguments[1:])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing can be told to him.
+        sys.stderr.close()
+        return 1

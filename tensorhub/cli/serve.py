@@ -1,0 +1,31 @@
+"""`tensorhub serve`: start a server. Its options are Triton's and ours, from `settings`."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+
+from tensorhub import settings
+
+_PROG = "tensorhub serve"
+_WIDEST_HELP = 100
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the server until it is told to stop.
+
+    Returns:
+        The exit status: 1 if the options cannot be used, else the supervisor's.
+    """
+    try:
+        chosen = settings.load(argv)
+        settings.check_servable(chosen)
+    except settings.HelpRequested:
+        width = min(_WIDEST_HELP, shutil.get_terminal_size().columns)
+        sys.stdout.write(settings.help_text(_PROG, width))
+        return 0
+    except settings.SettingsError as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    from tensorhub.hub import supervisor
+
+    return supervisor.run(chosen)

@@ -1,0 +1,110 @@
+"""The daemon's life: gateway, engine, and an orderly end.
+
+It never forks: neither gRPC's core nor ZeroMQ survives that.
+"""
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from tensorhub.frontend.port import GatewayPort
+from tensorhub.grpc.engine import Endpoint, Tls
+from tensorhub.grpc.listening import check_port
+from tensorhub.grpc.options import GrpcOptions, OptionError, TlsFiles
+from tensorhub.grpc.routes import methods
+from tensorhub.grpc.self_test import choose
+
+log = logging.getLogger(__name__)
+
+
+class OwnedGateway(GatewayPort, Protocol):
+    """A gateway that the daemon opened."""
+
+    def close(self) -> None:
+        """Leave the server; requests in flight get no answer any more."""
+
+
+GatewayFactory = Callable[[Path], OwnedGateway]
+
+
+def join_server(run_dir: Path) -> OwnedGateway:
+    """Join the server in `run_dir`.
+
+    Raises:
+        RunDirError: the run directory cannot be used.
+    """
+    # Not at the top: who brings a gateway of his own needs no ZeroMQ.
+    from tensorhub.frontend.gateway import open_thread_gateway
+
+    return open_thread_gateway(run_dir)
+
+
+def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        OptionError, ListenError, EngineUnfit, RunDirError: it cannot begin; nothing is left open.
+    """
+    tls = None if options.tls is None else _read_tls(options.tls)
+    check_port(options.host, options.port, shared=options.reuse_port)
+    with _stop_signals() as wait_for_signal:
+        engine_class = choose(options.engine)
+        gateway = open_gateway(options.run_dir)
+        try:
+            endpoint = Endpoint(options.address, options.channel_options, options.compression_level, tls)
+            engine = engine_class(methods(gateway), endpoint)
+            port = engine.start()
+            # PERF: what is here now stays; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            log.info("Started GRPCInferenceService at %s:%d", options.address.rpartition(":")[0], port)
+            wait_for_signal()
+            log.info("stopping: up to %g s for %d calls in progress", options.exit_timeout_s, engine.calls)
+            engine.stop(options.exit_timeout_s)
+        finally:
+            gateway.close()
+
+
+def _read_tls(files: TlsFiles) -> Tls:
+    return Tls(
+        _read("--grpc-server-cert", files.certificate),
+        _read("--grpc-server-key", files.key),
+        None if files.root is None else _read("--grpc-root-cert", files.root),
+        files.mutual,
+    )
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise OptionError(f"cannot read {option} {path}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], None]]:
+    """Catch SIGTERM and SIGINT from here on; what is yielded waits for the first of them."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+
+    def stop(number: int, frame: object) -> None:
+        with suppress(BlockingIOError):  # then it has been told often enough
+            os.write(writer, b"\0")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: _read_byte(reader)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _read_byte(reader: int) -> None:
+    os.read(reader, 1)

@@ -1,0 +1,58 @@
+"""Health, metadata and configuration: answered from the catalog."""
+
+from typing import Any
+
+from tensorhub.errors import NotFound, Unavailable
+from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, parse_version
+from tensorhub.protocol import messages, metadata
+from tensorhub.version import VERSION
+
+_ServerLiveResponse = messages.message_class("inference.ServerLiveResponse")
+_ServerReadyResponse = messages.message_class("inference.ServerReadyResponse")
+_ModelReadyResponse = messages.message_class("inference.ModelReadyResponse")
+_ModelConfigResponse = messages.message_class("inference.ModelConfigResponse")
+_HealthCheckResponse = messages.message_class("grpc.health.v1.HealthCheckResponse")
+
+
+def server_live(catalog: Catalog, request: Any) -> Any:
+    catalog.check_serving()
+    return _ServerLiveResponse(live=True)
+
+
+def server_ready(catalog: Catalog, request: Any) -> Any:
+    catalog.check_serving()
+    return _ServerReadyResponse(ready=catalog.ready)
+
+
+def health_check(catalog: Catalog, request: Any) -> Any:
+    """The whole server's health, whatever service is asked for, as in Triton."""
+    catalog.check_serving()
+    return _HealthCheckResponse(status="SERVING" if catalog.ready else "NOT_SERVING")
+
+
+def model_ready(catalog: Catalog, request: Any) -> Any:
+    """A model that is unknown or not loaded is not ready, and that is no error (Triton 2.51)."""
+    catalog.check_serving()
+    version = parse_version(request.version)
+    try:
+        catalog.find(request.name, version)
+    except (NotFound, Unavailable):
+        return _ModelReadyResponse(ready=False)
+    return _ModelReadyResponse(ready=True)
+
+
+def server_metadata(catalog: Catalog, request: Any) -> Any:
+    if not catalog.connected:
+        raise Unavailable(NO_HUB)
+    return metadata.server_metadata_message(catalog.settings.get("id", "triton"), VERSION, metadata.EXTENSIONS)
+
+
+def model_metadata(catalog: Catalog, request: Any) -> Any:
+    version = parse_version(request.version)
+    served = catalog.find(request.name, version)
+    versions = catalog.models[request.name].ready_versions if version == LATEST else [version]
+    return metadata.model_metadata_message(served.config, versions)
+
+
+def model_config(catalog: Catalog, request: Any) -> Any:
+    return _ModelConfigResponse(config=catalog.find(request.name, parse_version(request.version)).config)

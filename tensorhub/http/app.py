@@ -1,0 +1,103 @@
+"""The app: one object that any ASGI or WSGI server can call.
+
+app(scope, receive, send)      ASGI 3: what the shipped Gunicorn configuration uses
+app(scope)(receive, send)      ASGI 2: servers that see no coroutine function in this object
+app(environ, start_response)   WSGI, through an adapter with an event loop in a thread: slower, but complete
+"""
+
+import functools
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from tensorhub.errors import TensorhubError
+from tensorhub.http.asgi import Receive, Scope, Send
+from tensorhub.http.connection import Connection, GatewayFactory, join_server
+from tensorhub.http.control import control_app
+from tensorhub.http.infer import InferEndpoint
+from tensorhub.http.routes import infer_target
+
+log = logging.getLogger(__name__)
+
+_WSGI_NOTICE = (
+    "serving through the WSGI adapter, which costs much of the speed. The fast way: 'gunicorn -c "
+    "etc/tensorhub/gunicorn.conf.py tensorhub.http:app', or 'gunicorn -k tensorhub.http.gunicorn_worker.Worker "
+    "tensorhub.http:app'"
+)
+
+
+class App:
+    """The HTTP frontend. It joins the server when it is started (ASGI lifespan), or with its first request."""
+
+    def __init__(self, gateway_factory: GatewayFactory = join_server) -> None:
+        self._connection = Connection(gateway_factory)
+        self._infer = InferEndpoint(self._connection)
+        self._control = control_app(self._connection)
+        self._wsgi: Callable[..., Any] | None = None
+        self._wsgi_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<tensorhub.http.App {self._connection!r}>"
+
+    def __call__(self, *call: Any) -> Any:
+        """Serve one request, or the lifespan; see the module for the three forms."""
+        if len(call) == 3:
+            return self._serve(*call)
+        if len(call) == 1:
+            return functools.partial(self._serve, *call)
+        environ, start_response = call
+        return self._serve_wsgi(environ, start_response)
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            if "wsgi_environ" in scope:
+                _complete_wsgi_scope(scope)
+            target = infer_target(scope.get("raw_path") or scope["path"].encode())
+            if target is not None:
+                return self._infer.serve(scope, receive, send, *target)
+            serve: Awaitable[None] = self._control(scope, receive, send)
+            return serve
+        if scope["type"] == "lifespan":
+            return self._live(receive, send)
+        return _close_websocket(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                try:
+                    await self._connection.open()
+                except TensorhubError as exc:
+                    # Not fatal: it is tried again with each request, which gets a clear error meanwhile.
+                    log.warning("starting without a server: %s", exc.message)
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._connection.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _serve_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        with self._wsgi_lock:
+            if self._wsgi is None:
+                # Not at the top: ASGI servers need neither the library nor its thread.
+                from a2wsgi import ASGIMiddleware
+
+                log.warning(_WSGI_NOTICE)
+                self._wsgi = cast(Callable[..., Any], ASGIMiddleware(cast(Any, self._serve)))
+        return self._wsgi(environ, start_response)
+
+
+def _complete_wsgi_scope(scope: Scope) -> None:
+    """Add what the adapter leaves out: the path as it was written, and a client without a port."""
+    environ = scope["wsgi_environ"]
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if target.startswith("/"):
+        scope["raw_path"] = target.encode("latin-1")
+    if "client" not in scope and environ.get("REMOTE_ADDR"):
+        scope["client"] = (environ["REMOTE_ADDR"], 0)
+
+
+async def _close_websocket(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close"})

@@ -1,0 +1,306 @@
+"""The infer call over HTTP: the one path that must be short.
+
+Order of the checks (Triton's HandleInfer): restricted API, method, version, model, transaction policy, compression,
+content length, header length, body, forwarded headers.
+
+Memory: a large body is written into a reservation as it arrives (`body`); from `gateway.infer` on it is the gateway's.
+The outputs of a reply are views of the worker's memory, given back when they have been handed to the server in pieces.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
+from tensorhub.frontend.catalog import ServedVersion, parse_version
+from tensorhub.frontend.port import INLINE_LIMIT, InferReply, PlacedInput
+from tensorhub.http.access import Category
+from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body
+from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
+from tensorhub.http.connection import Connection, HttpGateway
+from tensorhub.http.settings import HttpSettings
+from tensorhub.http.waiting import Pending, Waiting
+from tensorhub.ipc.wire import FLAG_FROM_HTTP
+from tensorhub.protocol import compression, v2_json
+from tensorhub.protocol.json_text import error_body
+from tensorhub.protocol.v2_json import EncodedReply, HttpInfer
+
+_BINARY_TYPE = (b"content-type", b"application/octet-stream")
+_HEADER_LENGTH = b"inference-header-content-length"
+_PIECE_SIZE = 256 * 1024
+"""Bytes of a reply that are handed to the server at a time: it waits for the socket between them."""
+
+_LAST_PIECE_SIZE = 8 * 1024
+"""Bytes that are kept for the event that ends a large reply; so few that the server need not wait for the socket."""
+
+_COMPRESS_IN_THREAD = 256 * 1024
+"""Bytes. Compressing more than that would hold up the event loop for milliseconds."""
+
+_RESERVED_HEADERS = frozenset(
+    ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
+)
+_METHOD_NOT_ALLOWED = 405
+_FORBIDDEN = 403
+
+
+class _Refused(Exception):
+    """Answer with this, which is no error of the server's vocabulary."""
+
+    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+
+class _Body(NamedTuple):
+    """A received body: in memory, or in an arena."""
+
+    data: bytes | memoryview
+    header_length: int
+    arena: ArenaBody | None = None
+
+
+class InferEndpoint:
+    """Serves `POST /v2/models/<model>[/versions/<version>]/infer`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting = Waiting()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
+        """Answer one request, whatever happens; returns silently if the client has gone."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        reader = BodyReader(receive, held_back=b"expect" in headers)
+        try:
+            try:
+                gateway = self._connection.gateway or await self._connection.open()
+                catalog = gateway.catalog
+                catalog.check_serving()
+                settings = self._connection.settings(catalog.settings)
+                denial = settings.restrictions.denial(Category.INFERENCE, scope["headers"])
+                if denial is not None:
+                    raise _Refused(_FORBIDDEN, denial)
+                if scope["method"] != "POST":
+                    raise _Refused(_METHOD_NOT_ALLOWED, "Method Not Allowed")
+                target = catalog.find(model, parse_version(version))
+                if target.decoupled:
+                    raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
+                body = await _receive_body(reader, headers, gateway, settings)
+                pending, request_id, plan = self._start(receive, headers, gateway, settings, target, body)
+                try:
+                    reply = await pending.reply()
+                except BaseException:
+                    gateway.cancel(request_id)
+                    pending.abandon()
+                    raise
+                finally:
+                    self._waiting.discard(pending)
+                await _send_reply(send, reply, plan, headers)
+            except TensorhubError as exc:
+                await reader.drain()
+                await send_body(send, exc.http_status, [JSON_TYPE], error_body(exc.message))
+            except _Refused as exc:
+                await reader.drain()
+                await send_body(send, exc.status, [JSON_TYPE, *exc.headers], error_body(exc.message))
+        except Disconnected:
+            return
+
+    def _start(
+        self,
+        receive: Receive,
+        headers: dict[bytes, bytes],
+        gateway: HttpGateway,
+        settings: HttpSettings,
+        target: ServedVersion,
+        body: _Body,
+    ) -> tuple[Pending, int, v2_json.ResponsePlan]:
+        """Decode the body and send it to a worker."""
+        arena = body.arena
+        placed: list[PlacedInput] = []
+        try:
+            decoded = v2_json.decode_infer(
+                body.data, body.header_length, target, settings.limits, in_arena=arena is not None
+            )
+            if settings.forward is not None:
+                _forward(headers, settings, decoded)
+            if decoded.large:
+                _place(decoded, gateway, placed)
+            if arena is not None and decoded.ranges:
+                lead = arena.lead
+                reservation = arena.take()
+                placed += [
+                    PlacedInput(item.input_index, reservation, lead + item.offset, item.byte_size)
+                    for item in decoded.ranges
+                ]
+        except BaseException:
+            for item in placed:
+                item.reservation.free()
+            raise
+        finally:
+            if arena is not None:
+                arena.free()
+        pending = Pending(asyncio.get_running_loop(), receive)
+        request_id = gateway.infer(
+            target, decoded.request.SerializeToString(), pending.on_reply, flags=FLAG_FROM_HTTP, placed=placed
+        )
+        self._waiting.add(pending)
+        return pending, request_id, decoded.plan
+
+
+def _forward(headers: dict[bytes, bytes], settings: HttpSettings, decoded: HttpInfer) -> None:
+    """Make request parameters of the headers that the pattern finds."""
+    assert settings.forward is not None
+    for raw_name, value in headers.items():
+        name = raw_name.decode("latin-1")
+        if settings.forward.search(name):
+            if name in _RESERVED_HEADERS or name.startswith("triton_"):
+                raise InvalidArgument(f"Header '{name}' is reserved for Triton usage and cannot be forwarded.")
+            decoded.request.parameters[name].string_param = value.decode("latin-1")
+
+
+def _place(decoded: HttpInfer, gateway: HttpGateway, placed: list[PlacedInput]) -> None:
+    """Copy the inputs that lie nowhere yet into the arena; `placed` owns what is done, also after an error."""
+    for item in decoded.large:
+        size = len(item.data)
+        reservation = gateway.reserve(size)
+        placed.append(PlacedInput(item.input_index, reservation, 0, size))
+        reservation.view[:size] = item.data
+
+
+async def _receive_body(
+    reader: BodyReader, headers: dict[bytes, bytes], gateway: HttpGateway, settings: HttpSettings
+) -> _Body:
+    """Receive the body.
+
+    Raises:
+        TensorhubError: too long, or the header length does not fit.
+        Disconnected: the client has gone.
+    """
+    limits = settings.limits
+    if b"content-encoding" in headers:
+        encoding = compression.request_encoding(headers[b"content-encoding"].decode("latin-1"))
+        if encoding is None:
+            raise _Refused(501, "Unsupported compression type", (b"accept-encoding", compression.SUPPORTED))
+        if encoding != compression.IDENTITY:
+            packed = await reader.gather(limits.max_input_size + _PIECE_SIZE)
+            if not reader.finished:
+                raise compression.too_large(limits.max_input_size)
+            data = compression.decompress(packed, limits.max_input_size)
+            return _Body(data, _header_length(headers, len(data)))
+    content_length = _content_length(headers)
+    if _HEADER_LENGTH not in headers:
+        if content_length is not None:
+            v2_json.check_json_size(content_length, limits)
+        text = await reader.gather(limits.max_input_size)
+        if not reader.finished:
+            await reader.drain()
+        v2_json.check_json_size(reader.received, limits)
+        return _Body(text, len(text))
+    header_length = _header_length(headers, MAX_BODY_SIZE if content_length is None else content_length)
+    if content_length is not None:
+        _check_early(header_length, content_length, settings)
+    data = b""
+    if content_length is None or content_length <= INLINE_LIMIT:
+        data = await reader.gather(INLINE_LIMIT)
+        if reader.finished:
+            return _Body(data, header_length if len(data) == content_length else _header_length(headers, len(data)))
+    return await _receive_into_arena(data, reader, headers, ArenaBody(gateway, header_length, content_length))
+
+
+def _check_early(header_length: int, content_length: int, settings: HttpSettings) -> None:
+    """Refuse what is too long before it is received."""
+    if header_length == 0:
+        v2_json.check_raw_size(content_length, settings.limits)
+    else:
+        v2_json.check_json_size(header_length, settings.limits)
+
+
+async def _receive_into_arena(data: bytes, reader: BodyReader, headers: dict[bytes, bytes], arena: ArenaBody) -> _Body:
+    """Receive the rest of a body that begins with `data`; `arena` is freed after an error."""
+    try:
+        arena.write(data)
+        while not reader.finished:
+            arena.write(await reader.chunk())
+            if reader.received > MAX_BODY_SIZE:
+                raise _body_too_long(str(reader.received))
+        return _Body(arena.view, _header_length(headers, reader.received), arena)
+    except BaseException:
+        arena.free()
+        raise
+
+
+def _content_length(headers: dict[bytes, bytes]) -> int | None:
+    text = headers.get(b"content-length")
+    if text is None:
+        return None
+    length = int(text)
+    if length > MAX_BODY_SIZE:
+        raise _body_too_long(text.decode("latin-1"))
+    return length
+
+
+def _body_too_long(text: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"Unable to parse Content-Length, value is out of range [ {-MAX_BODY_SIZE - 1}, {MAX_BODY_SIZE} ], got: {text}"
+    )
+
+
+def _header_length(headers: dict[bytes, bytes], body_size: int) -> int:
+    """Length of the JSON part; without a header, all of the body."""
+    text = headers.get(_HEADER_LENGTH)
+    if text is None:
+        return body_size
+    return v2_json.parse_header_length(text.decode("latin-1"), body_size)
+
+
+async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan, headers: dict[bytes, bytes]) -> None:
+    """Encode an answer and send it.
+
+    Raises:
+        TensorhubError: the model's error, or the answer cannot be encoded; nothing has been sent.
+    """
+    try:
+        if reply.error is not None:
+            raise reply.error
+        encoded = v2_json.encode_infer(plan, reply.response, reply.outputs)
+        response_headers: Headers = [JSON_TYPE]
+        if encoded.json_size is not None:
+            response_headers = [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % encoded.json_size)]
+        if b"accept-encoding" in headers:
+            encoded = await _compress(encoded, headers[b"accept-encoding"].decode("latin-1"), response_headers)
+        last = await _send_but_the_end(send, response_headers, encoded.chunks)
+    finally:
+        reply.release()
+    # Only now, with nothing left to do: a client that has the whole reply may begin its next request at once, and
+    # servers are not ready for that before we return (see `gunicorn_worker`).
+    await send({"type": "http.response.body", "body": last})
+
+
+async def _compress(encoded: EncodedReply, accepted: str, response_headers: Headers) -> EncodedReply:
+    encoding = compression.response_encoding(accepted)
+    if encoding == compression.IDENTITY:
+        return encoded
+    response_headers.append((b"content-encoding", encoding.encode()))
+    if sum(map(len, encoded.chunks)) > _COMPRESS_IN_THREAD:
+        loop = asyncio.get_running_loop()
+        chunks = await loop.run_in_executor(None, compression.compress, encoding, encoded.chunks)
+    else:
+        chunks = compression.compress(encoding, encoded.chunks)
+    return EncodedReply(encoded.json_size, [*chunks])
+
+
+async def _send_but_the_end(send: Send, headers: Headers, chunks: list[bytes | memoryview]) -> bytes:
+    """Send a response but for its last bytes, which are returned; none of the chunks is needed any more then."""
+    total = sum(map(len, chunks))
+    headers.append((b"content-length", b"%d" % total))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if total <= INLINE_LIMIT:
+        return b"".join(chunks)
+    last = chunks.pop()
+    split = max(len(last) - _LAST_PIECE_SIZE, 0)
+    for chunk in (*chunks, last[:split]):
+        for start in range(0, len(chunk), _PIECE_SIZE):
+            # Copied: servers may keep what they are given for longer than the worker's memory is ours.
+            piece = bytes(chunk[start : start + _PIECE_SIZE])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    return bytes(last[split:])

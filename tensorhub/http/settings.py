@@ -1,0 +1,73 @@
+"""The server's options that concern HTTP, read from the catalog. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tensorhub.errors import InvalidArgument
+from tensorhub.http.access import ClientMemory, Restrictions
+from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The options.
+
+    Attributes:
+        server_name: --id.
+        limits: --http-max-input-size.
+        forward: --http-header-forward-pattern; None: forward nothing.
+        client_memory: --allow-client-shm.
+        restrictions: --http-restricted-api.
+    """
+
+    server_name: str
+    limits: Limits
+    forward: re.Pattern[str] | None
+    client_memory: ClientMemory
+    restrictions: Restrictions
+
+    @staticmethod
+    def read(options: Mapping[str, str]) -> "HttpSettings":
+        """Read the options by their command line names; those that are missing have their defaults.
+
+        Raises:
+            InvalidArgument: an option cannot be understood.
+        """
+        return HttpSettings(
+            server_name=options.get("id", "triton"),
+            limits=Limits(_size(options)),
+            forward=forward_pattern(options.get("http-header-forward-pattern", "")),
+            client_memory=_client_memory(options.get("allow-client-shm", "auto")),
+            restrictions=Restrictions.parse(options.get("http-restricted-api", "")),
+        )
+
+
+def _size(options: Mapping[str, str]) -> int:
+    text = options.get("http-max-input-size", str(DEFAULT_MAX_INPUT_SIZE))
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidArgument(f"--http-max-input-size takes a number of bytes, got: {text}") from None
+
+
+def _client_memory(text: str) -> ClientMemory:
+    try:
+        return ClientMemory(text)
+    except ValueError:
+        raise InvalidArgument(f"--allow-client-shm takes auto, true or false, got: {text}") from None
+
+
+def forward_pattern(text: str) -> re.Pattern[str] | None:
+    """Compile a header pattern, which ignores case unless it begins with (?-i), as in RE2's syntax.
+
+    Raises:
+        InvalidArgument: it is no regular expression.
+    """
+    if not text:
+        return None
+    pattern = text.removeprefix("(?-i)")
+    try:
+        return re.compile(pattern, 0 if pattern != text else re.IGNORECASE)
+    except re.error as exc:
+        raise InvalidArgument(f"--http-header-forward-pattern is no regular expression: {exc}") from exc

@@ -1,0 +1,88 @@
+"""Models whose files came with the load request: written to a private folder, and removed from there."""
+
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tensorhub.errors import InternalError, InvalidArgument
+from tensorhub.hub.repository import check_model_name, printable
+
+FILE_PREFIX = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideFolder:
+    """A folder made by `materialise`; whoever asked for it owns it and calls `remove`.
+
+    Attributes:
+        path: the model's folder, `<root>/<name>`.
+        root: the private folder around it, mode 0700.
+    """
+
+    path: str
+    root: str
+
+    def remove(self) -> None:
+        """Remove the files; doing so twice is allowed."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None) -> OverrideFolder:
+    """Write the `file:` parameters of a load request into a folder of their own.
+
+    Args:
+        files: path relative to the model's folder, with or without "file:" in front, to content.
+        name: the model.
+        parent: where to make the private folder; the system's temporary folder if not given.
+
+    Raises:
+        InvalidArgument: the name, or a path that is empty, is a folder, or leads out of the model's folder.
+        InternalError: the files cannot be written. Nothing is left behind by either.
+    """
+    check_model_name(name)
+    targets = {_relative(key): content for key, content in files.items()}
+    root = tempfile.mkdtemp(prefix="tensorhub-model-", dir=parent)
+    folder = OverrideFolder(os.path.join(root, name), root)
+    try:
+        os.mkdir(folder.path)
+        for relative, content in targets.items():
+            _write(os.path.join(folder.path, relative), content)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        folder.remove()
+        raise InvalidArgument(f"Invalid file parameters for model '{name}': one is a file and a folder") from None
+    except OSError as error:
+        folder.remove()
+        raise InternalError(f"failed to write the files of model '{name}': {error.strerror}") from error
+    except BaseException:
+        folder.remove()
+        raise
+    return folder
+
+
+def _relative(key: str) -> str:
+    """Return the path that a file parameter names, relative to the model's folder.
+
+    A leading slash means that folder, as in Triton.
+
+    SAFETY: the result is joined to the folder and written to, so no component of it is "..".
+
+    Raises:
+        InvalidArgument: it leads out of that folder, or is no file's path.
+    """
+    path = key.removeprefix(FILE_PREFIX)
+    shown = printable(path)
+    normal = posixpath.normpath(path.lstrip("/"))
+    if normal == ".." or normal.startswith("../"):
+        raise InvalidArgument(f"Invalid file parameter '{FILE_PREFIX}{shown}' must stay within model directory.")
+    if normal == "." or path.endswith("/") or any(ord(char) < 32 or 0xD800 <= ord(char) < 0xE000 for char in path):
+        raise InvalidArgument(f"Invalid file parameter '{FILE_PREFIX}{shown}' must be the path of a file.")
+    return normal
+
+
+def _write(path: str, content: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(content)

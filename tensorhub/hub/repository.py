@@ -1,0 +1,357 @@
+"""The model repository on disk: which models there are, and what each folder holds.
+
+    <repository>/<model>/config.pbtxt             the configuration; may be missing
+    <repository>/<model>/configs/<name>.pbtxt     an alternative to it, chosen by --model-config-name
+    <repository>/<model>/<version>/               a positive number without leading zeros
+
+Nothing is remembered between two calls but the paths: what changed is found by comparing fingerprints. A broken model
+is an entry with the reason, never an exception, so that one of them does not hide the others. A model's folder, its
+version folders and its configuration must lie inside the repository, also when they are reached by a link; other files
+may be links to anywhere. Nothing here knows workers or states. The layout is Triton's.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
+from tensorhub.protocol import messages, model_config
+
+CONFIG_FILENAME = "config.pbtxt"
+CONFIGS_FOLDER = "configs"
+MAX_NAME_BYTES = 255
+"""What a Linux file system allows in one path component."""
+MAX_CONFIG_BYTES = 16 * 2**20
+
+DUPLICATE = "model appears in two or more repositories"
+OVERRIDE_NEEDS_CONFIG = "Load parameter 'config' must be specified for model file override"
+
+_VERSION = re.compile(r"[1-9][0-9]{0,18}")
+_MAX_VERSION = 2**63 - 1
+# What running a model leaves beside it; a change of it is no change of the model.
+_NOT_PART_OF_A_MODEL = frozenset({"__pycache__"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model's folder as it was found.
+
+    Attributes:
+        path: absolute path; of the first repository that has it, if several do.
+        versions: number to the sorted names of what lies in its folder, in ascending order.
+        config: the `inference.ModelConfig` as it was read, not completed; empty if there is none or it does not parse.
+        has_config: there is a configuration file.
+        fingerprint: changes when any file is added, removed, touched or resized.
+        error: why the model cannot be loaded at all, whatever its configuration: it is not unique, or unreadable.
+        config_error: what is wrong with the configuration file; a config in the load request can take its place.
+    """
+
+    name: str
+    path: str
+    versions: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    config: Any = field(default_factory=messages.ModelConfig)
+    has_config: bool = False
+    fingerprint: str = ""
+    error: TensorhubError | None = None
+    config_error: TensorhubError | None = None
+
+    @property
+    def first_files(self) -> tuple[str, ...]:
+        """What lies in the lowest version's folder: it tells the backend when the config does not."""
+        return next(iter(self.versions.values()), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What shall be served of a folder.
+
+    Attributes:
+        config: a complete `inference.ModelConfig`, except for what the backend adds to it.
+        versions: what the version policy chooses, ascending; may be empty, see `no_version`.
+        overridden: the config came with the load request.
+    """
+
+    config: Any
+    versions: tuple[int, ...]
+    overridden: bool = False
+
+
+class Repository:
+    """The folders given by `--model-repository`.
+
+    Args:
+        paths: the repositories; a model's name must be unique over all of them.
+        config_name: `--model-config-name`, or "" for none.
+    """
+
+    def __init__(self, paths: Sequence[str], config_name: str = "") -> None:
+        self.paths = tuple(os.path.abspath(path) for path in paths)
+        self.config_name = config_name
+
+    def check(self) -> None:
+        """See that there are repositories to serve from.
+
+        Raises:
+            InvalidArgument: none is given, one is no readable folder, or config_name is no file's name.
+        """
+        if not self.paths:
+            raise InvalidArgument("--model-repository must be specified")
+        if self.config_name and not _is_component(self.config_name):
+            raise InvalidArgument(f"--model-config-name: '{printable(self.config_name)}' must be a name, not a path")
+        for path in self.paths:
+            try:
+                with os.scandir(path):
+                    pass
+            except FileNotFoundError:
+                raise InvalidArgument(f"--model-repository: failed to stat file {path}: no such directory") from None
+            except NotADirectoryError:
+                raise InvalidArgument(f"--model-repository: repository path is not a valid directory: {path}") from None
+            except OSError as error:
+                raise InvalidArgument(f"--model-repository: cannot read {path}: {error.strerror}") from error
+
+    def names(self) -> list[str]:
+        """Return the models' names, sorted. Hidden folders are none, nor are names that no request could ask for."""
+        return sorted(self._places())
+
+    def scan(self) -> dict[str, ModelFolder]:
+        """Read all models, in the order of their names."""
+        places = self._places()
+        return {name: self._read(name, places[name]) for name in sorted(places)}
+
+    def read(self, name: str) -> ModelFolder:
+        """Read one model.
+
+        Raises:
+            InvalidArgument: `name` is not a model's name.
+            NotFound: no repository has a folder of this name, or it is hidden.
+        """
+        check_model_name(name)
+        candidates = [] if name.startswith(".") else [os.path.join(path, name) for path in self.paths]
+        places = [place for place in candidates if os.path.isdir(place)]
+        if not places:
+            raise NotFound(f"failed to poll model '{name}': model not found in any model repository.")
+        return self._read(name, places)
+
+    def _places(self) -> dict[str, list[str]]:
+        """Return the folders of each model's name; a repository that cannot be read any more has none."""
+        places: dict[str, list[str]] = {}
+        for path in self.paths:
+            for entry in _entries(path):
+                if entry.is_dir() and not entry.name.startswith(".") and _is_component(entry.name):
+                    places.setdefault(entry.name, []).append(entry.path)
+        return places
+
+    def _read(self, name: str, places: list[str]) -> ModelFolder:
+        if len(places) > 1:
+            fingerprint = _digest(_fingerprint(place) for place in places)
+            return ModelFolder(name, places[0], fingerprint=fingerprint, error=InvalidArgument(DUPLICATE))
+        return read_folder(name, places[0], self.config_name, root=os.path.dirname(places[0]))
+
+
+def read_folder(name: str, path: str, config_name: str = "", *, root: str = "") -> ModelFolder:
+    """Read the folder of a model.
+
+    Args:
+        root: what it must lie in; the folder itself if not given.
+    """
+    root = os.path.realpath(root or path)
+    try:
+        _check_inside(path, root, name)
+        versions = _versions(name, path, root)
+    except TensorhubError as error:
+        return ModelFolder(name, path, fingerprint=_digest([error.message]), error=error)
+    except OSError as error:
+        reason = InternalError(f"failed to read the folder of model '{name}': {error.strerror}")
+        return ModelFolder(name, path, fingerprint=_digest([reason.message]), error=reason)
+    config, has_config, config_error = messages.ModelConfig(), False, None
+    try:
+        text, origin = _config_text(name, path, config_name, root)
+        has_config = text is not None
+        if text is not None:
+            config = model_config.parse_text(text, origin)
+    except TensorhubError as error:
+        has_config, config_error = True, error
+    return ModelFolder(
+        name, path, versions, config, has_config, _fingerprint(path), error=None, config_error=config_error
+    )
+
+
+def resolve(
+    folder: ModelFolder, *, auto_complete: bool = True, gpus: Sequence[str] = (), override: str | None = None
+) -> Definition:
+    """Decide what a folder shall serve.
+
+    Args:
+        auto_complete: false under `--disable-auto-complete-config`: the config must be there, with all tensors.
+        gpus: the GPUs of this server, one entry for each ordinal.
+        override: the `config` parameter of a load request, JSON, which replaces the file's.
+
+    Raises:
+        TensorhubError: it cannot be served; the first reason that Triton would find. See `poll_failure`.
+    """
+    if folder.error is not None:
+        raise folder.error
+    if override is not None:
+        config = model_config.parse_json(override)
+    elif folder.config_error is not None:
+        raise folder.config_error
+    elif not auto_complete and not folder.has_config:
+        raise InternalError(
+            f"failed to open text file for read {folder.name}/{CONFIG_FILENAME}: No such file or directory"
+        )
+    else:
+        config = folder.config
+    config = model_config.complete(config, name=folder.name, files=folder.first_files, gpus=gpus)
+    model_config.validate(config)
+    if not auto_complete:
+        model_config.validate_tensors(config)
+    if config.name != folder.name:
+        raise InvalidArgument(
+            f"unexpected directory name '{folder.name}' for model '{config.name}', directory name must equal model name"
+        )
+    versions = model_config.select_versions(config.version_policy, list(folder.versions))
+    return Definition(config, tuple(versions), overridden=override is not None)
+
+
+def poll_failure(name: str, cause: str = "") -> InternalError:
+    """Return the error of a load whose model cannot be read: Triton's words, and the cause, which Triton only logs."""
+    text = f"failed to load '{name}', failed to poll from model repository"
+    return InternalError(f"{text}: {cause}" if cause else text)
+
+
+def no_version(name: str) -> str:
+    """Return Triton's reason for a model of which the version policy leaves nothing."""
+    return f"at least one version must be available under the version policy of model '{name}'"
+
+
+def check_model_name(name: str) -> None:
+    """See that a name from the wire is one path component.
+
+    Raises:
+        InvalidArgument: it is empty, or could lead out of its folder, or no file can be called so.
+    """
+    if not name:
+        raise InvalidArgument("Model name cannot be empty. Please enter a valid name to deploy.")
+    if not _is_component(name):
+        raise InvalidArgument(
+            f"invalid model name '{printable(name)}', model name must not contain path traversal characters"
+        )
+
+
+def printable(text: str) -> str:
+    """Return the text with its control characters and lone surrogates escaped, so that it can stand in an error."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _is_component(name: str) -> bool:
+    """Whether the name is one component of a path, even for a reader that normalises Unicode first.
+
+    SAFETY: names that pass are joined to a repository's path and opened.
+    """
+    plain = unicodedata.normalize("NFKC", name)
+    if plain.strip() in {"", ".", ".."} or any(char in plain or char in name for char in "/\\"):
+        return False
+    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        return False
+    return len(name.encode()) <= MAX_NAME_BYTES
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder, by name; nothing if it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _check_inside(path: str, root: str, name: str) -> None:
+    """Refuse what is reached by a link out of `root`.
+
+    Raises:
+        InvalidArgument: it is.
+    """
+    if os.path.commonpath([os.path.realpath(path), root]) != root:
+        raise InvalidArgument(
+            f"model '{name}': '{printable(os.path.basename(path))}' is a link that leads out of the model repository; "
+            "put the folder itself there, or serve its place with --model-repository"
+        )
+
+
+def _versions(name: str, path: str, root: str) -> dict[int, tuple[str, ...]]:
+    with os.scandir(path) as entries:
+        numbered = sorted(
+            (int(entry.name), entry.path) for entry in entries if _VERSION.fullmatch(entry.name) and entry.is_dir()
+        )
+    versions = {}
+    for number, folder in numbered:
+        if number <= _MAX_VERSION:
+            _check_inside(folder, root, name)
+            versions[number] = tuple(sorted(os.listdir(folder)))
+    return versions
+
+
+def _config_text(name: str, path: str, config_name: str, root: str) -> tuple[str | None, str]:
+    """Return the text of the configuration file, None if there is none, and its name for errors.
+
+    Raises:
+        TensorhubError: it is there and cannot be read.
+    """
+    candidates = [f"{CONFIGS_FOLDER}/{config_name}.pbtxt"] if config_name else []
+    for relative in (*candidates, CONFIG_FILENAME):
+        file, origin = os.path.join(path, relative), f"{name}/{relative}"
+        try:
+            status = os.stat(file)
+            _check_inside(file, root, name)
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidArgument(f"{origin}: not a regular file")
+            if status.st_size > MAX_CONFIG_BYTES:
+                raise InvalidArgument(f"{origin}: {status.st_size} bytes, larger than the {MAX_CONFIG_BYTES} allowed")
+            with open(file, "rb") as opened:
+                data = opened.read(MAX_CONFIG_BYTES)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InternalError(f"failed to open text file for read {origin}: {error.strerror}") from error
+        try:
+            return data.decode("utf-8-sig"), origin
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise InvalidArgument(f"{origin}:{line}: not UTF-8: byte 0x{data[error.start]:02x}") from error
+    return None, f"{name}/{CONFIG_FILENAME}"
+
+
+def _fingerprint(path: str) -> str:
+    return _digest(f"{relative}\0{mtime_ns}\0{size}" for relative, mtime_ns, size in _files(path))
+
+
+def _files(path: str) -> Iterator[tuple[str, int, int]]:
+    """Yield (relative path, mtime in ns, size) of all files below a folder, through links, each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if name not in _NOT_PART_OF_A_MODEL)
+        for name in sorted(files):
+            file = os.path.join(folder, name)
+            try:
+                found = os.stat(file)
+            except OSError:
+                yield os.path.relpath(file, path), 0, -1
+            else:
+                yield os.path.relpath(file, path), found.st_mtime_ns, found.st_size
+
+
+def _digest(parts: Iterator[str] | Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,383 @@
+"""From a frame of a frontend to an InferRequest: the worker is the only judge of a request.
+
+    INFER frame = [inference.ModelInferRequest, tensorhub.wire.RequestExtras]
+
+An input's bytes are in one of four places: the sender's arena (the extras say where), a region that the client
+registered (the input's parameters say where), the next entry of raw_input_contents, or the typed `contents`. A gRPC
+frontend passes a client's own message on unread, so everything that Triton's gRPC server checks is checked here, in its
+order: parameters, names, data of the inputs, outputs. Then comes what its core checks (`protocol.infer_validation`).
+
+Who owns what: every region that has been pinned is in the request's `leases`. If decoding fails, all are released here;
+the arena's slots belong to the sender, who gets them back when it hears of the failure.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tensorhub import bytes_codec
+from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.errors import InvalidArgument, Unsupported
+from tensorhub.ipc import wire
+from tensorhub.memory import Lease, Memory
+from tensorhub.protocol import messages
+from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest, Parameter, RequestedOutput
+from tensorhub.tensors import BY_NAME, DataType
+
+MAX_CORRELATION_ID_SIZE = 128
+"""Bytes of a correlation id that is a string."""
+
+_UINT64 = 2**64 - 1
+_UINT32 = 2**32 - 1
+
+_EMPTY_FINAL = "triton_enable_empty_final_response"
+
+# The families of InferTensorContents in the order in which Triton's gRPC server looks at them: the field, the datatype
+# that its elements have, and the datatypes that they may stand for.
+_FAMILIES: tuple[tuple[str, DataType, frozenset[DataType]], ...] = (
+    ("bool_contents", DataType.BOOL, frozenset((DataType.BOOL,))),
+    ("int_contents", DataType.INT32, frozenset((DataType.INT8, DataType.INT16, DataType.INT32))),
+    ("int64_contents", DataType.INT64, frozenset((DataType.INT64,))),
+    ("uint_contents", DataType.UINT32, frozenset((DataType.UINT8, DataType.UINT16, DataType.UINT32))),
+    ("uint64_contents", DataType.UINT64, frozenset((DataType.UINT64,))),
+    ("fp32_contents", DataType.FP32, frozenset((DataType.FP32,))),
+    ("fp64_contents", DataType.FP64, frozenset((DataType.FP64,))),
+    ("bytes_contents", DataType.BYTES, frozenset((DataType.BYTES,))),
+)
+
+_NO_PARAMETERS: dict[str, Parameter] = {}
+
+
+class RequestDecoder:
+    """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
+
+    __slots__ = ("_memory", "_spec", "_validator")
+
+    def __init__(self, spec: ModelSpec, memory: Memory) -> None:
+        self._spec = spec
+        self._memory = memory
+        self._validator = InputValidator(spec)
+
+    def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
+        """Decode and validate one INFER message.
+
+        Args:
+            arrival_ns: CLOCK_MONOTONIC.
+
+        Returns:
+            The request, without token and responder. Its small inputs are private copies, those in an arena writable
+            views, those in a region read-only views, or copies if they are BYTES or the model asks for copies.
+
+        Raises:
+            TensorhubError: Triton's error for what is wrong first.
+        """
+        try:
+            head = messages.ModelInferRequest.FromString(message.head)
+            placed = _placed_inputs(message.tail) if message.tail else None
+        except messages.DecodeError as exc:
+            raise InvalidArgument(f"the request is no ModelInferRequest: {exc}") from exc
+        request = InferRequest(
+            self._spec.name,
+            self._spec.version,
+            head.id,
+            {},
+            deadline_ns=message.deadline_ns,
+            arrival_ns=arrival_ns,
+        )
+        try:
+            self._fill(request, head, placed, message)
+        except BaseException:
+            for lease in request.leases:
+                lease.release()
+            raise
+        return request
+
+    def _fill(self, request: InferRequest, head: Any, placed: dict[int, Any] | None, message: wire.Message) -> None:
+        from_http = message.flags & wire.FLAG_FROM_HTTP != 0
+        parameters = head.parameters
+        if parameters:
+            _read_parameters(request, parameters, from_http)
+        given = self._inputs(head, placed, message, request.leases)
+        outputs = head.outputs
+        requested: tuple[str, ...] = ()
+        if outputs:
+            request.requested = self._outputs(outputs, request.leases, from_http)
+            requested = tuple([output.name for output in request.requested])
+        request.batch_size, request.inputs = self._validator.accept(given, requested, request.request_id)
+        if self._spec.correlation is not None:
+            check_correlation(self._spec.correlation, request.correlation_id, self._spec.name)
+
+    def _inputs(
+        self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Lease]
+    ) -> list[GivenInput]:
+        from_http = message.flags & wire.FLAG_FROM_HTTP != 0
+        inputs = head.inputs
+        described = [(item, item.name) for item in inputs]
+        if len(described) > 1 and len({name for _, name in described}) != len(described):
+            raise InvalidArgument(f"{prefix(head.id)}input '{_first_repeated(described)}' already exists in request")
+        raw = head.raw_input_contents
+        raw_count = len(raw)
+        has_raw = raw_count > 0 or placed is not None
+        raw_index = 0
+        given = []
+        for index, (item, name) in enumerate(described):
+            datatype = item.datatype
+            data: bytes | bytearray | memoryview
+            shape = tuple(item.shape)
+            parameters = item.parameters
+            region = _region_of(parameters, name, from_http) if parameters else None
+            if region is not None:
+                if item.HasField("contents"):
+                    raise self._input_error("unexpected 'content' provided when using shared memory for", name)
+                data = self._region_input(region, datatype, leases)
+            elif item.HasField("contents"):
+                if has_raw:
+                    raise InvalidArgument(
+                        f"contents field must not be specified when using raw_input_contents for '{name}' for model "
+                        f"'{self._spec.name}'"
+                    )
+                data = self._typed_contents(item.contents, name, datatype)
+            elif placed is not None and index in placed:
+                reference = placed[index]
+                data = self._memory.arena(message.sender, reference.offset, reference.byte_size)
+            elif raw_index < raw_count:
+                data = bytearray(raw[raw_index])
+                raw_index += 1
+            elif 0 in shape:
+                data = bytearray()
+            else:
+                raise self._input_error("unable to find data for", name, " in request.")
+            given.append(GivenInput(name, datatype, shape, data))
+        return given
+
+    def _input_error(self, what: str, name: str, end: str = "") -> InvalidArgument:
+        return InvalidArgument(f"{what} input tensor '{name}' for model '{self._spec.name}'{end}")
+
+    def _region_input(self, region: "_Region", datatype: str, leases: list[Lease]) -> memoryview | bytearray:
+        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False)
+        # The lengths inside BYTES are read several times: from a copy that the client cannot change any more.
+        if self._spec.copies_region_inputs or datatype == "BYTES":
+            try:
+                return bytearray(lease.view)
+            finally:
+                lease.release()
+        leases.append(lease)
+        return lease.view
+
+    def _typed_contents(self, contents: Any, name: str, datatype_name: str) -> bytearray:
+        datatype = BY_NAME.get(datatype_name)
+        data: bytearray | None = None
+        for field, family, stands_for in _FAMILIES:
+            values = getattr(contents, field)
+            if not values:
+                continue
+            if data is not None:
+                raise self._input_error(
+                    "unexpected explicit tensor data for", name, ", binary data was already supplied."
+                )
+            if datatype is None or datatype not in stands_for:
+                wanted = "<invalid>" if datatype is None else datatype.value
+                raise self._input_error(
+                    "unexpected explicit tensor data for",
+                    name,
+                    f" of type '{family.value}', expected datatype '{wanted}'",
+                )
+            if datatype is DataType.BYTES:
+                data = bytearray(bytes_codec.serialize(list(values)))
+            else:
+                # Integers of 32 bits that stand for smaller ones are narrowed without a word, as in Triton.
+                data = bytearray(np.array(values, family.numpy_name).astype(datatype.numpy_name).tobytes())
+        return bytearray() if data is None else data
+
+    def _outputs(self, outputs: Any, leases: list[Lease], from_http: bool) -> tuple[RequestedOutput, ...]:
+        result: dict[str, RequestedOutput] = {}
+        for output in outputs:
+            name = output.name
+            # Listed twice, it counts once, the first time.
+            if name in result:
+                continue
+            parameters = output.parameters
+            result[name] = self._output(name, parameters, leases, from_http) if parameters else RequestedOutput(name)
+        return tuple(result.values())
+
+    def _output(self, name: str, parameters: Any, leases: list[Lease], from_http: bool) -> RequestedOutput:
+        classification = _classification(parameters, from_http)
+        region = _region_of(parameters, name, from_http)
+        if region is None:
+            return RequestedOutput(name, classification=classification)
+        if classification:
+            raise InvalidArgument("output can't set both 'shared_memory_region' and 'classification'")
+        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=True)
+        leases.append(lease)
+        return PlacedOutput(
+            name=name, region=region.name, offset=region.offset, byte_size=region.byte_size, lease=lease
+        )
+
+
+def _placed_inputs(tail: bytes) -> dict[int, Any]:
+    return {item.index: item.data for item in messages.RequestExtras.FromString(tail).inputs}
+
+
+def _first_repeated(described: list[tuple[Any, str]]) -> str:
+    seen: set[str] = set()
+    for _, name in described:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("no name is repeated")
+
+
+# --- parameters of the request
+
+
+def _read_parameters(request: InferRequest, parameters: Any, from_http: bool) -> None:
+    """Set what Triton gives a meaning, and keep the rest for the model."""
+    custom: dict[str, Parameter] = {}
+    for name, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if name in _READERS:
+            _READERS[name](request, name, choice, parameter, from_http)
+        elif name.startswith("triton_") and not from_http:
+            raise InvalidArgument(
+                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
+                f"starting with 'triton_' are allowed: {_EMPTY_FINAL}"
+            )
+        elif choice is None or (choice == "uint64_param" and not from_http):
+            raise _wrong_parameter(name, "int64_param, bool_param, or string_param")
+        else:
+            custom[name] = getattr(parameter, choice)
+    if custom:
+        request.parameters = custom
+
+
+def _read_sequence_id(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
+    if choice == "string_param":
+        text = parameter.string_param
+        if len(text.encode()) > MAX_CORRELATION_ID_SIZE:
+            raise Unsupported(f"string correlation ID cannot be longer than {MAX_CORRELATION_ID_SIZE} characters")
+        request.correlation_id = text
+    elif choice == "int64_param":
+        request.correlation_id = parameter.int64_param & _UINT64
+    elif choice == "uint64_param" and from_http:
+        request.correlation_id = parameter.uint64_param
+    else:
+        raise _wrong_parameter(name, "int64_param or string_param")
+
+
+def _read_sequence_flag(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
+    if choice != "bool_param":
+        raise _wrong_parameter(name, "bool_param")
+    if parameter.bool_param:
+        request.flags |= FLAG_SEQUENCE_START if name == "sequence_start" else FLAG_SEQUENCE_END
+
+
+def _read_priority(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
+    if choice not in ("int64_param", "uint64_param"):
+        raise _wrong_parameter(name, "int64_param or uint64_param")
+    request.priority = getattr(parameter, choice)
+    if request.priority < 0:
+        raise InvalidArgument("invalid value for 'priority', expected value >= 0.")
+
+
+def _read_timeout(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
+    if choice == "uint64_param" and from_http:
+        request.timeout_us = parameter.uint64_param
+    elif choice == "int64_param":
+        request.timeout_us = parameter.int64_param & _UINT64
+    else:
+        raise _wrong_parameter(name, "int64_param")
+
+
+def _read_empty_final(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
+    """Only the frontend, which ends the stream, does something with it."""
+    if choice != "bool_param":
+        raise _wrong_parameter(name, "bool_param")
+
+
+_READERS = {
+    "sequence_id": _read_sequence_id,
+    "sequence_start": _read_sequence_flag,
+    "sequence_end": _read_sequence_flag,
+    "priority": _read_priority,
+    "timeout": _read_timeout,
+    _EMPTY_FINAL: _read_empty_final,
+}
+
+
+def _wrong_parameter(name: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(f"invalid value type for '{name}' parameter, expected {expected}.")
+
+
+# --- parameters of a tensor
+
+
+class _Region:
+    """A range of a region; offset and byte size are what Triton makes of them, unsigned."""
+
+    __slots__ = ("byte_size", "name", "offset")
+
+    def __init__(self, name: str, offset: int, byte_size: int) -> None:
+        self.name = name
+        self.offset = offset
+        self.byte_size = byte_size
+
+
+def _region_of(parameters: Any, tensor: str, from_http: bool) -> _Region | None:
+    """Read the `shared_memory_*` parameters; None if there are none.
+
+    Raises:
+        InvalidArgument: they contradict each other, or have wrong types.
+    """
+    if "shared_memory_region" not in parameters:
+        for name in ("shared_memory_offset", "shared_memory_byte_size"):
+            if name in parameters:
+                raise InvalidArgument(
+                    f"'{name}' can not be specified without 'shared_memory_region' parameter for tensor '{tensor}'"
+                )
+        return None
+    region = parameters["shared_memory_region"]
+    if region.WhichOneof("parameter_choice") != "string_param":
+        raise _wrong_region("shared_memory_region", tensor, "string_param")
+    offset = _region_number(parameters, "shared_memory_offset", tensor, from_http)
+    byte_size = _region_number(parameters, "shared_memory_byte_size", tensor, from_http)
+    if byte_size is None:
+        raise InvalidArgument(
+            "'shared_memory_byte_size' must be specified along with 'shared_memory_region' parameter for tensor "
+            f"'{tensor}'"
+        )
+    return _Region(region.string_param, offset or 0, byte_size)
+
+
+def _region_number(parameters: Any, name: str, tensor: str, from_http: bool) -> int | None:
+    if name not in parameters:
+        return None
+    number = _maybe_unsigned(parameters[name], from_http)
+    if number is None:
+        raise _wrong_region(name, tensor, "int64_param")
+    return number & _UINT64
+
+
+def _maybe_unsigned(parameter: Any, from_http: bool) -> int | None:
+    """Read an integer; our HTTP frontend writes what is above an int64 as uint64_param, which a client may not."""
+    choice = parameter.WhichOneof("parameter_choice")
+    if choice == "int64_param" or (choice == "uint64_param" and from_http):
+        number: int = getattr(parameter, choice)
+        return number
+    return None
+
+
+def _wrong_region(name: str, tensor: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(f"invalid value type for '{name}' parameter for tensor '{tensor}', expected {expected}.")
+
+
+def _classification(parameters: Any, from_http: bool) -> int:
+    if "classification" not in parameters:
+        return 0
+    classes = _maybe_unsigned(parameters["classification"], from_http)
+    if classes is None:
+        raise InvalidArgument("invalid value type for 'classification' parameter, expected int64_param")
+    if classes <= 0:
+        raise InvalidArgument("invalid value for 'classification' parameter, expected >= 0")
+    return min(classes, _UINT32)

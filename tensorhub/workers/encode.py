@@ -1,0 +1,165 @@
+"""From an InferResponse to the parts of a frame for the frontend.
+
+    RESULT, PARTIAL frame = [inference.ModelInferResponse, tensorhub.wire.ResponseExtras]
+
+A small response carries its tensors in raw_output_contents, so that the gRPC frontend passes it on unread. A large one
+leaves them out (FLAG_HEAD_ONLY): its tensors are copied once into this process's arena and the extras say where. An
+output that the client wants in a region of its own is written there and is empty here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.errors import InternalError
+from tensorhub.ipc import wire
+from tensorhub.memory import Memory, Slot
+from tensorhub.protocol import messages
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor
+
+INLINE_LIMIT = 64 * 1024
+"""Bytes of all outputs together that travel inside the message. PERF: below it, a copy through the socket is cheaper
+than a slot, which the receiver must give back."""
+
+SMALL_OUTPUT = 4096
+"""Bytes of an output that never takes a slot, not even in a large response."""
+
+
+class EncodedResponse(NamedTuple):
+    """The parts of a frame, and what they refer to.
+
+    Attributes:
+        flags: wire.FLAG_HEAD_ONLY, or 0.
+        slots: the caller frees them when the receiver says so, or dies, or if the frame is not sent.
+    """
+
+    head: bytes
+    tail: bytes
+    flags: int
+    slots: list[Slot]
+
+
+def encode_response(
+    request: InferRequest,
+    response: InferResponse,
+    memory: Memory,
+    *,
+    from_http: bool,
+    spec: ModelSpec | None = None,
+) -> EncodedResponse:
+    """Encode a response without an error, and write those outputs that go to regions.
+
+    Args:
+        response: outputs that the client did not list are left out, if it listed any.
+        from_http: mark outputs that went to regions, so that the HTTP frontend shows them without data.
+        spec: the model's; its output reshapes are undone. None for a model without any.
+
+    Raises:
+        InternalError: an output does not fit the place that the client gave for it; no region has been written to.
+        Unavailable: the arena is full; regions have been written to.
+    """
+    message = messages.ModelInferResponse(
+        model_name=request.model, model_version=str(request.version), id=request.request_id
+    )
+    if response.parameters:
+        _set_parameters(message.parameters, response.parameters)
+    places: Mapping[str, Any] = {output.name: output for output in request.requested}
+    described = message.outputs
+    contents: list[Buffer] = []
+    writes: list[tuple[PlacedOutput, Buffer, int]] = []
+    total = 0
+    for tensor in response.outputs:
+        name = tensor.name
+        place = places.get(name)
+        if place is None and places:
+            continue
+        entry = described.add(name=name, datatype=tensor.datatype.value, shape=_shape(tensor, spec))
+        size = byte_size(tensor.data)
+        if isinstance(place, PlacedOutput):
+            _check_fits(place, size)
+            writes.append((place, tensor.data, size))
+            contents.append(b"")
+            if from_http:
+                entry.parameters["shared_memory_region"].string_param = place.region
+        else:
+            contents.append(tensor.data)
+            total += size
+    for place, data, size in writes:
+        _write(place, data, size)
+    if total <= INLINE_LIMIT:
+        message.raw_output_contents.extend([bytes(data) for data in contents])
+        return EncodedResponse(message.SerializeToString(), b"", 0, [])
+    tail, slots = _place_contents(contents, memory)
+    return EncodedResponse(message.SerializeToString(), tail, wire.FLAG_HEAD_ONLY, slots)
+
+
+def byte_size(data: Buffer) -> int:
+    """Return how many bytes a tensor's buffer holds."""
+    return len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+
+
+def _shape(tensor: Tensor, spec: ModelSpec | None) -> tuple[int, ...]:
+    output = spec.outputs.get(tensor.name) if spec is not None else None
+    return tensor.shape if output is None else output.client_shape(tensor.shape)
+
+
+def _check_fits(place: PlacedOutput, size: int) -> None:
+    if size > place.byte_size:
+        raise InternalError(
+            f"shared memory size specified with the request for output '{place.name}' ({place.byte_size} bytes) should "
+            f"be at least {size} bytes to hold the results"
+        )
+
+
+def _write(place: PlacedOutput, data: Buffer, size: int) -> None:
+    """Copy an output to its region, unless the model has put it there already."""
+    if size and not _is_at(place, data):
+        place.lease.view[:size] = memoryview(data).cast("B")
+
+
+def _is_at(place: PlacedOutput, data: Buffer) -> bool:
+    if not isinstance(data, np.ndarray):
+        return False
+    start: int = np.frombuffer(place.lease.view, np.uint8).ctypes.data
+    return int(data.ctypes.data) == start
+
+
+def _place_contents(contents: list[Buffer], memory: Memory) -> tuple[bytes, list[Slot]]:
+    extras = messages.ResponseExtras()
+    slots: list[Slot] = []
+    try:
+        for data in contents:
+            size = byte_size(data)
+            entry = extras.outputs.add()
+            if size <= SMALL_OUTPUT:
+                entry.inline = bytes(data)
+                continue
+            slot = memory.allocate(size)
+            slots.append(slot)
+            slot.view[:size] = memoryview(data).cast("B")
+            entry.slot.offset = slot.offset
+            entry.slot.byte_size = size
+        return extras.SerializeToString(), slots
+    except BaseException:
+        for slot in slots:
+            slot.free()
+        raise
+
+
+def _set_parameters(into: Any, parameters: Mapping[str, Parameter]) -> None:
+    for name, value in parameters.items():
+        parameter = into[name]
+        try:
+            if isinstance(value, bool):
+                parameter.bool_param = value
+            elif isinstance(value, int):
+                parameter.int64_param = value
+            elif isinstance(value, float):
+                parameter.double_param = value
+            else:
+                parameter.string_param = value
+        except ValueError as exc:
+            raise InternalError(f"response parameter '{name}' cannot be sent: {exc}") from exc

@@ -1,0 +1,169 @@
+"""The commands as a user runs them: what they print, where to, and how they end."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tensorhub.cli.main import COMMANDS, main
+from tensorhub.cli.quickstart import CONFIG, MODEL
+from tests.serving import EXAMPLE_MODELS, RunningServer, free_ports
+
+ONES = json.dumps([1] * 16)
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tensorhub ")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main([name, "--help"])
+    except SystemExit as exc:
+        status = int(exc.code or 0)
+    assert status == 0
+    assert f"tensorhub {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "part"),
+    [
+        ([], 2, "a command is missing"),
+        (["srve"], 2, "there is no command 'srve'"),
+        (["serve"], 1, "--model-repository must be specified"),
+        (["serve", "--htp-port=1"], 1, "--http-port"),
+        (["infer"], 2, "MODEL"),
+        (["infer", "m", "--repeat=0"], 2, "--repeat"),
+        (["infer", "m", "--random", "--url=ftp://x"], 1, "'ftp://x' is not an address"),
+        (["status", "--run-dir=/nonexistent"], 3, "No such file or directory"),
+    ],
+)
+def test_errors_are_one_line(argv: list[str], status: int, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        found = main(argv)
+    except SystemExit as exc:
+        found = int(exc.code or 0)
+    written = capsys.readouterr()
+    assert found == status
+    assert written.out == ""
+    assert part in written.err
+    assert written.err.count("\n") == 1
+
+
+def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    [port] = free_ports(1)
+    assert main(["status", f"--url=127.0.0.1:{port}"]) == 3
+    assert main(["infer", "m", "--random", f"--url=127.0.0.1:{port}"]) == 1
+    assert capsys.readouterr().err.count("no answer from") == 2
+
+
+def test_help_does_not_import_numpy() -> None:
+    code = "import sys; from tensorhub.cli.main import main; main(['--help']); sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "with space"
+    assert main(["quickstart", str(place)]) == 0
+    assert f"--model-repository '{place}'/models" in capsys.readouterr().out
+    assert (place / "models" / "add_sub" / "1" / "model.py").read_text() == MODEL
+    assert (place / "client.py").exists()
+    assert main(["quickstart", str(place)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["quickstart", str(place / "client.py")]) == 1
+    assert "is not a directory" in capsys.readouterr().err
+
+
+def test_quickstart_writes_the_example_model() -> None:
+    assert (EXAMPLE_MODELS / "add_sub" / "config.pbtxt").read_text() == CONFIG
+    assert (EXAMPLE_MODELS / "add_sub" / "1" / "model.py").read_text() == MODEL
+
+
+def test_quickstart_client(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quickstart", str(tmp_path / "demo")])
+    capsys.readouterr()
+    saved, sys.argv = sys.argv, ["client.py", f"http://{server.http}"]
+    try:
+        runpy.run_path(str(tmp_path / "demo" / "client.py"), run_name="__main__")
+    finally:
+        sys.argv = saved
+    assert "OUTPUT0 [1, 2, 3, 4" in capsys.readouterr().out
+
+
+def test_infer(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "second.npy", np.arange(16, dtype=np.int32))
+    inputs = ["--input", f"INPUT0={ONES}", "--input", f"INPUT1=@{tmp_path / 'second.npy'}"]
+    assert main(["infer", "add_sub", f"--url={server.http}", *inputs, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {item["name"]: item["data"] for item in answer["outputs"]} == {
+        "OUTPUT0": list(range(1, 17)),
+        "OUTPUT1": list(range(1, -15, -1)),
+    }
+
+
+def test_infer_random_and_repeated(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["infer", "add_sub", f"--url={server.http}", "--random", "--repeat=3", "--output=OUTPUT1"]
+    assert main(argv) == 0
+    written = capsys.readouterr()
+    assert written.out.startswith("OUTPUT1  INT32 [1, 16]\n")
+    assert "OUTPUT0" not in written.out
+    assert written.err.startswith("3 requests: median ")
+
+
+def test_infer_texts(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts.json").write_text('["one", "two"]')
+    assert main(["infer", "reverse_text", f"--url={server.http}", "--input", "TEXT=plain words"]) == 0
+    assert "PLAIN WORDS" in capsys.readouterr().out
+    assert main(["infer", "reverse_text", f"--url={server.http}", f"--input=TEXT=@{tmp_path / 'texts.json'}"]) == 0
+    assert "owt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["nope", "--random"], "Request for unknown model: 'nope' is not found"),
+        (["add_sub"], "no inputs: give --random or --input for INPUT0 INT32 [-1, 16], INPUT1 INT32 [-1, 16]"),
+        (["add_sub", "--input", "X=1"], "model 'add_sub' has no input 'X', it has INPUT0, INPUT1"),
+        (["add_sub", "--input", "INPUT0"], "--input takes NAME=VALUE"),
+        (["add_sub", "--input", "INPUT0={"], "input 'INPUT0' is not JSON"),
+        (["add_sub", "--input", "INPUT0=[1]"], "has the shape [-1, 16], the value has [1]"),
+        (["add_sub", "--input", "INPUT0=@/nonexistent.json"], "No such file"),
+        (["add_sub", "--input", f"INPUT0={ONES}"], "expected 2 inputs but got 1"),
+    ],
+)
+def test_infer_refusals(server: RunningServer, argv: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["infer", f"--url={server.http}", *argv]) == 1
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert part in written.err
+    assert written.err.count("\n") == 1
+
+
+def test_status(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", f"--url={server.http}"]) == 0
+    text = capsys.readouterr().out
+    assert ": ready\n" in text
+    assert "add_sub" in text
+    assert main(["status", f"--url={server.http}", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert {"name": "add_sub", "version": "1", "state": "READY", "reason": ""} in status["models"]
+
+
+def test_status_of_a_run_directory(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", f"--run-dir={tmp_path}"]) == 3
+    assert "No process" in capsys.readouterr().out
+    if server.run_dir is None:
+        pytest.skip("the tests did not start this server")
+    assert main(["status", f"--run-dir={server.run_dir}", "--json"]) == 0
+    processes = json.loads(capsys.readouterr().out)
+    assert {item["role"] for item in processes} >= {"hub", "worker"}
+    assert all(item["alive"] for item in processes)

@@ -1,0 +1,1 @@
+"""Conformance with Triton: requests whose answers were recorded from a real server, replayed against tensorhub."""

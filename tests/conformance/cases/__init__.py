@@ -1,0 +1,45 @@
+"""The tables of cases. A group is a module here and a file of `recorded/`; a new table is added to GROUPS."""
+
+from __future__ import annotations
+
+from ..steps import Case
+from . import (
+    broken_models,
+    control,
+    datatypes,
+    http_json_errors,
+    infer_binary,
+    infer_errors,
+    infer_grpc,
+    infer_json,
+    metadata,
+    model_errors,
+    outputs,
+    parameters,
+    routing,
+    shapes,
+    shared_memory,
+    versions,
+)
+
+GROUPS: dict[str, tuple[Case, ...]] = {
+    module.__name__.rpartition(".")[2]: module.CASES
+    for module in (
+        metadata,
+        routing,
+        infer_json,
+        infer_binary,
+        infer_grpc,
+        datatypes,
+        shapes,
+        outputs,
+        parameters,
+        infer_errors,
+        http_json_errors,
+        model_errors,
+        versions,
+        shared_memory,
+        control,
+        broken_models,
+    )
+}

@@ -1,0 +1,83 @@
+"""Compare the answers of a case with the recorded ones, and say where they differ. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .differences import Difference, content_type_allowed
+
+_SHOWN = 400
+
+
+def differences(
+    recorded: list[dict[str, Any]], got: list[dict[str, Any]], deliberate: Difference | None = None
+) -> list[str]:
+    """One line for each place where `got` is not what was recorded, or what `deliberate` puts there; empty if equal.
+
+    Objects are equal if they hold the same members; in the answer to a successful infer over HTTP their order counts.
+    Integers and floats are told apart, as they are in JSON text.
+    """
+    expected: Any = recorded
+    if deliberate is not None:
+        for path, value in deliberate.instead.items():
+            expected = _put(expected, path.split("."), value)
+    if len(expected) != len(got):
+        return [f"recorded {len(expected)} steps, got {len(got)}: record again"]
+    lines: list[str] = []
+    for number, (want, have) in enumerate(zip(expected, got, strict=True)):
+        if (want["step"], want.get("request")) != (have["step"], have.get("request")):
+            return [f"step {number}: recorded of another request ({want['step']} {want.get('request')}): record again"]
+        want = _with_allowed_type(want, have)
+        ordered = want["step"].endswith("/infer") and want.get("status") == 200
+        lines += [f"step {number} ({want['step']}): {line}" for line in _compare("", want, have, ordered)]
+    return lines
+
+
+def _with_allowed_type(want: dict[str, Any], have: dict[str, Any]) -> dict[str, Any]:
+    """The recorded answer, with the content type that it was given instead, if that one is allowed."""
+    got = have.get("headers", {}).get("content-type")
+    headers = want.get("headers", {})
+    if not content_type_allowed(want.get("status"), headers.get("content-type"), got):
+        return want
+    return {**want, "headers": {**headers, "content-type": got}}
+
+
+def _compare(path: str, want: Any, have: Any, ordered: bool) -> Iterator[str]:
+    if type(want) is not type(have):
+        yield _line(path, want, have)
+    elif isinstance(want, dict):
+        for key in want:
+            if key not in have:
+                yield f"{path}.{key}: expected {_show(want[key])}, got nothing"
+            else:
+                yield from _compare(f"{path}.{key}", want[key], have[key], ordered)
+        for key in have:
+            if key not in want:
+                yield f"{path}.{key}: expected nothing, got {_show(have[key])}"
+        if ordered and set(want) == set(have) and list(want) != list(have):
+            yield f"{path}: expected the members in the order {list(want)}, got {list(have)}"
+    elif isinstance(want, list) and len(want) == len(have):
+        for position, (left, right) in enumerate(zip(want, have, strict=True)):
+            yield from _compare(f"{path}[{position}]", left, right, ordered)
+    elif want != have:
+        yield _line(path, want, have)
+
+
+def _line(path: str, want: Any, have: Any) -> str:
+    return f"{path}:\n    expected {_show(want)}\n    got      {_show(have)}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
+def _put(value: Any, path: list[str], new: Any) -> Any:
+    """A copy of a JSON value with the member at `path` replaced; a missing one is added."""
+    if not path:
+        return new
+    if isinstance(value, list):
+        position = int(path[0])
+        return [_put(item, path[1:], new) if index == position else item for index, item in enumerate(value)]
+    return {**value, path[0]: _put(value.get(path[0]), path[1:], new)}

@@ -1,0 +1,85 @@
+"""Unary gRPC calls with bytes, and protobuf messages as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2
+
+from .normalise import number
+
+SERVICE = "/inference.GRPCInferenceService/"
+_TIMEOUT_S = 10.0
+_NO_CONNECTION = re.compile("failed to connect|Socket closed|Connection reset|recvmsg", re.IGNORECASE)
+_SERVICE_DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcAnswer:
+    """The status of a call, its message, and the serialised response (None unless OK)."""
+
+    code: str
+    details: str
+    response: bytes | None
+
+
+def request_bytes(message: Message) -> bytes:
+    """A message in the one serialisation that does not depend on the order of its maps."""
+    data: bytes = message.SerializeToString(deterministic=True)
+    return data
+
+
+def call(address: str, path: str, body: bytes) -> GrpcAnswer:
+    """Call the unary method `path` (`/package.Service/Method`) on a channel of its own.
+
+    Raises:
+        ConnectionError: nobody listens, or the server went away during the call.
+    """
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        method = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+        try:
+            response = method(body, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.search(error.details() or ""):
+                raise ConnectionError(error.details()) from error
+            return GrpcAnswer(error.code().name, error.details() or "", None)
+    return GrpcAnswer("OK", "", response)
+
+
+def parse_response(method: str, data: bytes) -> dict[str, Any]:
+    """The response of a method of the inference service as a plain value."""
+    descriptor = _SERVICE_DESCRIPTOR.methods_by_name[method].output_type
+    message = getattr(service_pb2, descriptor.name)()
+    message.ParseFromString(data)
+    return plain(message)
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """The set fields of a message: integers as numbers, bytes in hexadecimal, enumerators by name, maps sorted."""
+    return {descriptor.name: _field(descriptor, value) for descriptor, value in message.ListFields()}
+
+
+def _field(descriptor: FieldDescriptor, value: Any) -> Any:
+    if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
+        item = descriptor.message_type.fields_by_name["value"]
+        return {str(key): _scalar(item, value[key]) for key in sorted(value)}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_scalar(descriptor, item) for item in value]
+    return _scalar(descriptor, value)
+
+
+def _scalar(descriptor: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, Message):
+        return plain(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if descriptor.enum_type is not None:
+        return descriptor.enum_type.values_by_number[value].name
+    return number(value) if isinstance(value, float) else value

@@ -1,0 +1,2 @@
+class TritonPythonModel:
+    """Loads, but cannot answer."""

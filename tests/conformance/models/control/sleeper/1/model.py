@@ -1,0 +1,1 @@
+../../resident/1/model.py

@@ -1,0 +1,1 @@
+../../reshape/1/model.py

@@ -1,0 +1,1 @@
+../../versions_specific/1/model.py

@@ -1,0 +1,211 @@
+"""Perform the steps of a case against a server and return its normalised answers.
+
+The only module that touches the servers under test, /dev/shm and their repositories. A target is two addresses and a
+folder, so the same code records from Triton and replays against tensorhub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import grpc_wire, http_wire, normalise
+from .steps import (
+    RUN_TOKEN,
+    AwaitState,
+    Case,
+    Grpc,
+    GrpcBytes,
+    Http,
+    Raw,
+    ReleaseRegion,
+    RemoveTree,
+    ShmCreate,
+    ShmRead,
+    Step,
+    WriteFile,
+)
+
+Answer = dict[str, Any]
+
+_HEADERS = ("content-type", "content-encoding", "accept-encoding")
+_SHM = Path("/dev/shm")
+_STATE_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running server: where it listens, and its own copy of the model repository, which steps may change."""
+
+    http_port: int
+    grpc_port: int
+    repository: Path
+    host: str = "127.0.0.1"
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+
+def run_case(case: Case, target: Target) -> list[Answer]:
+    """The answers of the case's steps, one for each; shared-memory objects that it created are gone afterwards.
+
+    Raises:
+        OSError: the server cannot be reached or does not answer.
+    """
+    session = _Session(target)
+    try:
+        return [session.perform(step) for step in case.steps]
+    finally:
+        session.close()
+
+
+class _Session:
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._segments: list[Path] = []
+        self._replace = {target.token: RUN_TOKEN, str(target.repository): "<repository>"}
+
+    def close(self) -> None:
+        for path in self._segments:
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def perform(self, step: Step) -> Answer:
+        """The answer of one step: what was asked, a digest of the request's bytes, and what came back."""
+        match step:
+            case Http():
+                return self._http(step)
+            case Raw():
+                return self._raw(step)
+            case Grpc():
+                return self._grpc(step)
+            case GrpcBytes():
+                return self._grpc_bytes(step)
+            case ShmCreate():
+                return self._shm_create(step)
+            case ShmRead():
+                with self._segment(step.key).open("rb") as segment:
+                    segment.seek(step.offset)
+                    return {
+                        "step": f"read {step.key} [{step.offset}:{step.offset + step.byte_size}]",
+                        "data": segment.read(step.byte_size).hex(),
+                    }
+            case ReleaseRegion():
+                return self._release_region(step)
+            case WriteFile():
+                path = self._target.repository / step.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(step.text)
+                return {"step": f"write {step.path}"}
+            case RemoveTree():
+                shutil.rmtree(self._target.repository / step.path)
+                return {"step": f"remove {step.path}"}
+            case AwaitState():
+                return self._await_state(step)
+
+    def _own(self, data: bytes) -> bytes:
+        return data.replace(RUN_TOKEN.encode(), self._target.token.encode())
+
+    def _text(self, value: str) -> str:
+        return normalise.text(value, self._replace)
+
+    def _http(self, step: Http) -> Answer:
+        data = http_wire.request_bytes(step)
+        answers = http_wire.exchange((self._target.host, self._target.http_port), self._own(data), method=step.method)
+        answer = _about(f"{step.method} {step.path}", data)
+        return answer | (self._http_answer(answers[0], step.only) if answers else {"closed": True})
+
+    def _raw(self, step: Raw) -> Answer:
+        answers = http_wire.exchange((self._target.host, self._target.http_port), self._own(step.data), step.responses)
+        first_line = step.data.split(b"\r\n", 1)[0].decode("latin-1")
+        return _about(first_line, step.data) | {"answers": [self._http_answer(answer, ()) for answer in answers]}
+
+    def _http_answer(self, answer: http_wire.HttpAnswer, only: tuple[str, ...]) -> Answer:
+        headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
+        result: Answer = {"status": answer.status, "headers": headers}
+        body = answer.body
+        split = answer.headers.get("inference-header-content-length")
+        if split is not None:
+            headers["inference-header-content-length"] = "<length of the JSON>"
+            body, result["binary"] = answer.body[: int(split)], answer.body[int(split) :].hex()
+        if not body:
+            # The type of nothing means nothing; Triton's library adds one or not by chance of the code path.
+            headers.pop("content-type", None)
+            return result
+        try:
+            value = json.loads(body)
+        except ValueError:
+            return result | {"text": self._text(body.decode("latin-1"))}
+        return result | {"json": self._json(value, only)}
+
+    def _json(self, value: Any, only: tuple[str, ...]) -> Any:
+        if isinstance(value, list):
+            value = normalise.entries(value, only)
+        elif isinstance(value, dict) and "extensions" in value:
+            value = normalise.server_metadata(value)
+        elif isinstance(value, dict) and "instance_group" in value:
+            value = normalise.model_config(value)
+        return normalise.strings(value, self._text)
+
+    def _grpc(self, step: Grpc) -> Answer:
+        data = grpc_wire.request_bytes(step.request)
+
+        def parse(response: bytes) -> dict[str, Any]:
+            value = grpc_wire.parse_response(step.method, response)
+            if "extensions" in value:
+                value = normalise.server_metadata(value)
+            if "models" in value:
+                value["models"] = normalise.entries(value["models"], step.only)
+            return {"response": normalise.strings(value, self._text)}
+
+        return self._call(grpc_wire.SERVICE + step.method, step.method, data, parse)
+
+    def _grpc_bytes(self, step: GrpcBytes) -> Answer:
+        return self._call(step.path, step.path, step.body, lambda response: {"response": response.hex()})
+
+    def _call(self, path: str, label: str, data: bytes, parse: Callable[[bytes], Answer]) -> Answer:
+        answer = grpc_wire.call(f"{self._target.host}:{self._target.grpc_port}", path, self._own(data))
+        result = _about(label, data) | {"code": answer.code}
+        if answer.response is None:
+            return result | {"details": self._text(answer.details)}
+        return result | parse(answer.response)
+
+    def _segment(self, key: str) -> Path:
+        return _SHM / self._own(key.lstrip("/").encode()).decode()
+
+    def _shm_create(self, step: ShmCreate) -> Answer:
+        path = self._segment(step.key)
+        self._segments.append(path)
+        path.write_bytes(step.data)
+        return {"step": f"create {step.key}", "byte_size": len(step.data)}
+
+    def _release_region(self, step: ReleaseRegion) -> Answer:
+        deadline = time.monotonic() + _STATE_DEADLINE_S
+        request = http_wire.request_bytes(Http("POST", f"/v2/systemsharedmemory/region/{step.region}/unregister"))
+        status = 0
+        while status != 200 and time.monotonic() < deadline:
+            status = http_wire.exchange((self._target.host, self._target.http_port), request)[0].status
+        return {"step": f"release {step.region}", "status": status}
+
+    def _await_state(self, step: AwaitState) -> Answer:
+        deadline = time.monotonic() + _STATE_DEADLINE_S
+        index = http_wire.request_bytes(Http("POST", "/v2/repository/index"))
+        states: set[str] = set()
+        while time.monotonic() < deadline:
+            body = http_wire.exchange((self._target.host, self._target.http_port), index)[0].body
+            states = {entry.get("state", "") for entry in json.loads(body) if entry["name"] == step.model}
+            if step.state in states and not states & {"LOADING", "UNLOADING"}:
+                return {"step": f"{step.model} is {step.state}"}
+            time.sleep(0.02)
+        return {"step": f"{step.model} is {step.state}", "after_deadline": sorted(states)}
+
+
+def _about(label: str, data: bytes) -> Answer:
+    """How a request is shown in a recording; the digest tells a recording that was made of another request."""
+    return {"step": label, "request": hashlib.sha256(data).hexdigest()[:12]}

@@ -1,0 +1,189 @@
+"""Start the servers that cases run against, a real Triton or tensorhub, with the same options.
+
+Each configuration works on a private copy of its model repository, so that cases may change it and no bytecode is
+left in the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import http_wire
+from .runner import Target
+from .steps import Http
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parent.parent
+PORTS = range(21000, 21100)
+_START_DEADLINE_S = 120.0
+_STOP_DEADLINE_S = 30.0
+_READY = http_wire.request_bytes(Http("GET", "/v2/health/ready"))
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A model repository (a folder of `models/`) and the options that both servers get."""
+
+    repository: str
+    options: tuple[str, ...] = ()
+
+
+CONFIGURATIONS = {
+    "core": Configuration("core"),
+    "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
+    "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
+    "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """How a server is started; `run_dir` names the folder for its sockets, if it takes one."""
+
+    name: str
+    command: tuple[str, ...]
+    takes_run_dir: bool
+
+
+def triton() -> Product:
+    """A real Triton, by the script that TENSORHUB_TRITON names (default: the project's)."""
+    return Product(
+        "Triton",
+        ("bash", os.environ.get("TENSORHUB_TRITON", str(PROJECT / "tools" / "peers" / "triton.sh"))),
+        takes_run_dir=False,
+    )
+
+
+def tensorhub() -> Product:
+    """This checkout's server."""
+    return Product("tensorhub", (sys.executable, "-m", "tensorhub", "serve"), takes_run_dir=True)
+
+
+class StartError(Exception):
+    """A server ended, or was not ready in time; the text holds the end of its output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was started: where it is reached, and its process."""
+
+    target: Target
+    process: subprocess.Popen[bytes]
+
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self.process.poll() is not None
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait so long for its process to end; whether it did."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+@contextmanager
+def running(product: Product, configuration: Configuration, work: Path) -> Iterator[Server]:
+    """Start a server in the empty folder `work`, yield it when ready, and stop it with everything that it started.
+
+    Ready is a 200 of `/v2/health/ready`; a configuration with `--exit-on-error=false` and strict readiness is taken
+    as ready when it answers.
+
+    Raises:
+        StartError: it ended or was not ready within two minutes.
+    """
+    repository = work / "models"
+    shutil.copytree(HERE / "models" / configuration.repository, repository)
+    http_port, grpc_port = free_ports(2)
+    command = [
+        *product.command,
+        f"--model-repository={repository}",
+        "--http-address=127.0.0.1",
+        f"--http-port={http_port}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc_port}",
+        "--allow-metrics=false",
+        *configuration.options,
+    ]
+    if product.takes_run_dir:
+        run_dir = work / "run"
+        run_dir.mkdir(mode=0o700)
+        command.append(f"--run-dir={run_dir}")
+    log = work / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=PROJECT,
+            start_new_session=True,
+        )
+    try:
+        target = Target(http_port, grpc_port, repository)
+        strict = "--exit-on-error=false" not in configuration.options
+        _await_ready(process, target, strict, log, product.name)
+        yield Server(target, process)
+    finally:
+        _stop(process)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of PORTS on which nobody listens now, from a random place on, so that two runs seldom try the same."""
+    start = random.randrange(len(PORTS))
+    found = []
+    for step in range(len(PORTS)):
+        port = PORTS[(start + step) % len(PORTS)]
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise StartError(f"fewer than {count} free ports in {PORTS}")
+
+
+def _await_ready(process: subprocess.Popen[bytes], target: Target, strict: bool, log: Path, name: str) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline:
+        try:
+            answers = http_wire.exchange((target.host, target.http_port), _READY, method="GET")
+        except OSError:
+            answers = []
+        if answers and (answers[0].status == 200 or not strict):
+            return
+        try:
+            code = process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        raise StartError(f"{name} ended with {code}:\n{_tail(log)}")
+    raise StartError(f"{name} was not ready after {_START_DEADLINE_S:.0f} s:\n{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-25:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and, whatever became of it, the processes of its session."""
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_DEADLINE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

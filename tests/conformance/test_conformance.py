@@ -1,0 +1,68 @@
+"""Replay every case against a running server and compare with what Triton answered.
+
+One server for each configuration serves the whole session. TENSORHUB_CONFORMANCE=triton replays against a real Triton,
+which shows that the recordings and the comparison are sound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from . import recordings, servers
+from .cases import GROUPS
+from .compare import differences
+from .differences import DELIBERATE_DIFFERENCES
+from .runner import Target, run_case
+from .steps import Case
+
+_REAL = os.environ.get("TENSORHUB_CONFORMANCE") == "triton"
+_ORDER = list(servers.CONFIGURATIONS)
+_CASES = sorted(
+    ((group, case) for group, cases in GROUPS.items() for case in cases),
+    key=lambda item: _ORDER.index(item[1].server),
+)
+
+
+@pytest.fixture(scope="session")
+def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Target]]:
+    """The server of a configuration, started when first asked for; one that would not start is not tried again."""
+    product = servers.triton() if _REAL else servers.tensorhub()
+    started: dict[str, Target | servers.StartError] = {}
+    with ExitStack() as stack:
+
+        def get(name: str) -> Target:
+            if name not in started:
+                server = servers.running(product, servers.CONFIGURATIONS[name], tmp_path_factory.mktemp(name))
+                try:
+                    started[name] = stack.enter_context(server).target
+                except servers.StartError as error:
+                    started[name] = error
+            target = started[name]
+            if isinstance(target, servers.StartError):
+                pytest.fail(str(target), pytrace=False)
+            return target
+
+        yield get
+
+
+@pytest.mark.parametrize(("group", "case"), [pytest.param(group, case, id=case.id) for group, case in _CASES])
+def test_case(group: str, case: Case, target_of: Callable[[str], Target]) -> None:
+    recorded = recordings.read(group)
+    assert case.id in recorded, "never recorded: run `make conformance-record`"
+    deliberate = None if _REAL else DELIBERATE_DIFFERENCES.get(case.id)
+    lines = differences(recorded[case.id], run_case(case, target_of(case.server)), deliberate)
+    if lines:
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
+def test_recordings_and_cases_match() -> None:
+    known = {group: {case.id for case in cases} for group, cases in GROUPS.items()}
+    assert {path.stem: set(recordings.read(path.stem)) for path in recordings.FOLDER.glob("*.json")} == known
+
+
+def test_every_deliberate_difference_names_a_case() -> None:
+    assert set(DELIBERATE_DIFFERENCES) <= {case.id for _, case in _CASES}

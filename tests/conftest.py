@@ -1,0 +1,22 @@
+"""Fixtures for all tests: one running server on the example models.
+
+TENSORHUB_TEST_HTTP and TENSORHUB_TEST_GRPC (host:port) name a server that already runs, of whatever make; then none is
+started.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.serving import RunningServer, serving
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Yield a server on `examples/models` that is ready; at the end it is stopped, and must leave nothing behind."""
+    if "TENSORHUB_TEST_HTTP" in os.environ:
+        yield RunningServer(os.environ["TENSORHUB_TEST_HTTP"], os.environ["TENSORHUB_TEST_GRPC"], metrics="")
+        return
+    with serving(tmp_path_factory.mktemp("server")) as running:
+        yield running

@@ -1,0 +1,51 @@
+"""The example clients, run as they are against a running server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving import PROJECT, RunningServer
+
+CLIENTS = PROJECT / "examples" / "clients"
+_DEADLINE_S = 60
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "http_infer.py",
+            ["sum        [ 1  2  3", "difference [-1  0  1", "['olleh', 'dlröw']", "'0.576117:1:green'"],
+        ),
+        ("grpc_infer.py", ["sum        [ 1  2  3", "at a time  8 requests", "stream     8 requests"]),
+        ("system_shared_memory.py", ["sum        [ 1  2  3", "difference [-1  0  1"]),
+        ("system_shared_memory_plain.py", ["sum        [ 1  2  3", "difference [-1  0  1"]),
+    ],
+)
+def test_python_client(server: RunningServer, name: str, lines: list[str]) -> None:
+    url = server.grpc if name.startswith("grpc") else server.http
+    segments = set(Path("/dev/shm").glob("example_*"))
+    output = run(sys.executable, str(CLIENTS / name), "--url", url)
+    for line in lines:
+        assert line in output
+    assert set(Path("/dev/shm").glob("example_*")) <= segments
+
+
+def test_curl(server: RunningServer) -> None:
+    output = run("bash", str(CLIENTS / "curl.sh"), "--url", server.http)
+    assert '"versions":["1"]' in output
+    assert "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]" in output
+
+
+def test_all_examples_are_tested() -> None:
+    tested = {"http_infer.py", "grpc_infer.py", "system_shared_memory.py", "system_shared_memory_plain.py", "curl.sh"}
+    assert {path.name for path in CLIENTS.iterdir() if path.is_file()} == tested

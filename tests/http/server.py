@@ -1,0 +1,109 @@
+"""A real server for the frontend on a fake gateway: a Gunicorn process, and bare HTTP to talk to it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.http.asgi_client import Answer
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "etc" / "tensorhub" / "gunicorn.conf.py"
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 20
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+        self.port = port
+        self.process = process
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        """Send one request on a connection of its own; an iterable body goes out in chunks."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body=body, headers=headers or {}, encode_chunked=False)
+            response = connection.getresponse()
+            sent = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, sent, response.read())
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        """Open a bare connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def account(self) -> dict[str, Any]:
+        """Ask the fake gateway what it has seen and what it holds."""
+        answer = self.ask("POST", "/v2/models/inspect/infer", b'{"inputs":[]}')
+        account: dict[str, Any] = json.loads(answer.json()["outputs"][0]["data"][0])
+        return account
+
+    def stop(self) -> int:
+        """Stop it the ordinary way and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Poll until a condition holds; an assertion error when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def gunicorn(folder: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    """Run Gunicorn in `folder`; its output goes to a file `log` there."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", *arguments, "tests.http.fake_app:app"]
+    if "-c" not in arguments:
+        command[3:3] = ["--bind", f"127.0.0.1:{port}", "--no-control-socket"]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "TENSORHUB_HTTP_PORT": str(port),
+        "TENSORHUB_EXIT_TIMEOUT": "5",
+        **environment,
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
+    server = Server(port, process)
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(server), START_TIMEOUT_S)
+        assert process.poll() is None, (folder / "log").read_text()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return server.ask("GET", "/v2/health/live").status == 200
+    except OSError:
+        return False

@@ -1,0 +1,160 @@
+"""Start the server as a user does, and stop it: real processes on free ports, with a run directory of their own."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+EXAMPLE_MODELS = PROJECT / "examples" / "models"
+_START_DEADLINE_S = 60.0
+_STOP_DEADLINE_S = 40.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """Where a server is; `run_dir` and `pid` are None for one that the tests did not start."""
+
+    http: str
+    grpc: str
+    metrics: str
+    run_dir: Path | None = None
+    pid: int | None = None
+
+
+class NotStarted(Exception):
+    """The server ended, or was not ready in time; the text has the end of its log."""
+
+
+@contextmanager
+def serving(work: Path, options: Sequence[str] = (), repository: Path = EXAMPLE_MODELS) -> Iterator[RunningServer]:
+    """Run `tensorhub serve` until the block ends, then stop it and check that nothing is left of it.
+
+    Args:
+        work: a folder for the log; the run directory is made in a place of its own, as the path of a socket is short.
+        options: more of the command line.
+        repository: its models.
+
+    Raises:
+        NotStarted: it is not ready after a minute.
+        AssertionError: it did not end with 0 on SIGTERM, or left a process or a file.
+    """
+    http_port, grpc_port, metrics_port = free_ports(3)
+    run_dir = Path(f"/tmp/tensorhub-test-{os.getpid()}-{http_port}")
+    command = [
+        *(sys.executable, "-m", "tensorhub", "serve"),
+        f"--model-repository={repository}",
+        f"--run-dir={run_dir}",
+        *("--http-address=127.0.0.1", f"--http-port={http_port}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics_port}"),
+        *options,
+    ]
+    log = work / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT
+        )
+    try:
+        _await_ready(process, http_port, log)
+        yield RunningServer(
+            http=f"127.0.0.1:{http_port}",
+            grpc=f"127.0.0.1:{grpc_port}",
+            metrics=f"127.0.0.1:{metrics_port}",
+            run_dir=run_dir,
+            pid=process.pid,
+        )
+        _stop(process, run_dir, log)
+    finally:
+        _clean_up(process, run_dir)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports on which nobody listens, all different."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+
+
+def processes_of(run_dir: Path) -> dict[int, str]:
+    """Return the processes whose arguments or environment name the run directory: pid to command line."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+            continue
+        try:
+            command, environ = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if command and os.fsencode(run_dir) in command + environ:
+            found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def is_ready(port: int) -> bool:
+    """Whether a server on this port says that it is ready."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline:
+        if is_ready(port):
+            return
+        try:
+            code = process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            continue
+        raise NotStarted(f"the server ended with {code}:\n{_tail(log)}")
+    raise NotStarted(f"the server was not ready after {_START_DEADLINE_S:.0f} s:\n{_tail(log)}")
+
+
+def _stop(process: subprocess.Popen[bytes], run_dir: Path, log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(_STOP_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"the server did not stop:\n{_tail(log)}") from None
+    assert code == 0, f"the server ended with {code}:\n{_tail(log)}"
+    assert processes_of(run_dir) == {}
+    left = [path.name for path in run_dir.iterdir()] if run_dir.exists() else []
+    assert left == [], "files are left in the run directory"
+
+
+def _clean_up(process: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """End what is left of the server, whatever became of it."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for pid in processes_of(run_dir):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    if run_dir.is_dir():
+        for path in run_dir.iterdir():
+            path.unlink()
+        run_dir.rmdir()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-30:])

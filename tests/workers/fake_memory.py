@@ -1,0 +1,75 @@
+"""A Memory of plain bytearrays that knows what is pinned and what is taken."""
+
+from tensorhub.errors import InternalError, InvalidArgument, NotFound, Unavailable
+
+
+class FakeLease:
+    """See tensorhub.memory.Lease."""
+
+    def __init__(self, memory: "FakeMemory", view: memoryview) -> None:
+        self._memory: FakeMemory | None = memory
+        self.view = view
+        memory.pinned += 1
+
+    def release(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.pinned -= 1
+
+
+class FakeSlot:
+    """See tensorhub.memory.Slot."""
+
+    def __init__(self, memory: "FakeMemory", offset: int, byte_size: int) -> None:
+        self._memory: FakeMemory | None = memory
+        self.offset = offset
+        self.view = memoryview(memory.own)[offset : offset + byte_size]
+        memory.taken += 1
+
+    def free(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.taken -= 1
+
+
+class FakeMemory:
+    """See tensorhub.memory.Memory.
+
+    Attributes:
+        arenas: of the peers, by pid.
+        regions: by name.
+        own: this process's arena.
+        pinned, taken: leases and slots that have not been given back.
+        slots: how many allocations succeed before the arena is full.
+    """
+
+    def __init__(self) -> None:
+        self.arenas: dict[int, bytearray] = {}
+        self.regions: dict[str, bytearray] = {}
+        self.own = bytearray(1 << 20)
+        self.pinned = 0
+        self.taken = 0
+        self.slots = 100
+        self._next_offset = 0
+
+    def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
+        if owner not in self.arenas or offset + byte_size > len(self.arenas[owner]):
+            raise InternalError(f"{byte_size} bytes at {offset} are outside the arena")
+        return memoryview(self.arenas[owner])[offset : offset + byte_size]
+
+    def region(self, name: str, offset: int, byte_size: int, *, writable: bool) -> FakeLease:
+        if name not in self.regions:
+            raise NotFound(f"Unable to find shared memory region: '{name}'")
+        if offset >= len(self.regions[name]):
+            raise InvalidArgument(f"Invalid offset for shared memory region: '{name}'")
+        if offset + byte_size > len(self.regions[name]):
+            raise InvalidArgument(f"Invalid offset + byte size for shared memory region: '{name}'")
+        view = memoryview(self.regions[name])[offset : offset + byte_size]
+        return FakeLease(self, view if writable else view.toreadonly())
+
+    def allocate(self, byte_size: int) -> FakeSlot:
+        if self.slots == 0:
+            raise Unavailable("the server's transfer memory is full")
+        self.slots -= 1
+        offset, self._next_offset = self._next_offset, -(-(self._next_offset + byte_size) // 64) * 64
+        return FakeSlot(self, offset, byte_size)

@@ -1,0 +1,124 @@
+"""Drives small gRPC requests with h2load: the message is a POST body behind gRPC's prefix. All but `run` is pure.
+
+h2load knows HTTP/2 and not gRPC: an answer with a bad grpc-status is a 200 to it. Such an answer carries no message,
+though, so the count of body bytes tells: it must be what the right answers come to.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.errors import BenchError
+from tools.bench.measurements import Load
+
+PACKAGE = "nghttp2-client"
+PREFIX_BYTES = 5
+_UNIT_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What h2load prints at its end. `body_bytes`: of all DATA frames received."""
+
+    elapsed_s: float
+    succeeded: int
+    failed: int
+    body_bytes: int
+
+
+def installed() -> bool:
+    """Return whether h2load can be run."""
+    return shutil.which("h2load") is not None
+
+
+def frame(message: bytes) -> bytes:
+    """Return a message with gRPC's prefix: one byte 0 (not compressed), the length, big endian (PROTOCOL-HTTP2.md)."""
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def parse(output: str) -> Summary:
+    """Read what h2load printed.
+
+    Raises:
+        BenchError: it is not a summary.
+    """
+    finished = re.search(r"^finished in ([\d.]+)(us|ms|s),", output, re.MULTILINE)
+    requests = re.search(
+        r"^requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout",
+        output,
+        re.MULTILINE,
+    )
+    traffic = re.search(r"^traffic: .* \((\d+)\) data$", output, re.MULTILINE)
+    if finished is None or requests is None or traffic is None:
+        raise BenchError(f"h2load printed no summary: {output.strip()[-300:]!r}")
+    succeeded, failed, errored, timeout = (int(value) for value in requests.groups())
+    # h2load counts as failed what errored or timed out, too.
+    return Summary(float(finished[1]) * _UNIT_S[finished[2]], succeeded, max(failed, errored, timeout), int(traffic[1]))
+
+
+def parse_log(text: str) -> list[int]:
+    """Return the latency in microseconds of each answered request of a log (start, status, latency; tabs between)."""
+    latencies = []
+    for line in text.splitlines():
+        fields = line.split("\t")
+        if len(fields) == 3 and fields[1] == "200":
+            latencies.append(int(fields[2]))
+    return latencies
+
+
+def percentile(sorted_values: list[int], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed (nearest rank)."""
+    return float(sorted_values[max(0, math.ceil(share * len(sorted_values)) - 1)])
+
+
+def verify(summary: Summary, answer_bytes: int) -> None:
+    """Check that all answers were whole.
+
+    Args:
+        answer_bytes: length of the right answer's message, without prefix.
+
+    Raises:
+        BenchError: a request failed, none was answered, or the answers are longer or shorter than the right ones.
+    """
+    if summary.failed or not summary.succeeded:
+        raise BenchError(f"h2load: {summary.succeeded} requests succeeded, {summary.failed} failed")
+    each = summary.body_bytes / summary.succeeded
+    want = answer_bytes + PREFIX_BYTES
+    # Answers under way when time is up have bytes but do not count as done; they are few.
+    if not 0.99 * want <= each <= 1.05 * want + 1:
+        raise BenchError(f"h2load: an answer has {each:.1f} bytes and not {want}: some answers under load are errors")
+
+
+def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight: int, seconds: float) -> Load:
+    """Call the unary method `path` over `in_flight` connections of one stream each for `seconds`.
+
+    Returns:
+        The load; latencies only at one request in flight, since a log of all would slow h2load down.
+
+    Raises:
+        BenchError: as `verify`, or h2load failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="tensorhub-bench-") as folder:
+        body, log = Path(folder, "body"), Path(folder, "log")
+        body.write_bytes(frame(message))
+        command = ["h2load", "-t1", f"-c{in_flight}", "-m1", f"-D{max(1, round(seconds))}", f"-d{body}"]
+        command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        if in_flight == 1:
+            command.append(f"--log-file={log}")
+        done = subprocess.run([*command, f"http://{authority}{path}"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BenchError(
+                f"h2load failed with status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
+            )
+        summary = parse(done.stdout)
+        verify(summary, answer_bytes)
+        latencies = sorted(parse_log(log.read_text(encoding="ascii"))) if in_flight == 1 else []
+    p50_us, p99_us = (percentile(latencies, 0.5), percentile(latencies, 0.99)) if latencies else (None, None)
+    return Load(summary.succeeded, summary.elapsed_s, p50_us, p99_us)

@@ -1,0 +1,182 @@
+"""The exact bytes of each workload's request, and the check of the answers to them.
+
+Requests over HTTP are made, and all answers decoded, by the stock tritonclient: what it cannot read is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import serialize_byte_tensor
+
+from tools.bench.errors import BenchError
+from tools.bench.workloads import Transport, Workload
+
+SEED = 20240607
+HEADER_LENGTH = "inference-header-content-length"
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+_DATATYPES = {
+    "add_sub": "INT32",
+    "identity_fp32": "FP32",
+    "identity_bytes": "BYTES",
+    "countdown": "INT32",
+    "dense_batched": "FP32",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """What goes in and what must come out of one request; arrays as on the wire, with the batch dimension."""
+
+    datatype: str
+    inputs: Arrays
+    outputs: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A POST, but for the server's address."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Names under which a client registered the regions of the one input and the one output, and their size."""
+
+    source: str
+    target: str
+    byte_size: int
+
+
+def tensors(workload: Workload) -> Tensors:
+    """Return the arrays of one request; the same at every run."""
+    random = np.random.default_rng(SEED)
+    datatype = _DATATYPES[workload.model]
+    if workload.model == "add_sub":
+        left, right = random.integers(-1000, 1000, (2, 1, workload.count), dtype=np.int32)
+        return Tensors(datatype, {"INPUT0": left, "INPUT1": right}, {"OUTPUT0": left + right, "OUTPUT1": left - right})
+    if workload.model == "dense_batched":
+        row = random.random((1, workload.count), dtype=np.float32)
+        return Tensors(datatype, {"INPUT0": row}, {"OUTPUT0": row[:, ::-1]})
+    if workload.model == "countdown":
+        return Tensors(datatype, {"INPUT0": np.array([workload.count], dtype=np.int32)}, {})
+    value: np.ndarray[Any, Any]
+    if workload.model == "identity_bytes":
+        numbers = random.integers(0, 10**9, workload.count)
+        value = np.array([b"string %d" % number for number in numbers], dtype=np.object_)
+    else:
+        value = random.random(workload.count, dtype=np.float32)
+    return Tensors(datatype, {"INPUT0": value}, {"OUTPUT0": value})
+
+
+def http_request(workload: Workload, data: Tensors) -> HttpRequest:
+    """Return the inference request over HTTP, as tritonclient makes it."""
+    binary = workload.transport is Transport.HTTP_BINARY
+    inputs = []
+    for name, value in data.inputs.items():
+        item = tritonclient.http.InferInput(name, list(value.shape), data.datatype)
+        item.set_data_from_numpy(value, binary_data=binary)
+        inputs.append(item)
+    outputs = [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in data.outputs]
+    body, json_bytes = tritonclient.http.InferenceServerClient.generate_request_body(inputs, outputs=outputs)
+    headers = {"Content-Type": "application/json"}
+    if json_bytes is not None:
+        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(json_bytes)}
+    return HttpRequest(
+        f"/v2/models/{workload.model}/infer", headers, body.encode() if isinstance(body, str) else bytes(body)
+    )
+
+
+def grpc_request(workload: Workload, data: Tensors, regions: Regions | None = None) -> bytes:
+    """Return the serialised ModelInferRequest; with `regions`, tensors are named and not carried."""
+    request = service_pb2.ModelInferRequest(model_name=workload.model)
+    for name, value in data.inputs.items():
+        item = request.inputs.add(name=name, datatype=data.datatype, shape=value.shape)
+        if regions is None:
+            request.raw_input_contents.append(_raw(value))
+        else:
+            _refer(item, regions.source, regions.byte_size)
+    if regions is not None:
+        for name in data.outputs:
+            _refer(request.outputs.add(name=name), regions.target, regions.byte_size)
+    message: bytes = request.SerializeToString()
+    return message
+
+
+def check_http(workload: Workload, data: Tensors, headers: Mapping[str, str], body: bytes) -> None:
+    """Check an answer over HTTP; `headers` have names in lower case.
+
+    Raises:
+        BenchError: an output is not what it must be.
+    """
+    length = headers.get(HEADER_LENGTH)
+    result = tritonclient.http.InferenceServerClient.parse_response_body(
+        body, header_length=int(length) if length else None
+    )
+    _check(workload, data, result)
+
+
+def check_grpc(workload: Workload, data: Tensors, answer: bytes) -> None:
+    """Check a serialised ModelInferResponse.
+
+    Raises:
+        BenchError: an output is not what it must be.
+    """
+    _check(workload, data, tritonclient.grpc.InferResult(service_pb2.ModelInferResponse.FromString(answer)))
+
+
+def check_array(workload: Workload, name: str, got: np.ndarray[Any, Any] | None, want: np.ndarray[Any, Any]) -> None:
+    """Check one output.
+
+    Raises:
+        BenchError: it is missing, or its type, shape or an element differs; the message names the first such element.
+    """
+    where = f"wrong answer to {workload.name}: {name}"
+    if got is None:
+        raise BenchError(f"{where} is missing")
+    if got.dtype != want.dtype or got.shape != want.shape:
+        raise BenchError(f"{where} is {got.dtype} {list(got.shape)} and not {want.dtype} {list(want.shape)}")
+    if not np.array_equal(got, want):
+        first = int(np.argmax(got.ravel() != want.ravel()))
+        raise BenchError(f"{where} has {got.ravel()[first]!r} and not {want.ravel()[first]!r} at element {first}")
+
+
+def check_countdown(workload: Workload, number: int, answer: bytes) -> None:
+    """Check the `number`-th (from 0) answer of the stream to a countdown.
+
+    Raises:
+        BenchError: it is an error, or not the number that is due.
+    """
+    response = service_pb2.ModelStreamInferResponse.FromString(answer)
+    if response.error_message:
+        raise BenchError(f"wrong answer to {workload.name}: {response.error_message}")
+    got = tritonclient.grpc.InferResult(response.infer_response).as_numpy("OUTPUT0")
+    check_array(workload, f"OUTPUT0 of response {number}", got, np.array([workload.count - 1 - number], dtype=np.int32))
+
+
+def _check(workload: Workload, data: Tensors, result: Any) -> None:
+    for name, want in data.outputs.items():
+        check_array(workload, name, result.as_numpy(name), want)
+
+
+def _raw(value: np.ndarray[Any, Any]) -> bytes:
+    if value.dtype == np.object_:
+        packed: bytes = serialize_byte_tensor(value).item()
+        return packed
+    return value.tobytes()
+
+
+def _refer(tensor: Any, region: str, byte_size: int) -> None:
+    tensor.parameters["shared_memory_region"].string_param = region
+    tensor.parameters["shared_memory_byte_size"].int64_param = byte_size
