@@ -14,6 +14,14 @@ class Lease(Protocol):
     def view(self) -> memoryview:
         """The bytes asked for (format "B"). Writable exactly if it was asked for, or if the memory is private."""
 
+    def commit(self, byte_size: int) -> None:
+        """Put the first bytes of a writable `view` in place, if it is a private copy; call it after writing.
+
+        Raises:
+            InvalidArgument: the client has truncated its memory.
+            InternalError: the system has no memory for it.
+        """
+
     def release(self) -> None:
         """End the use; does nothing the second time."""
 

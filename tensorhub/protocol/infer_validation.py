@@ -94,7 +94,7 @@ class InputValidator:
         """
         outputs = self._spec.outputs
         if self._required <= len(given) <= self._total and (
-            not requested or all([name in outputs for name in requested])
+            not requested or all(name in outputs for name in requested)
         ):
             accepted = self._accept_usual(given)
             if accepted is not None:

@@ -116,8 +116,10 @@ def _check_fits(place: PlacedOutput, size: int) -> None:
 
 def _write(place: PlacedOutput, data: Buffer, size: int) -> None:
     """Copy an output to its region, unless the model has put it there already."""
-    if size and not _is_at(place, data):
-        place.lease.view[:size] = memoryview(data).cast("B")
+    if size:
+        if not _is_at(place, data):
+            place.lease.view[:size] = memoryview(data).cast("B")
+        place.lease.commit(size)
 
 
 def _is_at(place: PlacedOutput, data: Buffer) -> bool:

@@ -11,6 +11,9 @@ class FakeLease:
         self.view = view
         memory.pinned += 1
 
+    def commit(self, byte_size: int) -> None:
+        """Nothing to do: the view is the region itself."""
+
     def release(self) -> None:
         memory, self._memory = self._memory, None
         if memory is not None:

@@ -7,13 +7,17 @@
       ...
 
 Triton walks outwards from the frame that raised, along the callers as the frames know them. A finished coroutine's
-frame knows no caller, so nothing follows it. Frames of this package are left out: they are not the model's business.
+frame knows no caller, so nothing follows it. Frames of this package and of the import machinery are left out: they are
+not the model's business.
 """
 
+import importlib
 from pathlib import Path
 from types import FrameType, TracebackType
 
-_OWN_FOLDER = str(Path(__file__).parent.parent.parent) + "/"
+_PACKAGE = str(Path(__file__).parent.parent.parent) + "/"
+_ENTRANCE = str(Path(__file__).with_name("backend.py"))
+"""The file from which all code of models is called."""
 
 
 def describe(error: BaseException) -> str:
@@ -38,15 +42,9 @@ def _callers(trace: TracebackType | None) -> list[str]:
     frame: FrameType | None = trace.tb_frame
     line = trace.tb_lineno
     result: list[str] = []
-    entered_model = False
-    while frame is not None:
+    while frame is not None and frame.f_code.co_filename != _ENTRANCE:
         code = frame.f_code
-        if code.co_filename.startswith(_OWN_FOLDER):
-            # The first own frame outside the model's is where the server called it.
-            if entered_model:
-                break
-        elif not code.co_filename.startswith("<frozen "):
-            entered_model = True
+        if not code.co_filename.startswith((_PACKAGE, "<frozen ", importlib.__file__)):
             result.append(f"  {code.co_filename}({line}): {code.co_name}\n")
         frame = frame.f_back
         line = frame.f_lineno if frame is not None else 0

@@ -1,0 +1,274 @@
+"""`tensorhub-hub`: one loop that receives events, asks HubState what follows, and does it."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorhub import settings
+from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
+from tensorhub.hub.catalogue import ModelCatalogue
+from tensorhub.hub.state import Action, Answer, Asker, HubState, Send
+from tensorhub.ipc import wire
+from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.lifeline import follow_parent
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.logs import set_up
+from tensorhub.protocol import messages
+
+log = logging.getLogger(__name__)
+
+_PROG = "tensorhub-hub"
+
+ACKNOWLEDGE_TIMEOUT_S = 0.25
+"""How long a control call waits for frontends that do not acknowledge a snapshot."""
+
+WORKERS_TIMEOUT_S = 2.0
+"""How long the start-up models wait for all workers to come, once the first one has."""
+
+LOAD_CONTROL_OFF = "explicit model load / unload is not allowed if polling is enabled"
+
+
+class Hub:
+    """The loop; see the module."""
+
+    def __init__(self, node: Node, chosen: settings.Settings, catalogue: ModelCatalogue) -> None:
+        self._node = node
+        self._settings = chosen
+        self._catalogue = catalogue
+        self._strings = chosen.as_strings()
+        names = [f"cpu{index}" for index in range(chosen.processes.workers)]
+        self._state = HubState(names, time.time_ns())
+        self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
+        self._answers: list[tuple[int, Asker, Any]] = []
+        self._begun = False
+        self._running = True
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._node.start()
+        receive = self._node.mailbox.receive
+        receive_nowait = self._node.mailbox.receive_nowait
+        while self._running:
+            frame = receive()
+            while frame is not None:
+                try:
+                    self._handle(frame)
+                except Exception:
+                    log.exception("a message could not be dealt with")
+                frame = receive_nowait()
+            if self._state.dirty:
+                self._publish()
+            self._send_answers()
+
+    def stop(self) -> None:
+        """End; from any thread."""
+        self._node.post(self._stop)
+
+    def _stop(self) -> None:
+        self._announce_stop()
+        self._publish()
+        self._running = False
+
+    def _announce_stop(self) -> None:
+        self._state.stopping = self._state.dirty = True
+
+    def _handle(self, frame: bytes) -> None:
+        message = self._node.decode(frame)
+        if message is None:
+            return
+        kind = message.kind
+        if kind is wire.Kind.HELLO:
+            self._hello(messages.Hello.FromString(message.head))
+        elif kind is wire.Kind.REPORT:
+            self._do(self._state.reported(message.sender, messages.Report.FromString(message.head), message.request_id))
+        elif kind is wire.Kind.ACKNOWLEDGE:
+            self._state.acknowledged(message.sender, messages.Acknowledge.FromString(message.head).revision)
+        elif kind is wire.Kind.CONTROL:
+            self._control(message)
+        elif kind is wire.Kind.WAKE:
+            self._node.run_posted()
+
+    def _hello(self, hello: Any) -> None:
+        process = hello.process
+        new = process.pid not in self._state.processes
+        self._do(self._state.hello(hello))
+        if new:
+            self._node.watcher.watch(
+                process.pid, process.start_ticks, lambda pid: self._node.post(lambda: self._died(pid, process.role))
+            )
+        if process.role == "WORKER":
+            if all(worker.pid for worker in self._state.workers.values()):
+                self._begin()
+            else:
+                self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._begin))
+
+    def _begin(self) -> None:
+        """Load what is wanted, once it is known what the workers have already."""
+        if not self._begun:
+            self._begun = True
+            self._do(self._state.begin(*self._catalogue.startup(self._state.rejoined)))
+
+    def _died(self, pid: int, role: str) -> None:
+        self._do(self._state.died(pid))
+        self._node.outbox.forget(self._node.run_dir.mailbox(wire.Role[role], pid))
+        self._node.run_dir.forget(pid)
+
+    # Control calls
+
+    def _control(self, message: wire.Message) -> None:
+        asker = Asker(message.role.name, message.sender, message.request_id, message.generation)
+        try:
+            operation = messages.Control.FromString(message.head)
+            self._do(self._decide(operation.WhichOneof("operation"), operation, asker))
+        except TensorhubError as exc:
+            self._queue_answer(asker, _failure(exc))
+        except messages.DecodeError as exc:
+            self._queue_answer(asker, _failure(InternalError(f"a control call cannot be read: {exc}")))
+
+    def _decide(self, kind: str | None, operation: Any, asker: Asker) -> list[Action]:
+        state = self._state
+        if kind == "load_model":
+            self._check_control()
+            return self._load(operation.load_model, asker)
+        if kind == "unload_model":
+            self._check_control()
+            return [*state.unload(operation.unload_model.name), Answer(asker)]
+        if kind == "register_system":
+            return state.register("system", operation.register_system, asker)
+        if kind == "register_cuda":
+            return state.register("cuda", operation.register_cuda, asker)
+        if kind == "unregister_system":
+            return state.unregister("system", operation.unregister_system.name, asker)
+        if kind == "unregister_cuda":
+            return state.unregister("cuda", operation.unregister_cuda.name, asker)
+        if kind == "repository_index":
+            index = state.index(self._catalogue.names())
+            self._queue_answer(asker, messages.ControlResult(index=index))
+            return []
+        if kind == "status":
+            self._queue_answer(asker, messages.ControlResult(snapshot=state.snapshot(self._self, self._strings)))
+            return []
+        if kind == "shutdown":
+            self._announce_stop()
+            return [Answer(asker)]
+        raise InvalidArgument("an empty control call")
+
+    def _check_control(self) -> None:
+        if self._settings.repository.model_control_mode != "explicit":
+            raise Unavailable(LOAD_CONTROL_OFF)
+
+    def _load(self, request: Any, asker: Asker) -> list[Action]:
+        override = request.config if request.has_config else None
+        plan = self._catalogue.plan(request.name, override, dict(request.files))
+        if plan is None:
+            model = self._state.models.get(request.name)
+            if model is not None and model.wanted and any(item.current for item in model.versions.values()):
+                return [Answer(asker)]  # nothing has changed since it was loaded
+            plan = self._catalogue.plan(request.name, override, dict(request.files), again=True)
+        assert plan is not None
+        return self._state.load(plan, asker)
+
+    # Actions
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._send(
+                    "WORKER", action.pid, wire.Kind.ORDER, action.order.SerializeToString(), action.request_id, 0
+                )
+            else:
+                result = messages.ControlResult() if action.error is None else _failure(action.error)
+                self._queue_answer(action.asker, result)
+
+    def _queue_answer(self, asker: Asker, result: Any) -> None:
+        """Answer when every frontend has what will be published next, or in a quarter of a second."""
+        revision = self._state.revision + (1 if self._state.dirty else 0)
+        self._answers.append((revision, asker, result))
+        if not self._state.all_have(revision):
+            self._node.watcher.later(ACKNOWLEDGE_TIMEOUT_S, lambda: self._node.post(lambda: self._answer_late(asker)))
+
+    def _answer_late(self, asker: Asker) -> None:
+        self._send_answers(asker)
+
+    def _send_answers(self, overdue: Asker | None = None) -> None:
+        waiting = []
+        for item in self._answers:
+            revision, asker, result = item
+            if asker is overdue or self._state.all_have(revision):
+                self._send(
+                    asker.role,
+                    asker.pid,
+                    wire.Kind.CONTROL_RESULT,
+                    result.SerializeToString(),
+                    asker.request_id,
+                    asker.generation,
+                )
+            else:
+                waiting.append(item)
+        self._answers = waiting
+
+    def _publish(self) -> None:
+        head = self._state.snapshot(self._self, self._strings).SerializeToString()
+        for process in list(self._state.processes.values()):
+            self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)
+
+    def _send(self, role: str, pid: int, kind: wire.Kind, head: bytes, request_id: int, generation: int) -> None:
+        if pid not in self._state.processes:
+            return
+        frame = wire.encode(
+            kind, wire.Role.HUB, self._node.pid, request_id=request_id, generation=generation, head=head
+        )
+        try:
+            self._node.outbox.send(self._node.run_dir.mailbox(wire.Role[role], pid), frame)
+        except PeerFull:
+            log.warning("process %d takes no mail", pid)
+
+
+def _failure(error: TensorhubError) -> Any:
+    return messages.ControlResult(code=1 + error.code, message=error.message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the hub until SIGTERM. Returns the exit status: 1 if it cannot start."""
+    try:
+        chosen = settings.load(sys.argv[1:] if argv is None else argv)
+        settings.check_servable(chosen)
+    except settings.HelpRequested:
+        sys.stdout.write(settings.help_text(_PROG))
+        return 0
+    except settings.SettingsError as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    follow_parent()
+    set_up(chosen, "hub")
+    run_dir = RunDir(Path(chosen.server.run_dir))
+    catalogue = ModelCatalogue(chosen.repository)
+    try:
+        catalogue.check()
+        run_dir.open()
+        with run_dir.lock():
+            run_dir.forget_the_dead()
+            node = Node(run_dir, wire.Role.HUB)
+            hub = Hub(node, chosen, catalogue)
+            # A handler may interrupt the loop while it holds the outbox's lock: post from another thread.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: threading.Thread(target=hub.stop, daemon=True).start())
+            try:
+                hub.run()
+            finally:
+                node.close()
+                catalogue.close()
+    except (RunDirError, TensorhubError) as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

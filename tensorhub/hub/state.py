@@ -1,0 +1,652 @@
+"""What the hub knows and decides. Pure: events in, actions out; no clock, no socket, no file.
+
+    workers      who is there, by name; what each has been told to load
+    models       what is wanted, and for each version which load serves it
+    regions      which are registered, and which workers still have to open or close them
+    controls     what clients have asked for and is not finished
+
+A model version is loaded under a *load id*, the same on every worker that shares it. A new load of a version that is
+being served runs beside the old one (`incoming`) and takes its place when every worker of it is ready; a load that
+fails leaves the old one in place.
+
+A control call is answered when its work is done *and* every frontend has acknowledged the snapshot that shows it, so
+that a client sees its own change through any frontend.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensorhub.errors import (
+    TITLES,
+    AlreadyExists,
+    InvalidArgument,
+    TensorhubError,
+    Unavailable,
+    error_for,
+)
+from tensorhub.protocol import messages
+
+CRASH_LIMIT = 2
+"""Deaths of a worker while it loads a model, after which the model is given up."""
+
+_FRONTEND_ROLES = frozenset(("HTTP", "GRPC"))
+_UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send an order to a worker."""
+
+    pid: int
+    order: Any
+    request_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer a control call, once every frontend has what it changed."""
+
+    asker: "Asker"
+    error: TensorhubError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who made a control call."""
+
+    role: str
+    pid: int
+    request_id: int
+    generation: int
+
+
+Action = Send | Answer
+
+
+@dataclass(slots=True)
+class Load:
+    """One load of one model version, on one or several workers.
+
+    Attributes:
+        workers: names of the workers that share it, in the order of their shares.
+        ready: those that have loaded it.
+        error: the first failure.
+    """
+
+    load_id: int
+    model: str
+    version: int
+    path: str
+    config: bytes
+    workers: tuple[str, ...]
+    auto_complete: bool = True
+    overridden: bool = False
+    ready: set[str] = field(default_factory=set)
+    final_config: bytes = b""
+    error: TensorhubError | None = None
+    crashes: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.error is None and set(self.workers) <= self.ready
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a model.
+
+    Attributes:
+        current: the load that serves it; `incoming`: the one that will.
+        state, reason: Triton's, while nothing serves it.
+    """
+
+    number: int
+    current: Load | None = None
+    incoming: Load | None = None
+    state: str = "UNAVAILABLE"
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Model:
+    """A model that has been asked for at least once."""
+
+    name: str
+    wanted: bool = True
+    reason: str = ""
+    versions: dict[int, Version] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker by name; without a pid it is expected or being restarted."""
+
+    name: str
+    pid: int = 0
+    loading: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Region:
+    """A registered region; `waiting`: pids that have not answered yet."""
+
+    kind: str
+    message: Any
+    active: bool = False
+    waiting: set[int] = field(default_factory=set)
+    error: TensorhubError | None = None
+    asker: Asker | None = None
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What is to be loaded for a model: the answer of the repository."""
+
+    model: str
+    path: str
+    config: bytes
+    versions: Sequence[int]
+    instances: int
+    overridden: bool = False
+    auto_complete: bool = True
+
+
+class HubState:
+    """See the module. Every method that returns actions leaves `dirty` set if the snapshot has changed."""
+
+    def __init__(self, worker_names: Iterable[str], next_load_id: int) -> None:
+        self.dirty = True
+        self.revision = 0
+        self.started = False
+        self.stopping = False
+        self.processes: dict[int, Any] = {}
+        self.workers: dict[str, Worker] = {name: Worker(name) for name in worker_names}
+        self.models: dict[str, Model] = {}
+        self.regions: dict[str, Region] = {}
+        self.loads: dict[int, Load] = {}
+        self.rejoined = False
+        self._next_load_id = next_load_id
+        self._next_request_id = 1
+        self._region_requests: dict[int, str] = {}
+        self._load_calls: dict[str, list[tuple[Asker, set[int]]]] = {}
+        self._startup: set[str] = set()
+        self._acknowledged: dict[int, int] = {}
+
+    # Processes
+
+    def hello(self, hello: Any) -> list[Action]:
+        """A process has joined, or come back to a new hub."""
+        process = messages.Process()
+        process.CopyFrom(hello.process)
+        known = process.pid in self.processes
+        self.processes[process.pid] = process
+        self.dirty = True
+        if process.role != "WORKER" or known:
+            return []
+        self.rejoined |= hello.rejoining
+        worker = self.workers.setdefault(process.name, Worker(process.name))
+        worker.pid = process.pid
+        worker.loading.clear()
+        for load in self.loads.values():
+            load.ready.discard(worker.name)
+        self._adopt(worker, hello)
+        actions: list[Action] = []
+        for region in self.regions.values():
+            held = {item.name for item in hello.system_regions} | {item.name for item in hello.cuda_regions}
+            if not region.closing and region.message.name not in held:
+                actions += self._open_region(region, [process.pid])
+        return actions + self._send_loads(worker)
+
+    def _adopt(self, worker: Worker, hello: Any) -> None:
+        """Take over what a worker already has: the hub before this one told it to."""
+        for news in hello.models:
+            model = self.models.setdefault(news.model, Model(news.model))
+            version = model.versions.setdefault(news.version, Version(news.version))
+            load = self.loads.get(news.load_id)
+            if load is None:
+                load = self.loads[news.load_id] = Load(
+                    news.load_id, news.model, news.version, news.path, news.config, (), overridden=news.overridden
+                )
+                self._next_load_id = max(self._next_load_id, news.load_id + 1)
+                if version.current is None:
+                    version.current = load
+            if worker.name not in load.workers:
+                load.workers = (*load.workers, worker.name)
+            if news.state == "READY":
+                load.ready.add(worker.name)
+                load.final_config = news.config
+            else:
+                worker.loading.add(news.load_id)
+        for kind, regions in (("system", hello.system_regions), ("cuda", hello.cuda_regions)):
+            for message in regions:
+                if message.name not in self.regions:
+                    copy = type(message)()
+                    copy.CopyFrom(message)
+                    self.regions[message.name] = Region(kind, copy, active=True)
+
+    def died(self, pid: int) -> list[Action]:
+        """A process has died."""
+        process = self.processes.pop(pid, None)
+        if process is None:
+            return []
+        self.dirty = True
+        self._acknowledged.pop(pid, None)
+        actions: list[Action] = []
+        for region in list(self.regions.values()):
+            if pid in region.waiting:
+                region.waiting.discard(pid)
+                actions += self._settle_region(region)
+        worker = self.workers.get(process.name) if process.role == "WORKER" else None
+        if worker is None or worker.pid != pid:
+            return actions
+        worker.pid = 0
+        for load in self.loads.values():
+            load.ready.discard(worker.name)
+        for load_id in worker.loading:
+            crashed = self.loads.get(load_id)
+            if crashed is not None:
+                crashed.crashes += 1
+                if crashed.crashes >= CRASH_LIMIT:
+                    crashed.error = Unavailable("the worker process died while it loaded the model")
+                    actions += self._load_failed(crashed)
+        worker.loading.clear()
+        return actions
+
+    # Models
+
+    def begin(self, plans: Sequence[LoadPlan], failed: Sequence[tuple[str, str]]) -> list[Action]:
+        """Load the start-up models; `failed` are (name, reason) of those that cannot even be tried."""
+        actions: list[Action] = []
+        for name, reason in failed:
+            if name not in self.models:
+                self.models[name] = Model(name, reason=reason)
+        for plan in plans:
+            if plan.model not in self.models:
+                actions += self._plan(plan)[0]
+        self._startup = {plan.model for plan in plans}
+        self.dirty = True
+        self._check_started()
+        return actions
+
+    def load(self, plan: LoadPlan, asker: Asker) -> list[Action]:
+        """A client wants a model loaded, or loaded anew."""
+        actions, load_ids = self._plan(plan)
+        if not load_ids:
+            return [*actions, Answer(asker)]
+        self._load_calls.setdefault(plan.model, []).append((asker, load_ids))
+        return actions
+
+    def _plan(self, plan: LoadPlan) -> tuple[list[Action], set[int]]:
+        model = self.models.setdefault(plan.model, Model(plan.model))
+        model.wanted = True
+        model.reason = ""
+        actions: list[Action] = []
+        names = sorted(self.workers, key=lambda name: (self._burden(name), name))
+        chosen = tuple(sorted(names[: max(1, min(plan.instances, len(names)))]))
+        load_ids = set()
+        for number in plan.versions:
+            version = model.versions.setdefault(number, Version(number))
+            load = Load(
+                self._next_load_id,
+                plan.model,
+                number,
+                plan.path,
+                plan.config,
+                chosen,
+                auto_complete=plan.auto_complete,
+                overridden=plan.overridden,
+            )
+            self._next_load_id += 1
+            self.loads[load.load_id] = load
+            if version.incoming is not None:
+                actions += self._drop(version.incoming)
+            version.incoming = load
+            load_ids.add(load.load_id)
+            if version.current is None:
+                version.state, version.reason = "LOADING", ""
+        for number, version in model.versions.items():
+            if number not in plan.versions:
+                actions += self._retire(version)
+        for name in chosen:
+            actions += self._send_loads(self.workers[name])
+        self.dirty = True
+        return actions, load_ids
+
+    def _burden(self, name: str) -> int:
+        return sum(name in load.workers for load in self.loads.values())
+
+    def _send_loads(self, worker: Worker) -> list[Action]:
+        """Tell a worker what it should have and has not. A load that has killed a worker runs alone."""
+        if not worker.pid:
+            return []
+        actions: list[Action] = []
+        missing = [
+            load
+            for load in sorted(self.loads.values(), key=lambda load: (load.crashes, load.load_id))
+            if worker.name in load.workers
+            and worker.name not in load.ready
+            and load.load_id not in worker.loading
+            and load.error is None
+        ]
+        for load in missing:
+            suspects = [load_id for load_id in worker.loading if load_id in self.loads and self.loads[load_id].crashes]
+            if suspects or (load.crashes and worker.loading):
+                break
+            worker.loading.add(load.load_id)
+            order = messages.Order()
+            order.load_model.load_id = load.load_id
+            order.load_model.model = load.model
+            order.load_model.version = load.version
+            order.load_model.path = load.path
+            order.load_model.config = load.config
+            order.load_model.auto_complete = load.auto_complete
+            order.load_model.overridden = load.overridden
+            order.load_model.share_index = load.workers.index(worker.name)
+            order.load_model.share_count = len(load.workers)
+            actions.append(Send(worker.pid, order))
+        return actions
+
+    def reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
+        """A worker says what became of an order."""
+        process = self.processes.get(pid)
+        if process is None:
+            return []
+        if request_id:
+            return self._region_reported(pid, report, request_id)
+        worker = self.workers.get(process.name)
+        load = self.loads.get(report.model.load_id)
+        if worker is None or load is None:
+            return []
+        worker.loading.discard(load.load_id)
+        self.dirty = True
+        actions: list[Action] = []
+        if report.code:
+            if load.error is None:
+                load.error = error_for(report.code - 1, report.message)
+                actions += self._load_failed(load)
+        elif report.model.state == "READY":
+            load.ready.add(worker.name)
+            load.final_config = report.model.config
+            load.crashes = 0
+            if load.complete:
+                actions += self._load_done(load)
+        else:
+            actions += self._unload_done(worker, load)
+        return actions + self._send_loads(worker)
+
+    def _load_done(self, load: Load) -> list[Action]:
+        version = self.models[load.model].versions[load.version]
+        actions: list[Action] = []
+        if version.incoming is load:
+            old, version.current, version.incoming = version.current, load, None
+            if old is not None:
+                actions += self._drop(old)
+        if version.current is load:
+            version.state, version.reason = "READY", ""
+        return actions + self._settled(load)
+
+    def _load_failed(self, load: Load) -> list[Action]:
+        version = self.models[load.model].versions[load.version]
+        error = load.error
+        assert error is not None
+        if version.incoming is load:
+            version.incoming = None
+            if version.current is None:
+                version.state, version.reason = "UNAVAILABLE", _reason(error)
+        elif version.current is load:
+            version.current = None
+            version.state, version.reason = "UNAVAILABLE", _reason(error)
+        return self._drop(load) + self._settled(load)
+
+    def _settled(self, load: Load) -> list[Action]:
+        """A load has ended: answer the calls that waited for it."""
+        actions: list[Action] = []
+        waiting = []
+        for asker, load_ids in self._load_calls.pop(load.model, []):
+            load_ids.discard(load.load_id)
+            if load_ids:
+                waiting.append((asker, load_ids))
+            else:
+                actions.append(Answer(asker, self._load_error(load)))
+        if waiting:
+            self._load_calls[load.model] = waiting
+        self._check_started()
+        return actions
+
+    def _load_error(self, load: Load) -> TensorhubError | None:
+        """What the caller of a load hears: the failures of all versions, or nothing."""
+        if load.error is None and not any(
+            version.state == "UNAVAILABLE" and version.reason not in ("", _UNLOADED)
+            for version in self.models[load.model].versions.values()
+        ):
+            return None
+        failures = [
+            f"version {number} is at UNAVAILABLE state: {version.reason};"
+            for number, version in sorted(self.models[load.model].versions.items())
+            if version.state == "UNAVAILABLE" and version.reason != _UNLOADED
+        ]
+        if not failures and load.error is not None:
+            failures = [f"version {load.version} is at UNAVAILABLE state: {_reason(load.error)};"]
+        return InvalidArgument(f"load failed for model '{load.model}': {''.join(failures)}\n")
+
+    def _drop(self, load: Load) -> list[Action]:
+        """A load is not wanted any more: whoever has it unloads it."""
+        self.loads.pop(load.load_id, None)
+        actions: list[Action] = []
+        for name in load.workers:
+            worker = self.workers[name]
+            if worker.pid and (name in load.ready or load.load_id in worker.loading):
+                order = messages.Order()
+                order.unload_model.load_id = load.load_id
+                actions.append(Send(worker.pid, order))
+            worker.loading.discard(load.load_id)
+        return actions
+
+    def unload(self, name: str) -> list[Action]:
+        """A client wants a model gone; an unknown one is gone already."""
+        model = self.models.get(name)
+        if model is None:
+            return []
+        model.wanted = False
+        actions: list[Action] = []
+        for version in model.versions.values():
+            actions += self._retire(version)
+        self.dirty = True
+        return actions
+
+    def _retire(self, version: Version) -> list[Action]:
+        actions: list[Action] = []
+        if version.incoming is not None:
+            actions += self._drop(version.incoming)
+            version.incoming = None
+        load = version.current
+        if load is not None:
+            version.current = None
+            served = [name for name in load.workers if name in load.ready and self.workers[name].pid]
+            version.state = "UNLOADING" if served else "UNAVAILABLE"
+            actions += self._drop(load)
+            if served:
+                self.loads[load.load_id] = load  # until the workers say that it is gone
+                load.error = Unavailable(_UNLOADED)
+        elif version.state == "LOADING":
+            version.state = "UNAVAILABLE"
+        if version.state != "UNLOADING" or not version.reason:
+            version.reason = _UNLOADED if version.state == "UNAVAILABLE" else ""
+        return actions
+
+    def _unload_done(self, worker: Worker, load: Load) -> list[Action]:
+        load.ready.discard(worker.name)
+        if load.error is not None and not load.ready:
+            self.loads.pop(load.load_id, None)
+            version = self.models[load.model].versions.get(load.version)
+            if version is not None and version.state == "UNLOADING" and version.current is None:
+                version.state, version.reason = "UNAVAILABLE", _UNLOADED
+        return []
+
+    def _check_started(self) -> None:
+        if self.started:
+            return
+        settled = all(
+            version.incoming is None or version.incoming.error is not None
+            for name in self._startup
+            if name in self.models
+            for version in self.models[name].versions.values()
+        )
+        if settled:
+            self.started = self.dirty = True
+
+    # Regions
+
+    def register(self, kind: str, message: Any, asker: Asker) -> list[Action]:
+        """A client registers a region: every worker opens it before the client hears OK."""
+        if message.name in self.regions:
+            raise AlreadyExists(f"shared memory region '{message.name}' already in manager")
+        pids = [worker.pid for worker in self.workers.values() if worker.pid]
+        if not pids:
+            raise Unavailable("no worker is running; try again")
+        region = self.regions[message.name] = Region(kind, message, asker=asker)
+        return self._open_region(region, pids)
+
+    def _open_region(self, region: Region, pids: Sequence[int]) -> list[Action]:
+        actions: list[Action] = []
+        for pid in pids:
+            order = messages.Order()
+            target = order.open_system_region if region.kind == "system" else order.open_cuda_region
+            target.region.CopyFrom(region.message)
+            region.waiting.add(pid)
+            actions.append(self._region_order(pid, region, order))
+        return actions
+
+    def _region_order(self, pid: int, region: Region, order: Any) -> Send:
+        request_id, self._next_request_id = self._next_request_id, self._next_request_id + 1
+        self._region_requests[request_id] = region.message.name
+        return Send(pid, order, request_id)
+
+    def unregister(self, kind: str, name: str, asker: Asker) -> list[Action]:
+        """A client lets a region go, or (name "") all of that kind; unknown ones are gone already."""
+        names = [name] if name else [key for key, region in self.regions.items() if region.kind == kind]
+        actions: list[Action] = []
+        last: Region | None = None
+        for key in names:
+            region = self.regions.get(key)
+            if region is None or region.kind != kind or region.closing or not region.active:
+                continue
+            actions += self._close_region(region)
+            if region.waiting:
+                last = region
+        if last is None:
+            return [*actions, Answer(asker)]
+        last.asker = asker
+        return actions
+
+    def _close_region(self, region: Region) -> list[Action]:
+        region.closing = True
+        self.dirty = True
+        actions: list[Action] = []
+        for worker in self.workers.values():
+            if worker.pid:
+                order = messages.Order()
+                order.close_region.name = region.message.name
+                region.waiting.add(worker.pid)
+                actions.append(self._region_order(worker.pid, region, order))
+        if not region.waiting:
+            del self.regions[region.message.name]
+        return actions
+
+    def _region_reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
+        region = self.regions.get(self._region_requests.pop(request_id, ""))
+        if region is None:
+            return []
+        region.waiting.discard(pid)
+        if report.code and not region.closing and region.error is None:
+            region.error = error_for(report.code - 1, report.message)
+        return self._settle_region(region)
+
+    def _settle_region(self, region: Region) -> list[Action]:
+        if region.waiting:
+            return []
+        self.dirty = True
+        asker, region.asker = region.asker, None
+        answer: list[Action] = [] if asker is None else [Answer(asker, region.error)]
+        if region.closing:
+            del self.regions[region.message.name]
+            return answer
+        if region.error is not None:
+            actions = self._close_region(region)
+            return actions + answer
+        region.active = True
+        return answer
+
+    # The snapshot
+
+    def acknowledged(self, pid: int, revision: int) -> None:
+        """A process has this revision."""
+        self._acknowledged[pid] = max(revision, self._acknowledged.get(pid, 0))
+
+    def all_have(self, revision: int) -> bool:
+        """Every frontend has acknowledged it."""
+        return all(
+            self._acknowledged.get(process.pid, 0) >= revision
+            for process in self.processes.values()
+            if process.role in _FRONTEND_ROLES
+        )
+
+    def snapshot(self, hub: Any, settings: dict[str, str]) -> Any:
+        """Make the next revision; `hub` is the hub's own `tensorhub.wire.Process`."""
+        self.revision += 1
+        self.dirty = False
+        message = messages.Snapshot(
+            revision=self.revision,
+            hub_pid=hub.pid,
+            hub_start_ticks=hub.start_ticks,
+            started=self.started,
+            stopping=self.stopping,
+            processes=self.processes.values(),
+            settings=settings,
+        )
+        for model in self.models.values():
+            entry = message.models.add(name=model.name, wanted=model.wanted, reason=model.reason)
+            entry.versions.extend(self._shown(model, version) for version in model.versions.values())
+        for region in self.regions.values():
+            if region.active and not region.closing:
+                shown = message.system_regions if region.kind == "system" else message.cuda_regions
+                shown.add().CopyFrom(region.message)
+        return message
+
+    def _shown(self, model: Model, version: Version) -> Any:
+        load = version.current
+        shown = messages.ModelVersion(
+            model=model.name, version=version.number, state=version.state, reason=version.reason
+        )
+        if load is not None:
+            shown.workers.extend(sorted(self.workers[name].pid for name in load.ready if self.workers[name].pid))
+            shown.load_id = load.load_id
+            shown.config = load.final_config
+            shown.path = load.path
+            shown.overridden = load.overridden
+            if not shown.workers:
+                shown.state, shown.reason = "LOADING", "the worker process is being restarted"
+            else:
+                shown.state = "READY"
+        return shown
+
+    def index(self, never_loaded: Iterable[str], ready_only: bool = False) -> list[Any]:
+        """Every model and version with its state, for the repository index; version 0 where there is none."""
+        entries = []
+        for model in self.models.values():
+            entries += [self._shown(model, version) for version in model.versions.values()]
+            if not model.versions:
+                entries.append(
+                    messages.ModelVersion(
+                        model=model.name, state="UNAVAILABLE" if model.reason else "", reason=model.reason
+                    )
+                )
+        entries += [messages.ModelVersion(model=name) for name in never_loaded if name not in self.models]
+        return [entry for entry in entries if entry.state == "READY" or not ready_only]
+
+
+def _reason(error: TensorhubError) -> str:
+    """Print an error as Triton does inside another one: `Invalid argument: ...`."""
+    return f"{TITLES[error.code]}: {error.message}"

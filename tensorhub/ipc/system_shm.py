@@ -1,0 +1,233 @@
+"""One segment of POSIX shared memory that a client made: opened by key, checked, and read and written safely.
+
+The key comes from outside, so everything about it is checked: its form, and what lies behind it. Sizes are compared as
+Python's integers, which do not wrap.
+
+Who truncates a file that another process has mapped, kills that process with SIGBUS at its next access. A segment of
+our own user is mapped and used in place: who controls it could kill us anyway. One of another user is never mapped:
+ranges of it are copied with preadv and pwritev, which report a short file instead.
+"""
+
+import errno
+import logging
+import mmap
+import os
+import re
+import stat
+from collections.abc import Collection
+from pathlib import Path
+
+import posix_ipc
+
+from tensorhub.errors import InternalError, InvalidArgument
+
+log = logging.getLogger(__name__)
+
+RESERVED_PREFIX = "triton_python_backend_shm_region_"
+"""Triton's Python backend keeps private memory under such keys, on hosts where both servers run."""
+
+MAX_COPY_BYTE_SIZE = 4 << 30
+"""Bytes of one tensor in a segment of another user. A sparse segment costs its maker nothing and a copy of it costs us
+all of it, so there has to be a limit."""
+
+_KEY = re.compile(r"/?([A-Za-z0-9._-]{1,200})")
+
+
+def check_key(region: str, key: str) -> str:
+    """Return the name to open: one slash, then the key's characters.
+
+    Raises:
+        InvalidArgument: the key is malformed or reserved.
+    """
+    if key.lstrip("/").startswith(RESERVED_PREFIX):
+        raise InvalidArgument(
+            f"cannot register shared memory region '{region}' with key '{key}' as the key contains the reserved prefix "
+            f"'{RESERVED_PREFIX}'"
+        )
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise InvalidArgument(f"cannot register shared memory region '{region}' - invalid shm key '{key}'")
+    return f"/{match[1]}"
+
+
+class SystemSegment:
+    """A range of a client's segment. Not for use after `close`; views made before stay good until they are gone.
+
+    Attributes:
+        region: the name it is registered under, for messages.
+        offset: where the range begins in the segment, bytes.
+        in_place: the range is mapped; else it is only copied, because another user owns it.
+    """
+
+    __slots__ = ("_fd", "_map", "byte_size", "in_place", "offset", "region")
+
+    def __init__(self, region: str, fd: int, offset: int, byte_size: int, *, in_place: bool) -> None:
+        """Take over `fd`, which is closed if mapping fails.
+
+        Raises:
+            OSError, ValueError: it cannot be mapped.
+        """
+        self.region = region
+        self.offset = offset
+        self.byte_size = byte_size
+        self.in_place = in_place
+        self._fd = fd
+        self._map: mmap.mmap | None = None
+        if in_place:
+            # The mapping keeps a descriptor of its own, which `file_size` uses.
+            self._fd = -1
+            try:
+                self._map = mmap.mmap(fd, byte_size, offset=offset)
+            finally:
+                os.close(fd)
+
+    @classmethod
+    def open(cls, region: str, key: str, offset: int, byte_size: int, allowed_uids: Collection[int]) -> "SystemSegment":
+        """Open a client's segment; on failure, nothing stays open.
+
+        Args:
+            allowed_uids: users whose segments may be used, besides our own.
+
+        Raises:
+            InvalidArgument: the key is malformed or reserved, or the range is not inside the segment or not mappable.
+            InternalError: there is no such segment, or it may not be used. Triton has this code for it.
+        """
+        name = check_key(region, key)
+        try:
+            # O_RDWR; the C library adds O_NOFOLLOW and O_CLOEXEC.
+            fd = posix_ipc.SharedMemory(name).fd
+        except (posix_ipc.Error, OSError, ValueError) as exc:
+            raise InternalError(f"Unable to open shared memory region: '{key}'") from exc
+        try:
+            in_place = _check_object(fd, key, allowed_uids)
+            _check_range(region, os.fstat(fd).st_size, offset, byte_size)
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            return cls(region, fd, offset, byte_size, in_place=in_place)
+        except ValueError as exc:
+            raise _invalid_args(region) from exc  # truncated since the check
+        except OSError as exc:
+            raise _not_mappable(region, exc.errno or errno.EINVAL) from exc
+
+    def __repr__(self) -> str:
+        return f"<SystemSegment {self.region!r} {self.byte_size} bytes {'in place' if self.in_place else 'copied'}>"
+
+    def file_size(self) -> int:
+        """Ask the kernel for the size of the whole segment as it is now, bytes."""
+        return self._map.size() if self._map is not None else os.fstat(self._fd).st_size
+
+    def check_present(self, offset: int, byte_size: int) -> None:
+        """Check that the segment still has a range.
+
+        Raises:
+            InvalidArgument: it has been truncated.
+        """
+        if self.offset + offset + byte_size > self.file_size():
+            raise self._truncated()
+
+    def view(self, offset: int, byte_size: int) -> memoryview:
+        """View a range of a segment that is mapped; it keeps the mapping."""
+        assert self._map is not None
+        return memoryview(self._map)[offset : offset + byte_size]
+
+    def stage(self, byte_size: int) -> bytearray:
+        """Make room for a copy, filled with zeros.
+
+        Raises:
+            InvalidArgument: it is larger than the limit for copies.
+        """
+        if byte_size > MAX_COPY_BYTE_SIZE:
+            raise InvalidArgument(
+                f"{byte_size} bytes of shared memory region '{self.region}' are wanted at once; at most "
+                f"{MAX_COPY_BYTE_SIZE} are allowed if another user than the server's owns the memory"
+            )
+        return bytearray(byte_size)
+
+    def read(self, offset: int, byte_size: int) -> bytearray:
+        """Copy a range of a segment that is not mapped.
+
+        Raises:
+            InvalidArgument: the segment has been truncated, or the range is larger than the limit for copies.
+        """
+        data = self.stage(byte_size)
+        rest = memoryview(data)
+        position = self.offset + offset
+        while rest:
+            count = os.preadv(self._fd, [rest], position)
+            if count == 0:
+                raise self._truncated()
+            rest, position = rest[count:], position + count
+        return data
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy into a segment that is not mapped.
+
+        Raises:
+            InvalidArgument: the segment has been truncated. (If that happens during the write, it may grow again.)
+            InternalError: the system has no memory for it.
+        """
+        self.check_present(offset, len(data))
+        position = self.offset + offset
+        while data:
+            try:
+                count = os.pwritev(self._fd, [data], position)
+            except OSError as exc:
+                raise InternalError(f"cannot write to shared memory region '{self.region}': {exc.strerror}") from exc
+            data, position = data[count:], position + count
+
+    def close(self) -> None:
+        """Let the segment go; does nothing the second time. The mapping ends with the last view of it."""
+        fd, self._fd, self._map = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def _truncated(self) -> InvalidArgument:
+        return InvalidArgument(f"shared memory region '{self.region}' has become smaller than it was when registered")
+
+
+def _check_object(fd: int, key: str, allowed_uids: Collection[int]) -> bool:
+    """Check what has been opened; return whether it is our own user's.
+
+    Raises:
+        InternalError: it is not a file in memory, or belongs to somebody else.
+    """
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or not _is_tmpfs(found.st_dev):
+        raise InternalError(f"Invalid shared memory region: '{key}'")
+    in_place = found.st_uid == os.geteuid()
+    if not in_place and found.st_uid not in allowed_uids:
+        log.warning(
+            "refused shared memory %r: it belongs to uid %d; --shm-allowed-uids can allow it", key, found.st_uid
+        )
+        raise InternalError(f"Unable to open shared memory region: '{key}'")
+    return in_place
+
+
+def _is_tmpfs(device: int) -> bool:
+    """Tell whether a device number is that of a mounted tmpfs. Source: /proc/PID/mountinfo, proc_pid_mountinfo(5)."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        mount, _, file_system = line.partition(" - ")
+        if mount.split()[2] == wanted and file_system.split()[0] == "tmpfs":
+            return True
+    return False
+
+
+def _check_range(region: str, file_size: int, offset: int, byte_size: int) -> None:
+    if offset < 0 or byte_size < 0 or offset + byte_size > file_size:
+        raise _invalid_args(region)
+    if byte_size == 0 or offset % mmap.ALLOCATIONGRANULARITY:
+        raise _not_mappable(region, errno.EINVAL)
+
+
+def _invalid_args(region: str) -> InvalidArgument:
+    return InvalidArgument(f"failed to register shared memory region '{region}': invalid args")
+
+
+def _not_mappable(region: str, number: int) -> InvalidArgument:
+    # Triton's text; it has no space there.
+    return InvalidArgument(
+        f"failed to register shared memory region '{region}': unable to process address space{os.strerror(number)}"
+    )

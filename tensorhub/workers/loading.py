@@ -1,0 +1,74 @@
+"""Loading a model version in a worker: complete its config, load it, make its instances."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from tensorhub.backends.port import InstanceSpec, ModelSource
+from tensorhub.backends.registry import find_backend
+from tensorhub.errors import Unsupported
+from tensorhub.memory import Memory
+from tensorhub.protocol import messages, model_config
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.model import RunningModel
+from tensorhub.workers.scheduler import DefaultScheduler
+
+_KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
+
+
+def load(order: Any, memory: Memory) -> RunningModel:
+    """Carry out an order to load; the model is ready to `start`.
+
+    Args:
+        order: a `tensorhub.wire.Order.LoadModel`.
+
+    Raises:
+        TensorhubError: it cannot be loaded; nothing of it is left. The message is what the repository index shows.
+    """
+    config = messages.ModelConfig.FromString(order.config)
+    if model_config.is_ensemble(config):
+        raise Unsupported("ensembles are not served by this version")
+    source = ModelSource(order.model, order.version, order.path, config, dict(order.backend_config))
+    backend = find_backend(config.backend)
+    if order.auto_complete:
+        config = model_config.complete(backend.auto_complete(source), name=order.model)
+        source = replace(source, config=config)
+    model_config.validate_loaded(config)
+    with ExitStack() as undo:
+        loaded = backend.load(source)
+        undo.callback(loaded.unload)
+        instances = []
+        for wanted in instance_specs(config)[order.share_index :: max(1, order.share_count)]:
+            instance = loaded.new_instance(wanted)
+            undo.callback(instance.finalize)
+            instances.append((wanted.name, instance))
+        spec = ModelSpec.from_config(config, order.model, order.version)
+        running = RunningModel(
+            messages.ModelVersion(
+                model=order.model,
+                version=order.version,
+                state="READY",
+                config=config.SerializeToString(),
+                path=order.path,
+                load_id=order.load_id,
+                overridden=order.overridden,
+            ),
+            loaded,
+            instances,
+            RequestDecoder(spec, memory),
+            DefaultScheduler(len(instances)),
+            decoupled=config.model_transaction_policy.decoupled,
+            spec=spec,
+        )
+        undo.pop_all()
+    return running
+
+
+def instance_specs(config: Any) -> list[InstanceSpec]:
+    """Return all instances of a complete config, in order; passive ones are loaded by nobody here."""
+    return [
+        InstanceSpec(f"{group.name}_{index}", _KINDS[group.kind])
+        for group in config.instance_group
+        for index in range(max(1, group.count))
+    ]

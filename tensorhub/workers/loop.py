@@ -1,0 +1,375 @@
+"""The worker's loop: one mailbox, from which everything that happens to a worker comes, in order.
+
+The loop's thread decodes requests, schedules them, and runs the models that are quick. Loading happens on loader
+threads, other models on the threads of their instances; both send their answers themselves and `post` what concerns
+the loop.
+
+A request is open from its arrival until its final answer, keyed by (frontend's pid, request id). It is closed exactly
+once, by whoever answers it, which releases the regions that it pinned. The arena slots of an answer stay taken until
+the frontend says RELEASE, or dies.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tensorhub.errors import InternalError, TensorhubError, Unavailable
+from tensorhub.ipc import wire
+from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.peer_arenas import PeerArenas
+from tensorhub.ipc.regions import RegionTable
+from tensorhub.ipc.watch import start_ticks
+from tensorhub.memory import Memory, Slot
+from tensorhub.protocol import messages
+from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.workers.encode import encode_response
+from tensorhub.workers.loading import load
+from tensorhub.workers.model import RunningModel
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, int]
+
+
+class _Token(NamedTuple):
+    """How to find the client of a request again."""
+
+    key: Key
+    generation: int
+    mailbox: Path
+    model: RunningModel
+    from_http: bool
+
+
+class WorkerLoop:
+    """See the module."""
+
+    def __init__(
+        self, node: Node, memory: Memory, peers: PeerArenas, regions: RegionTable, *, loader_threads: int
+    ) -> None:
+        self._node = node
+        self._memory = memory
+        self._peers = peers
+        self._regions = regions
+        self._loaders = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
+        self._models: dict[int, RunningModel] = {}
+        self._loading: dict[int, Any] = {}
+        self._frontends: dict[int, Path] = {}
+        self._open: dict[Key, InferRequest] = {}
+        self._slots: dict[Key, list[Slot]] = {}
+        self._slots_lock = threading.Lock()
+        self._stopping = False
+        self._running = True
+
+    def __repr__(self) -> str:
+        return f"<WorkerLoop {self._node!r}, {len(self._models)} models, {len(self._open)} requests open>"
+
+    def run(self) -> None:
+        """Work until `stop` has been called and the last request has been answered."""
+        self._node.start()
+        self._node.join(self._fill_hello, lambda: None)
+        receive = self._node.mailbox.receive
+        while self._running:
+            frame = receive(self._timeout_ms())
+            if frame is None:
+                for model in list(self._models.values()):
+                    model.poll()
+                continue
+            try:
+                self._handle(frame)
+            except Exception:
+                log.exception("a message could not be dealt with")
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        for model in self._models.values():
+            model.unload()
+
+    def _timeout_ms(self) -> int:
+        deadlines = [due for model in self._models.values() if (due := model.next_deadline_ns()) is not None]
+        if not deadlines:
+            return -1
+        return max(0, -(-(min(deadlines) - time.monotonic_ns()) // 1_000_000))
+
+    def stop(self, timeout_s: float) -> None:
+        """Take no more requests, answer those that are open, end; from any thread."""
+        self._node.post(lambda: self._stop(timeout_s))
+
+    def _stop(self, timeout_s: float) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        self._node.watcher.later(timeout_s, lambda: self._node.post(self._end))
+        self._end_if_idle()
+
+    def _end(self) -> None:
+        self._running = False
+
+    def _end_if_idle(self) -> None:
+        if self._stopping and not self._open:
+            self._running = False
+
+    def _fill_hello(self, hello: Any) -> None:
+        for model in self._models.values():
+            hello.models.append(model.news)
+        hello.models.extend(self._loading.values())
+        hello.system_regions.extend(self._regions.snapshot())
+
+    def _handle(self, frame: bytes) -> None:
+        message = self._node.decode(frame)
+        if message is None:
+            return
+        kind = message.kind
+        if kind is wire.Kind.INFER:
+            self._infer(message)
+        elif kind is wire.Kind.RELEASE:
+            self._release((message.sender, message.request_id))
+        elif kind is wire.Kind.CANCEL:
+            request = self._open.get((message.sender, message.request_id))
+            if request is not None and isinstance(request.token, _Token):
+                request.token.model.cancel(request)
+        elif kind is wire.Kind.ORDER:
+            self._order(message)
+        elif kind is wire.Kind.SNAPSHOT:
+            self._node.welcome(messages.Snapshot.FromString(message.head))
+        elif kind is wire.Kind.WAKE:
+            self._node.run_posted()
+
+    # Requests
+
+    def _infer(self, message: wire.Message) -> None:
+        arrival_ns = time.monotonic_ns()
+        sender = message.sender
+        mailbox = self._frontends.get(sender) or self._meet(sender, message.role)
+        key = (sender, message.request_id)
+        model = self._models.get(message.load_id)
+        try:
+            if model is None:
+                raise Unavailable("the model has been unloaded or reloaded meanwhile; try again")
+            request = model.decoder.decode(message, arrival_ns)
+        except TensorhubError as exc:
+            self._fail(mailbox, key, message.generation, exc)
+            return
+        except Exception as exc:
+            log.exception("a request could not be decoded")
+            self._fail(mailbox, key, message.generation, InternalError(f"{type(exc).__name__}: {exc}"))
+            return
+        from_http = message.flags & wire.FLAG_FROM_HTTP != 0
+        request.token = _Token(key, message.generation, mailbox, model, from_http)
+        request.responder = self._respond
+        self._open[key] = request
+        try:
+            model.submit(request)
+        except TensorhubError as exc:
+            del self._open[key]
+            for lease in request.leases:
+                lease.release()
+            self._fail(mailbox, key, message.generation, exc)
+
+    def _meet(self, pid: int, role: wire.Role) -> Path:
+        """Note a frontend at its first request."""
+        mailbox = self._frontends[pid] = self._node.run_dir.mailbox(role, pid)
+        try:
+            ticks = start_ticks(pid)
+        except ProcessLookupError:
+            ticks = 0
+        self._node.watcher.watch(pid, ticks, lambda dead: self._node.post(lambda: self._frontend_died(dead)))
+        return mailbox
+
+    def _frontend_died(self, pid: int) -> None:
+        mailbox = self._frontends.pop(pid, None)
+        if mailbox is not None:
+            self._node.outbox.forget(mailbox)
+        self._peers.forget(pid)
+        for key in [key for key in self._open if key[0] == pid]:
+            request = self._open.get(key)
+            if request is not None and isinstance(request.token, _Token):
+                request.token.model.cancel(request)
+        for key in [key for key in list(self._slots) if key[0] == pid]:
+            self._release(key)
+
+    def _release(self, key: Key) -> None:
+        with self._slots_lock:
+            slots = self._slots.pop(key, ())
+        for slot in slots:
+            slot.free()
+
+    def _respond(self, request: InferRequest, response: InferResponse | None, final: bool) -> None:
+        """The responder of every request; on any thread."""
+        token = request.token
+        if not isinstance(token, _Token):
+            raise TypeError(f"a request of another worker: {request!r}")
+        try:
+            if response is None:
+                self._send(token, wire.Kind.RESULT, wire.FLAG_FINAL_ONLY, b"", b"")
+            elif response.error is not None:
+                self._fail(token.mailbox, token.key, token.generation, response.error)
+            else:
+                self._send_response(request, token, response, final)
+        except TensorhubError as exc:
+            self._fail(token.mailbox, token.key, token.generation, exc)
+        except Exception as exc:
+            log.exception("an answer could not be sent")
+            self._fail(token.mailbox, token.key, token.generation, InternalError(f"{type(exc).__name__}: {exc}"))
+        finally:
+            if final:
+                self._close_request(request, token)
+
+    def _send_response(self, request: InferRequest, token: _Token, response: InferResponse, final: bool) -> None:
+        head, tail, flags, slots = encode_response(
+            request, response, self._memory, from_http=token.from_http, spec=token.model.spec
+        )
+        if slots:
+            with self._slots_lock:
+                self._slots.setdefault(token.key, []).extend(slots)
+        self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail)
+        if slots and token.key[0] not in self._frontends:
+            self._release(token.key)  # its funeral was before these slots
+
+    def _send(self, token: _Token, kind: wire.Kind, flags: int, head: bytes, tail: bytes) -> None:
+        node = self._node
+        sender, request_id = token.key
+        if sender not in self._frontends:
+            return
+        frame = wire.encode(
+            kind,
+            wire.Role.WORKER,
+            node.pid,
+            request_id=request_id,
+            generation=token.generation,
+            flags=flags,
+            head=head,
+            tail=tail,
+        )
+        try:
+            node.outbox.send(token.mailbox, frame)
+        except PeerFull:
+            log.warning("frontend %d takes no mail: an answer is lost", sender)
+            self._release(token.key)
+
+    def _fail(self, mailbox: Path, key: Key, generation: int, error: TensorhubError) -> None:
+        frame = wire.encode(
+            wire.Kind.FAILURE,
+            wire.Role.WORKER,
+            self._node.pid,
+            request_id=key[1],
+            generation=generation,
+            flags=error.code,
+            head=error.message.encode("utf-8", "replace"),
+        )
+        if key[0] in self._frontends:
+            try:
+                self._node.outbox.send(mailbox, frame)
+            except PeerFull:
+                log.warning("frontend %d takes no mail: an answer is lost", key[0])
+
+    def _close_request(self, request: InferRequest, token: _Token) -> None:
+        for lease in request.leases:
+            lease.release()
+        self._open.pop(token.key, None)
+        token.model.closed()
+        if self._stopping:
+            self._node.post(self._end_if_idle)
+
+    # Orders of the hub
+
+    def _order(self, message: wire.Message) -> None:
+        order = messages.Order.FromString(message.head)
+        kind = order.WhichOneof("order")
+        if kind == "load_model":
+            self._load(order.load_model)
+        elif kind == "unload_model":
+            self._unload(order.unload_model.load_id)
+        else:
+            self._report_of(message.request_id, lambda: self._region_order(kind, order))
+
+    def _region_order(self, kind: str | None, order: Any) -> None:
+        if kind == "open_system_region":
+            region = order.open_system_region.region
+            self._regions.open_system(region.name, region.key, region.offset, region.byte_size)
+        elif kind == "open_cuda_region":
+            region = order.open_cuda_region.region
+            self._regions.open_cuda(region.name, region.raw_handle, region.device_id, region.byte_size)
+        elif kind == "close_region":
+            self._regions.close(order.close_region.name)
+
+    def _report_of(self, request_id: int, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except TensorhubError as exc:
+            self._report(messages.Report(code=1 + exc.code, message=exc.message), request_id)
+        else:
+            self._report(messages.Report(), request_id)
+
+    def _report(self, report: Any, request_id: int = 0) -> None:
+        try:
+            self._node.send_hub(wire.Kind.REPORT, report.SerializeToString(), request_id=request_id)
+        except PeerFull:
+            log.warning("the hub takes no mail")
+
+    def _load(self, order: Any) -> None:
+        if order.load_id in self._models or order.load_id in self._loading:
+            return  # the hub asks again after a restart
+        self._loading[order.load_id] = messages.ModelVersion(
+            model=order.model,
+            version=order.version,
+            state="LOADING",
+            path=order.path,
+            load_id=order.load_id,
+            overridden=order.overridden,
+        )
+        self._loaders.submit(self._load_here, order)
+
+    def _load_here(self, order: Any) -> None:
+        """On a loader's thread."""
+        model: RunningModel | None = None
+        error: TensorhubError | None = None
+        try:
+            model = load(order, self._memory)
+        except TensorhubError as exc:
+            error = exc
+        except BaseException as exc:
+            log.exception("model '%s' could not be loaded", order.model)
+            error = InternalError(f"{type(exc).__name__}: {exc}")
+        self._node.post(lambda: self._loaded(order, model, error))
+
+    def _loaded(self, order: Any, model: RunningModel | None, error: TensorhubError | None) -> None:
+        news = self._loading.pop(order.load_id)
+        if model is not None:
+            model.start()
+            self._models[order.load_id] = model
+            log.info("loaded model '%s' version %d", order.model, order.version)
+            self._report(messages.Report(model=model.news))
+            return
+        reason = error or InternalError("unknown error")
+        news.state, news.reason = "UNAVAILABLE", reason.message
+        log.error("model '%s' version %d could not be loaded: %s", order.model, order.version, reason.message)
+        self._report(messages.Report(code=1 + reason.code, message=reason.message, model=news))
+
+    def _unload(self, load_id: int) -> None:
+        model = self._models.get(load_id)
+        if model is None:
+            self._report(
+                messages.Report(model=messages.ModelVersion(load_id=load_id, state="UNAVAILABLE", reason="unloaded"))
+            )
+            return
+        model.drain(lambda: self._node.post(lambda: self._drained(model)))
+
+    def _drained(self, model: RunningModel) -> None:
+        self._loaders.submit(self._unload_here, model)
+
+    def _unload_here(self, model: RunningModel) -> None:
+        """On a loader's thread; no request of the model is open."""
+        model.unload()
+        self._node.post(lambda: self._unloaded(model))
+
+    def _unloaded(self, model: RunningModel) -> None:
+        self._models.pop(model.load_id, None)
+        news = messages.ModelVersion()
+        news.CopyFrom(model.news)
+        news.state, news.reason = "UNAVAILABLE", "unloaded"
+        log.info("unloaded model '%s' version %d", news.model, news.version)
+        self._report(messages.Report(model=news))

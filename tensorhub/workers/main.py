@@ -1,0 +1,76 @@
+"""`tensorhub-worker`: one worker process. It owns models, their queues and the mappings of regions."""
+
+import argparse
+import gc
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensorhub import settings
+from tensorhub.ipc import wire
+from tensorhub.ipc.arena_memory import Arena
+from tensorhub.ipc.handles import HandleServer
+from tensorhub.ipc.lifeline import follow_parent
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.peer_arenas import PeerArenas
+from tensorhub.ipc.regions import RegionTable
+from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.logs import set_up
+from tensorhub.workers.loop import WorkerLoop
+from tensorhub.workers.memory import WorkerMemory
+
+_PROG = "tensorhub-worker"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker until SIGTERM. Returns the exit status: 1 if it cannot start."""
+    parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
+    parser.add_argument("--name", default="cpu0", help="which worker this is: cpu0, cpu1, ...")
+    own, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    try:
+        chosen = settings.load(rest)
+    except settings.HelpRequested:
+        sys.stdout.write(f"usage: {_PROG} [--name cpu0] [options]\n\n{settings.help_text(_PROG)}")
+        return 0
+    except settings.SettingsError as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    follow_parent()
+    set_up(chosen, own.name)
+    run_dir = RunDir(Path(chosen.server.run_dir))
+    try:
+        run_dir.open()
+    except RunDirError as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    node = Node(run_dir, wire.Role.WORKER, name=own.name, device="CPU")
+    arena = Arena(chosen.shared_memory.arena_byte_size)
+    peers = PeerArenas(run_dir)
+    regions = RegionTable(chosen.shared_memory.shm_allowed_uids)
+    handles = HandleServer(run_dir.handles(node.pid), arena.fd)
+    handles.start()
+    loop = WorkerLoop(
+        node,
+        WorkerMemory(arena, peers, regions),
+        peers,
+        regions,
+        loader_threads=chosen.repository.model_load_thread_count,
+    )
+    timeout_s = float(chosen.server.exit_timeout_secs)
+    # A handler runs between two bytecodes of the loop, which may hold the outbox's lock: post from elsewhere.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threading.Thread(target=loop.stop, args=(timeout_s,), daemon=True).start())
+    gc.collect()
+    gc.freeze()
+    try:
+        loop.run()
+    finally:
+        node.close()
+        handles.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

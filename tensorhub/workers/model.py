@@ -1,0 +1,185 @@
+"""A loaded model version at work: its queue, its instances and their threads.
+
+Requests come in on the worker's loop. A run happens on the loop if the model has proved quick (see `history`), else on
+the thread of its instance. Whoever finishes a run asks the scheduler for the next one, so that a busy model needs no
+help from the loop.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from tensorhub.backends.port import LoadedModel, ModelInstance
+from tensorhub.errors import Cancelled, InternalError, TensorhubError, Unavailable
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.requests import InferRequest
+from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.history import RunHistory
+from tensorhub.workers.scheduler import Run, Scheduler
+
+log = logging.getLogger(__name__)
+
+
+class RunningModel:
+    """One version, from its load to its unload.
+
+    Attributes:
+        load_id: names this load in every message.
+        news: the `tensorhub.wire.ModelVersion` that the hub is told.
+        decoder: turns messages into requests for it.
+        decoupled: a request may outlive its run.
+        spec: what its requests and responses look like.
+    """
+
+    def __init__(
+        self,
+        news: Any,
+        loaded: LoadedModel,
+        instances: Sequence[tuple[str, ModelInstance]],
+        decoder: RequestDecoder,
+        scheduler: Scheduler,
+        *,
+        decoupled: bool,
+        spec: ModelSpec,
+    ) -> None:
+        self.load_id: int = news.load_id
+        self.news = news
+        self.decoder = decoder
+        self.decoupled = decoupled
+        self.spec = spec
+        self._loaded = loaded
+        self._instances = instances
+        self._scheduler = scheduler
+        self._history = RunHistory()
+        self._lock = threading.Lock()
+        self._open = 0
+        self._on_drained: Callable[[], None] | None = None
+        self._queues: list[SimpleQueue[Run | None]] = [SimpleQueue() for _ in instances]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(index,), name=name, daemon=True)
+            for index, (name, _) in enumerate(instances)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<RunningModel {self.news.model} version {self.news.version}, {self._open} open, {self._scheduler!r}>"
+
+    def start(self) -> None:
+        """Start the instances' threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a request, on the loop's thread; it may have been answered when this returns.
+
+        Raises:
+            Unavailable: the queue is full, or the model is being unloaded; the request was not taken.
+        """
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            if self._on_drained is not None:
+                raise Unavailable(
+                    f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
+                    "stopped accepting new inference requests"
+                )
+            self._scheduler.enqueue(request, now_ns)
+            self._open += 1
+            runs = self._scheduler.poll(now_ns)
+        self._start_runs(runs)
+
+    def poll(self) -> None:
+        """Start what has become due; on the loop's thread."""
+        with self._lock:
+            runs = self._scheduler.poll(time.monotonic_ns())
+        self._start_runs(runs)
+
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` is due."""
+        return self._scheduler.next_deadline_ns()
+
+    def _start_runs(self, runs: list[Run]) -> None:
+        while runs:
+            run = runs.pop()
+            if self._history.quick:
+                self._execute(run)
+                with self._lock:
+                    self._scheduler.release(run.instance)
+                    runs.extend(self._scheduler.poll(time.monotonic_ns()))
+            else:
+                self._queues[run.instance].put(run)
+
+    def _serve(self, index: int) -> None:
+        """The thread of an instance."""
+        queue = self._queues[index]
+        while (run := queue.get()) is not None:
+            while run is not None:
+                self._execute(run)
+                with self._lock:
+                    self._scheduler.release(index)
+                    runs = self._scheduler.poll(time.monotonic_ns())
+                run = None
+                for other in runs:
+                    if other.instance == index:
+                        run = other
+                    else:
+                        self._queues[other.instance].put(other)
+
+    def _execute(self, run: Run) -> None:
+        requests = run.requests
+        started_ns = time.monotonic_ns()
+        error: TensorhubError | None = None
+        try:
+            self._instances[run.instance][1].execute(requests)
+        except TensorhubError as exc:
+            error = exc
+        except Exception as exc:
+            log.exception("model '%s' failed", self.news.model)
+            error = InternalError(f"{type(exc).__name__}: {exc}")
+        for request in requests:
+            if not request.answered and (error is not None or not self.decoupled):
+                request.fail(error or InternalError("expected a single response, got 0"))
+        self._history.observe(time.monotonic_ns() - started_ns)
+
+    def cancel(self, request: InferRequest) -> None:
+        """The client has gone: drop the request if it waits, else tell the model."""
+        request.cancelled = True
+        with self._lock:
+            waiting = self._scheduler.cancel(request)
+        if waiting:
+            request.fail(Cancelled(""))
+
+    def closed(self) -> None:
+        """A request that was submitted has been answered finally."""
+        with self._lock:
+            self._open -= 1
+            drained = self._on_drained if self._open == 0 else None
+        if drained is not None:
+            drained()
+
+    def drain(self, on_drained: Callable[[], None]) -> None:
+        """Take no more requests, and call `on_drained` once when the last one has been answered."""
+        with self._lock:
+            first = self._on_drained is None
+            self._on_drained = on_drained
+            empty = self._open == 0
+        if first and empty:
+            on_drained()
+
+    def unload(self) -> None:
+        """End the threads and let the model go; it has been drained. Errors of the model are logged."""
+        for queue in self._queues:
+            queue.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        for name, instance in self._instances:
+            try:
+                instance.finalize()
+            except Exception:
+                log.exception("finalize of '%s' failed", name)
+        try:
+            self._loaded.unload()
+        except Exception:
+            log.exception("unload of '%s' failed", self.news.model)
