@@ -48,3 +48,7 @@ def let_the_loop_poll(environ: MutableMapping[str, str]) -> None:
     line and goes on.
     """
     environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
