@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-RUN_DIR_VARIABLE = "TENSORHUB_RUN_DIR"
+from tensorhub.settings import default_run_dir
+
 ENGINES = ("auto", "reactor", "threads")
 COMPRESSION_LEVELS = {"none": 0, "low": 1, "medium": 2, "high": 3}
 
@@ -102,15 +103,6 @@ def _count(text: str) -> int:
 
 def _verbose(text: str) -> int:
     return _count(text) if text.isdigit() else int(_bool(text))
-
-
-def default_run_dir(environ: Mapping[str, str], uid: int) -> Path:
-    """Where the processes of the server find each other unless --run-dir says."""
-    if environ.get(RUN_DIR_VARIABLE):
-        return Path(environ[RUN_DIR_VARIABLE])
-    if uid != 0 and environ.get("XDG_RUNTIME_DIR"):
-        return Path(environ["XDG_RUNTIME_DIR"], "tensorhub")
-    return Path("/run/tensorhub")
 
 
 def parser(run_dir: Path) -> argparse.ArgumentParser:

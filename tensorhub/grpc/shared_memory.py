@@ -1,14 +1,12 @@
 """Shared memory regions: their status from the catalog; register and unregister by the hub, if this client may."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from tensorhub.errors import NotFound, Unavailable, Unsupported
+from tensorhub.errors import Unavailable, Unsupported
 from tensorhub.frontend.catalog import NO_HUB, Catalog
+from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
 from tensorhub.grpc.peers import is_on_this_host
 from tensorhub.protocol import messages
-
-DISABLED_TEXT = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 
 _SystemStatusResponse = messages.message_class("inference.SystemSharedMemoryStatusResponse")
 _SystemRegisterResponse = messages.message_class("inference.SystemSharedMemoryRegisterResponse")
@@ -21,7 +19,7 @@ _CudaUnregisterResponse = messages.message_class("inference.CudaSharedMemoryUnre
 def system_status(catalog: Catalog, request: Any) -> Any:
     _check_connected(catalog)
     response = _SystemStatusResponse()
-    for region in _regions(catalog.system_regions, catalog.cuda_regions, request.name, "system", "CUDA", "system"):
+    for region in shown_regions(catalog.system_regions, catalog.cuda_regions, request.name, cuda=False):
         status = response.regions[region.name]
         status.name, status.key = region.name, region.key
         status.offset, status.byte_size = region.offset, region.byte_size
@@ -31,7 +29,7 @@ def system_status(catalog: Catalog, request: Any) -> Any:
 def cuda_status(catalog: Catalog, request: Any) -> Any:
     _check_connected(catalog)
     response = _CudaStatusResponse()
-    for region in _regions(catalog.cuda_regions, catalog.system_regions, request.name, "cuda", "system", "CUDA"):
+    for region in shown_regions(catalog.cuda_regions, catalog.system_regions, request.name, cuda=True):
         status = response.regions[region.name]
         status.name, status.device_id, status.byte_size = region.name, region.device_id, region.byte_size
     return response
@@ -40,25 +38,6 @@ def cuda_status(catalog: Catalog, request: Any) -> Any:
 def _check_connected(catalog: Catalog) -> None:
     if not catalog.connected:
         raise Unavailable(NO_HUB)
-
-
-def _regions(
-    found: Mapping[str, Any], others: Mapping[str, Any], name: str, kind: str, registered_as: str, wanted: str
-) -> list[Any]:
-    """Return the region of that name, or all if it is empty; `others` are the regions of the other kind.
-
-    Raises:
-        NotFound: no such region, or it is of the other kind.
-    """
-    if not name:
-        return list(found.values())
-    if name in found:
-        return [found[name]]
-    if name in others:
-        raise NotFound(
-            f"The region named '{name}' is registered as {registered_as} shared memory, not {wanted} shared memory"
-        )
-    raise NotFound(f"Unable to find {kind} shared memory region: '{name}'")
 
 
 def system_register(catalog: Catalog, request: Any, peer: str) -> Any:

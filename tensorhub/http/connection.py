@@ -4,13 +4,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
 from tensorhub.frontend.catalog import NO_HUB
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.http.settings import HttpSettings
+from tensorhub.settings import default_run_dir
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +25,6 @@ class HttpGateway(GatewayPort, Protocol):
 GatewayFactory = Callable[[], Awaitable[HttpGateway]]
 
 
-def run_dir(environ: Mapping[str, str], uid: int) -> Path:
-    """Where the processes of the server find each other, as the environment says."""
-    if "TENSORHUB_RUN_DIR" in environ:
-        return Path(environ["TENSORHUB_RUN_DIR"])
-    if uid != 0 and "XDG_RUNTIME_DIR" in environ:
-        return Path(environ["XDG_RUNTIME_DIR"], "tensorhub")
-    return Path("/run/tensorhub")
-
-
 async def join_server() -> HttpGateway:
     """Join the server of this process's run directory.
 
@@ -45,7 +36,7 @@ async def join_server() -> HttpGateway:
     from tensorhub.ipc.rundir import RunDirError
 
     try:
-        return await open_async_gateway(run_dir(os.environ, os.geteuid()))
+        return await open_async_gateway(default_run_dir(os.environ, os.geteuid()))
     except RunDirError as exc:
         raise Unavailable(str(exc)) from exc
 

@@ -4,18 +4,16 @@ Status comes from the catalog; registering and unregistering go to the hub, whic
 may do so at all is decided here (--allow-client-shm), because only here it is known where the client is.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from falcon.asgi import Request, Response
 
-from tensorhub.errors import InvalidArgument, NotFound, Unsupported
+from tensorhub.errors import InvalidArgument, Unsupported
+from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
 from tensorhub.http.access import Category
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
 from tensorhub.protocol import json_text, messages
-
-DISABLED_TEXT = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 
 CUDA_HANDLE_SIZE = 64
 """Bytes of a cudaIpcMemHandle_t."""
@@ -28,26 +26,6 @@ def _check_allowed(req: Request) -> None:
         raise Unsupported(DISABLED_TEXT)
 
 
-def _regions(found: Mapping[str, Any], other: Mapping[str, Any], name: str, kinds: tuple[str, str, str]) -> list[Any]:
-    """Return the one region of `name`, or all if it is empty.
-
-    Args:
-        kinds: what the region is in "Unable to find <0> shared memory region" and "registered as <1>, not <2>".
-
-    Raises:
-        NotFound: no such region, or it is of the other kind.
-    """
-    if not name:
-        return list(found.values())
-    if name in found:
-        return [found[name]]
-    if name in other:
-        raise NotFound(
-            f"The region named '{name}' is registered as {kinds[1]} shared memory, not {kinds[2]} shared memory"
-        )
-    raise NotFound(f"Unable to find {kinds[0]} shared memory region: '{name}'")
-
-
 class SystemStatus:
     """GET /v2/systemsharedmemory[/region/<region>]/status"""
 
@@ -55,7 +33,7 @@ class SystemStatus:
 
     async def on_get(self, req: Request, resp: Response, region: str) -> None:
         catalog = context_of(req).catalog
-        found = _regions(catalog.system_regions, catalog.cuda_regions, region, ("system", "CUDA", "system"))
+        found = shown_regions(catalog.system_regions, catalog.cuda_regions, region, cuda=False)
         send_json(
             resp,
             [
@@ -104,7 +82,7 @@ class CudaStatus:
 
     async def on_get(self, req: Request, resp: Response, region: str) -> None:
         catalog = context_of(req).catalog
-        found = _regions(catalog.cuda_regions, catalog.system_regions, region, ("cuda", "system", "CUDA"))
+        found = shown_regions(catalog.cuda_regions, catalog.system_regions, region, cuda=True)
         send_json(
             resp,
             [{"name": item.name, "device_id": item.device_id, "byte_size": item.byte_size} for item in found],

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 
-from tensorhub.option_groups import ModelRepository
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
 from tensorhub.hub.repository import (
@@ -17,6 +16,7 @@ from tensorhub.hub.repository import (
     resolve,
 )
 from tensorhub.hub.state import LoadPlan
+from tensorhub.option_groups import ModelRepository
 
 log = logging.getLogger(__name__)
 

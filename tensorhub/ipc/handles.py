@@ -62,7 +62,7 @@ def fetch_handle(path: Path) -> int:
         connection.settimeout(_TIMEOUT_S)
         try:
             connection.connect(os.fspath(path))
-            _, fds, _, _ = socket.recv_fds(connection, 1, 1)
+            _, fds, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError as exc:
             raise InternalError(f"a peer's memory cannot be reached: {exc.strerror or 'no answer'}") from exc
     if not fds:

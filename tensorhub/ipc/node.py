@@ -32,7 +32,8 @@ class Node:
     """This process, as the others see it.
 
     Attributes:
-        pid, ticks, generation: who this process is; the generation goes into every request and comes back in its answer.
+        pid, ticks, generation: who this process is; the generation goes into every request and comes back in
+            its answer.
         hub_pid: the hub that answered last, 0 while none does.
     """
 

@@ -132,7 +132,7 @@ class RegionTable:
                 return RegionLease(self, region, offset, view if writable else view.toreadonly())
             if writable:
                 return RegionLease(self, region, offset, memoryview(segment.stage(byte_size)), staged=True)
-            return RegionLease(self, region, offset, memoryview(segment.read(offset, byte_size)).toreadonly())
+            return RegionLease(self, region, offset, memoryview(segment.read(offset, byte_size)))
         except BaseException:
             self._unpin(region)
             raise

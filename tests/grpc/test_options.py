@@ -74,6 +74,7 @@ def test_a_wrong_command_line(arguments: list[str], text: str) -> None:
 def test_the_run_directory() -> None:
     assert default_run_dir({}, 0) == Path("/run/tensorhub")
     assert default_run_dir({"XDG_RUNTIME_DIR": "/run/user/0"}, 0) == Path("/run/tensorhub")
+    assert default_run_dir({}, 7) == Path("/tmp/tensorhub-7")
     assert default_run_dir({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == Path("/run/user/7/tensorhub")
     assert default_run_dir({"XDG_RUNTIME_DIR": "/x", "TENSORHUB_RUN_DIR": "/y"}, 7) == Path("/y")
     assert parse([], {"TENSORHUB_RUN_DIR": "/y"}, 7).run_dir == Path("/y")

@@ -1,0 +1,92 @@
+"""The processes of a server, as command lines. Pure: settings in, values out."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tensorhub import logs
+from tensorhub.ipc.wire import Role
+from tensorhub.settings import Settings
+
+GRPC_OPTIONS = (
+    "exit-timeout-secs",
+    "grpc-address",
+    "grpc-engine",
+    "grpc-http2-max-ping-strikes",
+    "grpc-http2-max-pings-without-data",
+    "grpc-http2-min-recv-ping-interval-without-data",
+    "grpc-infer-response-compression-level",
+    "grpc-keepalive-permit-without-calls",
+    "grpc-keepalive-time",
+    "grpc-keepalive-timeout",
+    "grpc-max-connection-age",
+    "grpc-max-connection-age-grace",
+    "grpc-port",
+    "grpc-root-cert",
+    "grpc-server-cert",
+    "grpc-server-key",
+    "grpc-use-ssl",
+    "grpc-use-ssl-mutual",
+    "log-error",
+    "log-info",
+    "log-verbose",
+    "log-warning",
+    "reuse-grpc-port",
+    "run-dir",
+)
+"""What the gRPC daemon knows; it refuses other options. The rest it learns from the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One process to run; `environ` is added to the supervisor's own."""
+
+    name: str
+    role: Role
+    argv: tuple[str, ...]
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def vital(self) -> bool:
+        """Without it there is no server: when it cannot be kept alive, the server ends."""
+        return self.role is not Role.WORKER
+
+
+def commands(settings: Settings) -> list[Command]:
+    """Return what a server consists of, in the order to start it."""
+    argv = settings.to_argv()
+    python = sys.executable
+    found = [Command("hub", Role.HUB, (python, "-m", "tensorhub.hub.main", *argv))]
+    for index in range(settings.processes.workers):
+        name = f"cpu{index}"
+        found.append(Command(name, Role.WORKER, (python, "-m", "tensorhub.workers.main", "--name", name, *argv)))
+    if settings.http.allow_http:
+        found.append(_http(settings))
+    if settings.grpc.allow_grpc:
+        count = max(1, settings.processes.grpc_workers)
+        options = settings.to_argv(only=GRPC_OPTIONS)
+        if count > 1 and not settings.grpc.reuse_grpc_port:
+            options.append("--reuse-grpc-port=true")
+        found += [
+            Command(f"grpc{index}", Role.GRPC, (python, "-m", "tensorhub.grpc.main", *options))
+            for index in range(count)
+        ]
+    return found
+
+
+def _http(settings: Settings) -> Command:
+    http = settings.http
+    return Command(
+        "http",
+        Role.HTTP,
+        (sys.executable, "-m", "gunicorn", "-c", "python:tensorhub.http.gunicorn_conf", "tensorhub.http:app"),
+        {
+            "TENSORHUB_HTTP_ADDRESS": http.http_address.strip("[]"),
+            "TENSORHUB_HTTP_PORT": str(http.http_port),
+            "TENSORHUB_HTTP_WORKERS": str(max(1, settings.processes.http_workers)),
+            "TENSORHUB_HTTP_REUSE_PORT": "true" if http.reuse_http_port else "false",
+            "TENSORHUB_EXIT_TIMEOUT": str(max(1, settings.server.exit_timeout_secs)),
+            "TENSORHUB_RUN_DIR": settings.server.run_dir,
+            **logs.to_environ(settings),
+        },
+    )

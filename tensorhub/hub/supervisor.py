@@ -1,0 +1,567 @@
+"""`tensorhub serve`: starts the processes of a server, starts the dead again, and stops them all in order.
+
+A thin parent. It serves nothing itself, so that nothing can crash it; what the server is doing it learns as any other
+process does, from the hub's snapshots. One thread waits for everything: deaths (pidfds), signals (a pipe), mail, and
+the next restart. Children are always executed, never only forked: gRPC and ZeroMQ do not survive a fork. Each has a
+session of its own, so that Ctrl-C reaches the supervisor alone, and ends with it (`ipc.lifeline`).
+
+To stop: the hub is told, so that readiness ends at once; then the frontends finish their requests, then the workers
+go, then the hub. What has not gone in time is killed.
+"""
+
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any, TextIO
+
+from tensorhub import logs
+from tensorhub.cli.startup import Endpoint, ModelRow, loading_line, startup_table
+from tensorhub.frontend.catalog import Catalog, CatalogModel
+from tensorhub.hub.commands import Command, commands
+from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, Restarts
+from tensorhub.ipc import lifeline, wire
+from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.protocol import messages
+from tensorhub.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PROG = "tensorhub serve"
+_NOTICE_S = 1.0
+"""How long everybody has to hear that the server stops, before the frontends are stopped."""
+_GRACE_S = 5.0
+"""What workers and the hub have to end, also when the frontends have used up all the time."""
+_ORPHANS_S = 1.0
+"""How long the processes of a killed group have to vanish before their sockets are removed."""
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+class Phase(Enum):
+    """What the supervisor is at."""
+
+    STARTING = "starting"  # until the start-up models have been dealt with and the frontends have joined
+    SERVING = "serving"
+    NOTIFYING = "notifying"  # all are told that the server stops
+    FRONTENDS = "stopping the frontends"
+    WORKERS = "stopping the workers"
+    HUB = "stopping the hub"
+    STOPPED = "stopped"
+
+
+_NEXT = {
+    Phase.NOTIFYING: Phase.FRONTENDS,
+    Phase.FRONTENDS: Phase.WORKERS,
+    Phase.WORKERS: Phase.HUB,
+    Phase.HUB: Phase.STOPPED,
+}
+_STOPPED_IN: dict[Phase, frozenset[wire.Role]] = {
+    Phase.NOTIFYING: frozenset(),
+    Phase.FRONTENDS: frozenset((wire.Role.HTTP, wire.Role.GRPC)),
+    Phase.WORKERS: frozenset((wire.Role.WORKER,)),
+    Phase.HUB: frozenset((wire.Role.HUB,)),
+}
+
+
+class StartError(Exception):
+    """The server cannot be started; the message is one line."""
+
+
+def run(settings: Settings) -> int:
+    """Run a server until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 0 if it was told to stop; 1 if it could not start, or could not be kept alive.
+    """
+    run_dir = RunDir(Path(settings.server.run_dir))
+    try:
+        logs.set_up(settings, "serve")
+        run_dir.open()
+        with run_dir.lock():
+            run_dir.forget_the_dead()
+        check_ports(settings)
+    except (RunDirError, StartError) as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    except OSError as exc:
+        sys.stderr.write(f"{_PROG}: {exc.strerror}: {exc.filename or run_dir.path}\n")
+        return 1
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    with ExitStack() as held:
+        wake_fd = held.enter_context(_stop_signals())
+        # The node's sockets must be there before the first child looks for us, and go after the last.
+        node = Node(run_dir, wire.Role.TOOL, name="serve")
+        held.callback(node.close)
+        supervisor = Supervisor(settings, run_dir, node, wake_fd)
+        held.callback(supervisor.close)
+        return supervisor.run()
+
+
+class Child:
+    """One process, through all its lives."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.restarts = Restarts()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pidfd = -1
+
+    def __repr__(self) -> str:
+        return f"<Child {self.command.name} {self.process.pid if self.process else 'not running'}>"
+
+    def start(self) -> None:
+        """Execute the command.
+
+        Raises:
+            OSError: the system refuses.
+        """
+        self.restarts = self.restarts.started(time.monotonic())
+        self.process = subprocess.Popen(
+            self.command.argv,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.command.environ, lifeline.VARIABLE: str(os.getpid())},
+            start_new_session=True,
+        )
+        self.pidfd = os.pidfd_open(self.process.pid)
+
+    def end(self, number: signal.Signals) -> None:
+        """Signal the process; SIGKILL goes to all that it has started as well."""
+        if self.process is None:
+            return
+        if number == signal.SIGKILL:
+            _signal_group(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.send_signal(number)
+
+    def bury(self) -> tuple[int, int]:
+        """Clean up after the process has ended, and return its pid and status (negative: the signal that killed it).
+
+        Whatever it had started ends with it; its id names the group until it is reaped.
+        """
+        assert self.process is not None
+        process, self.process = self.process, None
+        _signal_group(process.pid, signal.SIGKILL)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        return process.pid, process.wait()
+
+
+class Supervisor:
+    """See the module. For one thread."""
+
+    def __init__(self, settings: Settings, run_dir: RunDir, node: Node, wake_fd: int) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        self._node = node
+        self._wake_fd = wake_fd
+        self._children = [Child(command) for command in commands(settings)]
+        self._groups: list[int] = []  # ids of process groups that were killed and may not be gone yet
+        self._catalog = Catalog()
+        self._phase = Phase.STARTING
+        self._phase_ends = float("inf")
+        self._exit_status = 0
+        self._progress = Progress(sys.stderr)
+        self._selector = selectors.DefaultSelector()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self._phase.value}, {self._children!r}>"
+
+    def run(self) -> int:
+        """Start everything, and return the exit status when everything has ended."""
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._signalled)
+        self._selector.register(self._node.mailbox.fd, selectors.EVENT_READ, self._read_mail)
+        for child in self._children:
+            self._start(child)
+        self._node.start()
+        self._node.join(lambda hello: None, lambda: None)
+        self._read_mail()
+        while self._phase is not Phase.STOPPED:
+            for key, _ in self._selector.select(self._timeout_s()):
+                key.data()
+            self._do_what_is_due()
+        return self._exit_status
+
+    def close(self) -> None:
+        """Kill what still runs, and remove what the dead have left."""
+        for child in self._children:
+            if child.process is not None:
+                child.end(signal.SIGKILL)
+                self._bury(child)
+        deadline = time.monotonic() + _ORPHANS_S
+        while any(_signal_group(group, 0) for group in self._groups) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._run_dir.forget_the_dead()
+        self._selector.close()
+        self._progress.end()
+
+    def _timeout_s(self) -> float | None:
+        due = [self._phase_ends]
+        if self._phase not in _NEXT:
+            due += [child.restarts.restart_at for child in self._children if child.restarts.restart_at is not None]
+        soonest = min(due)
+        return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._phase not in _NEXT:
+            for child in self._children:
+                if child.restarts.due(now):
+                    self._start(child)
+            return
+        if now >= self._phase_ends:
+            for child in self._of_phase():
+                log.warning("%s has not ended in time and is killed", child.command.name)
+                child.end(signal.SIGKILL)
+            if self._phase is Phase.NOTIFYING:
+                self._enter(Phase.FRONTENDS)
+            else:
+                self._phase_ends = float("inf")
+        while self._phase in _NEXT and self._phase is not Phase.NOTIFYING and not self._of_phase():
+            self._enter(_NEXT[self._phase])
+
+    def _of_phase(self) -> list[Child]:
+        """The running children that this phase is to stop."""
+        roles = _STOPPED_IN[self._phase]
+        return [child for child in self._children if child.process is not None and child.command.role in roles]
+
+    # Children
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as exc:
+            log.error("cannot start %s: %s", child.command.name, exc)
+            self._mourn(child)
+            return
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._died(child))
+
+    def _bury(self, child: Child) -> int:
+        self._selector.unregister(child.pidfd)
+        pid, status = child.bury()
+        self._groups = [group for group in (*self._groups, pid) if _signal_group(group, 0)]
+        self._run_dir.forget(pid)
+        self._run_dir.forget_the_dead()
+        if child.command.role is wire.Role.HUB:
+            self._run_dir.hub.unlink(missing_ok=True)
+        return status
+
+    def _died(self, child: Child) -> None:
+        pid = child.process.pid if child.process is not None else 0
+        status = self._bury(child)
+        if self._phase in _NEXT:
+            return
+        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        log.error("%s (pid %d) %s", child.command.name, pid, how)
+        self._mourn(child)
+
+    def _mourn(self, child: Child) -> None:
+        """Decide what becomes of a child that is dead."""
+        child.restarts = child.restarts.died(time.monotonic())
+        if not child.restarts.given_up:
+            return
+        log.error(
+            "%s has died %d times within %.0f s and is not started any more", child.command.name, DEATHS_LIMIT, WINDOW_S
+        )
+        if child.command.vital:
+            self._stop(1)
+
+    # Mail
+
+    def _read_mail(self) -> None:
+        # The descriptor is edge-triggered: it stays silent until the queue was empty.
+        while (frame := self._node.mailbox.receive_nowait()) is not None:
+            message = self._node.decode(frame)
+            if message is None:
+                continue
+            if message.kind is wire.Kind.WAKE:
+                self._node.run_posted()
+            elif message.kind is wire.Kind.SNAPSHOT:
+                self._new_snapshot(message.head)
+            elif message.kind is wire.Kind.CONTROL_RESULT and self._phase is Phase.NOTIFYING:
+                self._phase_ends = 0.0
+
+    def _new_snapshot(self, head: bytes) -> None:
+        try:
+            snapshot = messages.Snapshot.FromString(head)
+        except messages.DecodeError as exc:
+            log.warning("a snapshot cannot be read: %s", exc)
+            return
+        if snapshot.hub_pid == self._node.hub_pid and snapshot.revision <= self._catalog.revision:
+            return
+        self._node.welcome(snapshot)
+        self._catalog = Catalog(snapshot)
+        self._node.acknowledge(snapshot.revision)
+        if self._phase is Phase.STARTING:
+            self._watch_start()
+
+    def _watch_start(self) -> None:
+        catalog = self._catalog
+        if not catalog.started:
+            self._progress.show(catalog)
+            return
+        failed = self._settings.repository.exit_on_error and any(map(has_failed, catalog.models.values()))
+        joined = {process.role for process in catalog.processes}
+        expected = {
+            child.command.role.name
+            for child in self._children
+            if child.command.role in (wire.Role.HTTP, wire.Role.GRPC)
+        }
+        if not failed and not expected <= joined:
+            return
+        self._progress.end()
+        self._print_table(failed)
+        if failed:
+            sys.stderr.write("error: creating server: Internal - failed to load all models\n")
+            self._stop(1)
+            return
+        self._phase = Phase.SERVING
+        if self._settings.http.allow_http:
+            log.info("Started HTTPService at %s", _http_address(self._settings))
+
+    def _print_table(self, failed: bool) -> None:
+        rows = model_rows(self._catalog.models.values())
+        ready = next((row.name for row in rows if row.state == "READY"), "")
+        table = startup_table(
+            rows,
+            [] if failed else endpoints(self._settings),
+            next_command="" if failed else next_command(self._settings, ready),
+            columns=shutil.get_terminal_size().columns,
+            colour=sys.stderr.isatty(),
+        )
+        sys.stderr.write(table)
+        sys.stderr.flush()
+
+    # Stopping
+
+    def _signalled(self) -> None:
+        try:
+            numbers = os.read(self._wake_fd, 64)
+        except BlockingIOError:
+            return
+        if any(number in (signal.SIGTERM, signal.SIGINT) for number in numbers):
+            self._stop(0)
+
+    def _stop(self, status: int) -> None:
+        """Begin to stop; what is asked after that changes nothing."""
+        if self._phase in _NEXT or self._phase is Phase.STOPPED:
+            return
+        self._progress.end()
+        log.info("stopping")
+        self._exit_status = status
+        self._stop_deadline = time.monotonic() + self._settings.server.exit_timeout_secs
+        self._enter(Phase.NOTIFYING)
+        if not self._node.hub_pid:
+            self._phase_ends = 0.0
+            return
+        operation = messages.Control()
+        operation.shutdown.SetInParent()
+        try:
+            self._node.send_hub(
+                wire.Kind.CONTROL, operation.SerializeToString(), request_id=self._node.next_request_id()
+            )
+        except PeerFull:
+            log.warning("the hub does not read its mail")
+            self._phase_ends = 0.0
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        now = time.monotonic()
+        if phase is Phase.NOTIFYING:
+            self._phase_ends = now + _NOTICE_S
+            return
+        if phase is Phase.STOPPED:
+            return
+        least = 0.0 if phase is Phase.FRONTENDS else _GRACE_S
+        self._phase_ends = max(self._stop_deadline, now + least)
+        for child in self._of_phase():
+            child.end(signal.SIGTERM)
+
+
+class Progress:
+    """The line that shows how far loading is, on a terminal only."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = False
+
+    def show(self, catalog: Catalog) -> None:
+        """Write the line, over the one before."""
+        if not self._stream.isatty():
+            return
+        wanted = [model for model in catalog.models.values() if model.wanted]
+        loading = [model.name for model in wanted if not _is_settled(model)]
+        columns = shutil.get_terminal_size().columns
+        line = loading_line(len(wanted) - len(loading), len(wanted), loading, columns=columns)
+        self._stream.write("\r" + line)
+        self._stream.flush()
+        self._shown = True
+
+    def end(self) -> None:
+        """Remove the line."""
+        if self._shown:
+            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            self._stream.flush()
+            self._shown = False
+
+
+def _is_settled(model: CatalogModel) -> bool:
+    states = [version.state for version in model.versions.values()]
+    return bool(model.reason) or (bool(states) and all(state in ("READY", "UNAVAILABLE") for state in states))
+
+
+def has_failed(model: CatalogModel) -> bool:
+    """Whether a model that should be served is not, or not in all its versions."""
+    if not model.wanted:
+        return False
+    return not model.ready_versions or not all(
+        version.ready or version.reason == "unloaded" for version in model.versions.values()
+    )
+
+
+def model_rows(models: Iterator[CatalogModel] | Any) -> list[ModelRow]:
+    """Return a row for each version, by name and number, and one for each model that has none."""
+    rows = []
+    for model in sorted(models, key=lambda item: item.name):
+        if model.versions:
+            rows += [
+                ModelRow(model.name, str(number), version.state, version.reason)
+                for number, version in sorted(model.versions.items())
+            ]
+        elif model.wanted or model.reason:
+            rows.append(ModelRow(model.name, "", "UNAVAILABLE", model.reason))
+        else:
+            rows.append(ModelRow(model.name, "", ""))
+    return rows
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the addresses that the server listens on."""
+    found = []
+    if settings.http.allow_http:
+        found.append(Endpoint("HTTP", _http_address(settings)))
+    if settings.grpc.allow_grpc:
+        found.append(Endpoint("gRPC", _joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
+    if settings.metrics.allow_metrics:
+        found.append(Endpoint("Metrics", _joined(_metrics_address(settings), settings.metrics.metrics_port)))
+    return found
+
+
+def next_command(settings: Settings, ready_model: str) -> str:
+    """Return what a person may type next; `ready_model` is one to run, "" if there is none."""
+    http = settings.http
+    if not http.allow_http or http.http_address.startswith("unix:"):
+        return ""
+    url = _joined(_ANY_ADDRESS.get(http.http_address, http.http_address), http.http_port)
+    option = "" if url == "127.0.0.1:8000" else f" --url {url}"
+    # The name of a folder may be anything; a person pastes this into a shell.
+    plain = ready_model.replace("-", "").replace("_", "").replace(".", "")
+    if plain.isascii() and plain.isalnum() and ready_model[0] != "-":
+        return f"tensorhub infer {ready_model} --random{option}"
+    return f"tensorhub status{option}"
+
+
+def check_ports(settings: Settings) -> None:
+    """Check that nobody listens on the ports that the server is to have.
+
+    Raises:
+        StartError: a port is taken or not allowed, or the address is not one of this host.
+    """
+    checks: list[tuple[str, int, bool, str]] = []
+    http, grpc, metrics = settings.http, settings.grpc, settings.metrics
+    if http.allow_http and not http.http_address.startswith("unix:"):
+        checks.append((http.http_address, http.http_port, http.reuse_http_port, "http"))
+    if grpc.allow_grpc:
+        checks.append((grpc.grpc_address, grpc.grpc_port, grpc.reuse_grpc_port, "grpc"))
+    if metrics.allow_metrics:
+        checks.append((_metrics_address(settings), metrics.metrics_port, False, "metrics"))
+    with ExitStack() as held:
+        for address, port, shared, service in checks:
+            _check_port(held, address, port, shared=shared, service=service)
+
+
+def _check_port(held: ExitStack, address: str, port: int, *, shared: bool, service: str) -> None:
+    """Open a port until `held` is closed: two services of one server must not have the same port either."""
+    place = f"{_joined(address, port)} (--{service}-port)"
+    try:
+        found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        reason = exc.strerror or exc
+        raise StartError(f"cannot listen: {reason}: {_joined(address, port)} (--{service}-address)") from exc
+    family, kind, protocol, _, target = found[0]
+    probe = held.enter_context(socket.socket(family, kind, protocol))
+    # As servers do, so that connections of an earlier process that are still closing do not count.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        probe.bind(target)
+        probe.listen(1)
+    except OSError as exc:
+        raise StartError(f"cannot listen: {os.strerror(exc.errno or 0).lower()}: {place}") from exc
+
+
+def _metrics_address(settings: Settings) -> str:
+    return settings.metrics.metrics_address or settings.http.http_address
+
+
+def _http_address(settings: Settings) -> str:
+    address = settings.http.http_address
+    return address if address.startswith("unix:") else _joined(address, settings.http.http_port)
+
+
+def _joined(address: str, port: int) -> str:
+    bare = address.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+@contextmanager
+def _stop_signals() -> Iterator[int]:
+    """Have SIGTERM and SIGINT write their numbers to a pipe, and yield the end to read from."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+    # A handler of Python must be there, though the pipe has the news; children get the default ones back with exec.
+    before = {number: signal.signal(number, _ignore) for number in numbers}
+    wake_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(wake_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    pass
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Signal a process group, and return whether it has a process."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

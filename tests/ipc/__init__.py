@@ -1,0 +1,1 @@
+"""How the processes talk and share memory: real sockets, real processes."""

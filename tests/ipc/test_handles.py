@@ -1,0 +1,81 @@
+"""Handing an arena to a peer."""
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tensorhub.errors import InternalError
+from tensorhub.ipc.arena_memory import Arena
+from tensorhub.ipc.handles import HandleServer, fetch_handle
+from tensorhub.ipc.peer_arenas import PeerArenas
+from tensorhub.ipc.rundir import RunDir
+from tests.shm.segments import open_fds
+
+
+def test_what_is_fetched_is_the_same_memory(tmp_path: Path) -> None:
+    arena = Arena(1 << 20)
+    server = HandleServer(tmp_path / "1.fds", arena.fd)
+    server.start()
+    fd = fetch_handle(tmp_path / "1.fds")
+    assert os.fstat(fd).st_ino == os.fstat(arena.fd).st_ino
+    os.close(fd)
+    server.close()
+    assert not (tmp_path / "1.fds").exists()
+    with pytest.raises(InternalError, match=r"^a peer's memory cannot be reached: No such file"):
+        fetch_handle(tmp_path / "1.fds")
+    arena.close()
+
+
+def test_peers_that_leave_early_do_no_harm(tmp_path: Path) -> None:
+    arena = Arena(1 << 20)
+    server = HandleServer(tmp_path / "1.fds", arena.fd)
+    server.start()
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(tmp_path / "1.fds"))
+    os.close(fetch_handle(tmp_path / "1.fds"))
+    server.close()
+    arena.close()
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "1.fds"))
+    before = open_fds()
+    with pytest.raises(InternalError, match="Connection refused"):
+        fetch_handle(tmp_path / "1.fds")
+    assert open_fds() == before
+
+
+def test_a_peer_that_gives_nothing(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(tmp_path / "1.fds"))
+        listener.listen()
+        listener.settimeout(20)
+        fetched = pool.submit(fetch_handle, tmp_path / "1.fds")
+        connection, _ = listener.accept()
+        connection.close()
+        with pytest.raises(InternalError, match=r"^a peer's memory cannot be reached: it refused$"):
+            fetched.result(20)
+
+
+def test_peer_arenas_are_mapped_once_and_forgotten(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    arena = Arena(1 << 20)
+    server = HandleServer(run_dir.handles(7), arena.fd)
+    server.start()
+    block = arena.allocate(64)
+    block.view[:2] = b"hi"
+    peers = PeerArenas(run_dir)
+    view = peers.view(7, block.offset, 2)
+    server.close()
+    assert bytes(peers.view(7, 0, 2)) == b"hi"
+    peers.forget(7)
+    peers.forget(7)
+    with pytest.raises(InternalError):
+        peers.view(7, 0, 2)
+    assert bytes(view) == b"hi"
+    arena.close()

@@ -1,0 +1,86 @@
+"""Noticing deaths of real processes, and timers."""
+
+import queue
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tensorhub.ipc.watch import Watcher, start_ticks
+from tests.shm.segments import open_fds
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    before = open_fds()
+    watcher = Watcher()
+    watcher.start()
+    yield watcher
+    watcher.close()
+    assert open_fds() == before
+
+
+@pytest.fixture
+def child() -> Iterator["subprocess.Popen[bytes]"]:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+def test_a_kill_is_noticed_before_the_child_is_reaped(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    deaths: queue.Queue[int] = queue.Queue()
+    watcher.watch(child.pid, start_ticks(child.pid), deaths.put)
+    watcher.watch(child.pid, start_ticks(child.pid), deaths.put)  # twice is once
+    assert deaths.empty()
+    child.kill()
+    assert deaths.get(timeout=WAIT_S) == child.pid
+    watcher.later(0, lambda: deaths.put(0))
+    assert deaths.get(timeout=WAIT_S) == 0
+
+
+def test_an_exit_is_noticed(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    deaths: queue.Queue[int] = queue.Queue()
+    watcher.watch(child.pid, start_ticks(child.pid), deaths.put)
+    assert child.stdin is not None
+    child.stdin.close()
+    assert deaths.get(timeout=WAIT_S) == child.pid
+
+
+def test_who_is_dead_already_is_reported(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    deaths: queue.Queue[int] = queue.Queue()
+    ticks = start_ticks(child.pid)
+    child.kill()
+    child.wait(WAIT_S)
+    watcher.watch(child.pid, ticks, deaths.put)
+    assert deaths.get(timeout=WAIT_S) == child.pid
+    with pytest.raises(ProcessLookupError):
+        start_ticks(child.pid)
+
+
+def test_another_process_with_the_same_pid_is_not_it(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    deaths: queue.Queue[int] = queue.Queue()
+    watcher.watch(child.pid, start_ticks(child.pid) - 1, deaths.put)
+    assert deaths.get(timeout=WAIT_S) == child.pid
+
+
+def test_the_forgotten_are_not_reported(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    news: queue.Queue[int] = queue.Queue()
+    watcher.watch(child.pid, start_ticks(child.pid), news.put)
+    watcher.forget(child.pid)
+    watcher.forget(child.pid)
+    child.kill()
+    child.wait(WAIT_S)
+    watcher.later(0, lambda: news.put(-1))
+    assert news.get(timeout=WAIT_S) == -1
+
+
+def test_timers_run_in_order(watcher: Watcher) -> None:
+    calls: queue.Queue[str] = queue.Queue()
+    watcher.later(0.02, lambda: calls.put("second"))
+    watcher.later(0.01, lambda: calls.put("first"))
+    watcher.later(3_600, lambda: calls.put("never"))
+    assert [calls.get(timeout=WAIT_S) for _ in range(2)] == ["first", "second"]
+    assert calls.empty()

@@ -1,0 +1,1 @@
+"""Clients' shared memory, with real segments in /dev/shm."""

@@ -1,0 +1,41 @@
+"""Segments as a client makes them, and what a process has open."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Segment:
+    """A file in /dev/shm with a key of its own."""
+
+    def __init__(self, content: bytes) -> None:
+        self.key = f"/tensorhub-test-{uuid.uuid4().hex}"
+        self.path = Path("/dev/shm") / self.key[1:]
+        self.path.write_bytes(content)
+
+    @property
+    def content(self) -> bytes:
+        return self.path.read_bytes()
+
+    def truncate(self, byte_size: int) -> None:
+        os.truncate(self.path, byte_size)
+
+
+@contextmanager
+def segment(content: bytes) -> Iterator[Segment]:
+    made = Segment(content)
+    try:
+        yield made
+    finally:
+        made.path.unlink(missing_ok=True)
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def mappings(key: str) -> int:
+    """How often a segment is mapped into this process."""
+    return Path("/proc/self/maps").read_text(encoding="utf-8").count(key[1:])

@@ -1,0 +1,232 @@
+"""Which module may import which: the one table, and the check of it. Used by `make check` and by the tests. Pure.
+
+Three rules. Imports go down only: a module imports its own layer and those below. A package imports only the packages
+that REACHES names for it, so that for instance frontends and workers meet nowhere but in `ipc` and below. And every
+library has few importers, so that it can be replaced there.
+
+Sources are parsed and never imported, so that imports inside functions and under TYPE_CHECKING count as well.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "tensorhub"
+
+
+class Layer(IntEnum):
+    """From the bottom up."""
+
+    VOCABULARY = 0
+    """Values and ports that every other layer speaks in."""
+    PURE = 1
+    """Bytes, values and the time in, values out: no sockets, files, threads or clocks."""
+    IO = 2
+    """Each module gives one thing of the outside world its place."""
+    ASSEMBLY = 3
+    """What makes a process out of the layers below."""
+    EDGE = 4
+    """What a person, a client or the operating system starts or calls. Nothing imports an edge but an edge."""
+
+
+LAYERS: dict[str, Layer] = {
+    "tensorhub": Layer.VOCABULARY,
+    "tensorhub.__main__": Layer.EDGE,
+    "tensorhub.bytes_codec": Layer.VOCABULARY,
+    "tensorhub.errors": Layer.VOCABULARY,
+    "tensorhub.memory": Layer.VOCABULARY,
+    "tensorhub.option_groups": Layer.VOCABULARY,
+    "tensorhub.option_kinds": Layer.VOCABULARY,
+    "tensorhub.requests": Layer.VOCABULARY,
+    "tensorhub.settings": Layer.VOCABULARY,
+    "tensorhub.tensors": Layer.VOCABULARY,
+    "tensorhub.version": Layer.VOCABULARY,
+    "tensorhub.logs": Layer.IO,
+    "tensorhub.protocol": Layer.PURE,
+    "tensorhub.ipc": Layer.IO,
+    "tensorhub.ipc.arena": Layer.PURE,
+    "tensorhub.ipc.wire": Layer.PURE,
+    "tensorhub.backends": Layer.IO,
+    "tensorhub.backends.destinations": Layer.PURE,
+    "tensorhub.backends.port": Layer.PURE,
+    "tensorhub.client": Layer.IO,
+    "tensorhub.client.tensors": Layer.PURE,
+    "tensorhub.frontend": Layer.ASSEMBLY,
+    "tensorhub.frontend.catalog": Layer.PURE,
+    "tensorhub.frontend.port": Layer.PURE,
+    "tensorhub.hub": Layer.ASSEMBLY,
+    "tensorhub.hub.main": Layer.EDGE,
+    "tensorhub.hub.overrides": Layer.IO,
+    "tensorhub.hub.repository": Layer.IO,
+    "tensorhub.hub.restarts": Layer.PURE,
+    "tensorhub.hub.state": Layer.PURE,
+    "tensorhub.workers": Layer.ASSEMBLY,
+    "tensorhub.workers.decode": Layer.PURE,
+    "tensorhub.workers.encode": Layer.PURE,
+    "tensorhub.workers.history": Layer.PURE,
+    "tensorhub.workers.main": Layer.EDGE,
+    "tensorhub.workers.scheduler": Layer.PURE,
+    "tensorhub.cli": Layer.EDGE,
+    "tensorhub.grpc": Layer.EDGE,
+    "tensorhub.http": Layer.EDGE,
+}
+"""By module or package; the longest name that fits counts."""
+
+REACHES: dict[str, frozenset[str]] = {
+    "__main__": frozenset({"cli"}),
+    "backends": frozenset({"protocol"}),
+    "cli": frozenset({"client", "hub", "ipc"}),
+    "client": frozenset(),
+    "frontend": frozenset({"ipc", "protocol"}),
+    "grpc": frozenset({"frontend", "ipc", "protocol", "logs"}),
+    "http": frozenset({"frontend", "ipc", "protocol", "logs"}),
+    "hub": frozenset({"ipc", "protocol", "logs"}),
+    "ipc": frozenset({"protocol"}),
+    "logs": frozenset(),
+    "protocol": frozenset(),
+    "workers": frozenset({"backends", "ipc", "protocol", "logs"}),
+}
+"""What each package imports besides itself and the vocabulary, which everybody may."""
+
+EXCEPTIONS: frozenset[tuple[str, str]] = frozenset()
+"""(importer, imported) that the two tables above do not allow and that are right all the same, each with its reason."""
+
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "a2wsgi": ("tensorhub.http.app",),
+    "cupy": ("tensorhub.ipc.cuda_shm",),
+    "falcon": ("tensorhub.http",),
+    "google": (
+        "tensorhub.protocol.messages",
+        "tensorhub.protocol.config_text",
+        "tensorhub.backends.python.autocomplete",  # a model's auto_complete_config speaks in dicts: json_format
+    ),
+    "grpc": ("tensorhub.grpc",),
+    "gunicorn": ("tensorhub.http.gunicorn_worker",),
+    "numpy": (
+        "tensorhub.backends",
+        "tensorhub.bytes_codec",
+        "tensorhub.cli.infer",
+        "tensorhub.client.tensors",
+        "tensorhub.protocol.json_tensors",
+        "tensorhub.workers.decode",
+        "tensorhub.workers.encode",
+    ),
+    "onnxruntime": ("tensorhub.backends.onnxruntime",),
+    # Besides json_text, the two that write fragments of one document: a call for each fragment would show in a profile.
+    "orjson": ("tensorhub.protocol.json_text", "tensorhub.protocol.json_tensors", "tensorhub.protocol.v2_json"),
+    "posix_ipc": ("tensorhub.ipc.system_shm",),
+    "rapidjson": ("tensorhub.protocol.json_text",),
+    "torch": ("tensorhub.backends.pytorch",),
+    "uvloop": ("tensorhub.http",),
+    "zmq": ("tensorhub.ipc.channel", "tensorhub.ipc.node"),
+}
+"""By top-level name: the modules or packages that import it."""
+
+IMPURE = frozenset(
+    {"asyncio", "fcntl", "mmap", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess"}
+    | {"threading", "time"}
+)
+"""Modules of the standard library that have no place in the layer PURE."""
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Return every module of the package under `root`, by its full name."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def layer_of(module: str) -> Layer | None:
+    """Return the layer of a module, or None if the table does not have it.
+
+    The root is an entry for itself alone: a new module or package at the top must be put into the table.
+    """
+    name = module
+    while name != PACKAGE:
+        if name in LAYERS:
+            return LAYERS[name]
+        name = name.rpartition(".")[0]
+    return LAYERS[PACKAGE] if module == PACKAGE else None
+
+
+def check(sources: Mapping[str, str]) -> list[str]:
+    """Return what breaks the table, one line for each import.
+
+    Args:
+        sources: the text of every module of the package, by full name.
+    """
+    found = []
+    for module, source in sources.items():
+        layer = layer_of(module)
+        if layer is None:
+            found.append(f"{module}: is not in the table of layers")
+            continue
+        for line, imported in _imports(ast.parse(source), sources):
+            reason = _objection(module, layer, imported)
+            if reason and (module, imported) not in EXCEPTIONS:
+                found.append(f"{module}:{line}: imports {imported}: {reason}")
+    return found
+
+
+def check_tree(root: Path = ROOT) -> list[str]:
+    """Check the files under `root`; see `check`."""
+    return check({module: path.read_text() for module, path in modules(root).items()})
+
+
+def _objection(module: str, layer: Layer, imported: str) -> str:
+    top = imported.partition(".")[0]
+    if not top:
+        return "relative imports hide the layer; write the full name"
+    if top == PACKAGE:
+        return _objection_inside(module, layer, imported)
+    if top in sys.stdlib_module_names:
+        return "not in the layer PURE" if layer is Layer.PURE and top in IMPURE else ""
+    allowed = LIBRARIES.get(top)
+    if allowed is None:
+        return "the library is not in the table"
+    if not any(module == name or module.startswith(f"{name}.") for name in allowed):
+        return f"only {', '.join(allowed)} may"
+    return ""
+
+
+def _objection_inside(module: str, layer: Layer, imported: str) -> str:
+    below = layer_of(imported)
+    if below is None:
+        return "it is not in the table of layers"
+    if below > layer:
+        return f"{layer.name} may not import {below.name}"
+    package, other = _package(module), _package(imported)
+    if below is not Layer.VOCABULARY and other != package and other not in REACHES.get(package, frozenset()):
+        return f"{package} may not import {other}"
+    return ""
+
+
+def _package(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def _imports(tree: ast.AST, known: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Yield (line, full name of a module) for every import, `from package import module` included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                yield node.lineno, name if name in known else base
+        elif isinstance(node, ast.Call) and _is_import_module(node.func) and node.args:
+            target = node.args[0]
+            if isinstance(target, ast.Constant) and isinstance(target.value, str):
+                yield node.lineno, target.value
+
+
+def _is_import_module(function: ast.expr) -> bool:
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name == "import_module"
