@@ -17,6 +17,7 @@ _NO_POOLS = "memory is allocated as it is needed, and there is no pool"
 _NO_CUDA_STATE = "states grow as they need to"
 _EVENT_LOOP = "one event loop in each process serves all connections; see --http-workers and --grpc-workers"
 _NOT_SERVED = "this server has no such endpoints"
+_LATER = "this version does not have it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ class ModelRepository:
         "none: load all models at the start. poll: also follow changes of the repository. explicit: load --load-model "
         "at the start, and then what clients ask for.",
     )
-    repository_poll_secs: int = option(kinds.SECONDS, 15, "Time between two looks at the repository in poll mode.")
+    repository_poll_secs: int = option(
+        kinds.SECONDS, 15, "Time between two looks at the repository in poll mode.", _LATER
+    )
     load_model: tuple[str, ...] = option(
         kinds.TEXT, (), "Model to load at the start in explicit mode; * alone loads all."
     )
@@ -138,7 +141,7 @@ class ModelRepository:
         kinds.WORD, "", "Take configs/<name>.pbtxt of a model, where there is one, instead of its config.pbtxt."
     )
     model_load_thread_count: int = option(kinds.POSITIVE, 4, "How many models are loaded at the same time.")
-    model_load_retry_count: int = option(kinds.COUNT, 0, "How often loading is tried again after a failure.")
+    model_load_retry_count: int = option(kinds.COUNT, 0, "How often loading is tried again after a failure.", _LATER)
     model_namespacing: bool = option(
         kinds.BOOL,
         False,
@@ -181,7 +184,7 @@ class Grpc:
     grpc_port: int = option(kinds.PORT, 8001, "Port to listen on.")
     reuse_grpc_port: bool = option(kinds.BOOL, False, "Share the port with other servers that also say so.")
     grpc_header_forward_pattern: str = option(
-        kinds.PATTERN, "", "Regular expression; metadata whose keys match become parameters of the request."
+        kinds.PATTERN, "", "Regular expression; metadata whose keys match become parameters of the request.", _LATER
     )
     grpc_infer_thread_count: int = option(kinds.integer(2, 128), 2, "Threads that serve inference.", _EVENT_LOOP)
     grpc_infer_allocation_pool_size: int = option(
@@ -262,14 +265,14 @@ class VertexAi:
 class Metrics:
     """Metrics for Prometheus."""
 
-    allow_metrics: bool = option(kinds.BOOL, True, "Serve metrics.")
-    allow_gpu_metrics: bool = option(kinds.BOOL, True, "Also those of GPUs.")
-    allow_cpu_metrics: bool = option(kinds.BOOL, True, "Also those of the processor and the memory.")
-    metrics_address: str = option(kinds.TEXT, "", "Address to listen on. Default: that of --http-address.")
-    metrics_port: int = option(kinds.PORT, 8002, "Port to listen on.")
-    metrics_interval_ms: float = option(kinds.real(1), 2000.0, "Time between two looks at gauges, in ms.")
+    allow_metrics: bool = option(kinds.BOOL, True, "Serve metrics.", _LATER)
+    allow_gpu_metrics: bool = option(kinds.BOOL, True, "Also those of GPUs.", _LATER)
+    allow_cpu_metrics: bool = option(kinds.BOOL, True, "Also those of the processor and the memory.", _LATER)
+    metrics_address: str = option(kinds.TEXT, "", "Address to listen on. Default: that of --http-address.", _LATER)
+    metrics_port: int = option(kinds.PORT, 8002, "Port to listen on.", _LATER)
+    metrics_interval_ms: float = option(kinds.real(1), 2000.0, "Time between two looks at gauges, in ms.", _LATER)
     metrics_config: tuple[Pair, ...] = option(
-        kinds.PAIR, (), "counter_latencies, summary_latencies, summary_quantiles or histogram_latencies."
+        kinds.PAIR, (), "counter_latencies, summary_latencies, summary_quantiles or histogram_latencies.", _LATER
     )
 
 
@@ -282,6 +285,7 @@ class Tracing:
         (),
         "level, rate, count or mode without a mode before it; triton,file and triton,log-frequency; "
         "opentelemetry,url and others.",
+        _LATER,
     )
 
 
@@ -293,7 +297,7 @@ class Backend:
         kinds.TEXT, "/opt/tritonserver/backends", "Where backends' shared libraries are.", _NO_LIBRARIES
     )
     backend_config: tuple[Scoped, ...] = option(
-        kinds.scoped("backend", optional=True), (), "Setting of one backend, or of all if it names none."
+        kinds.scoped("backend", optional=True), (), "Setting of one backend, or of all if it names none.", _LATER
     )
 
 
@@ -311,7 +315,10 @@ class ResponseCache:
     """The cache of responses."""
 
     cache_config: tuple[Scoped, ...] = option(
-        kinds.scoped("cache", optional=False, scopes=("local", "redis")), (), "local,size=<bytes> switches it on."
+        kinds.scoped("cache", optional=False, scopes=("local", "redis")),
+        (),
+        "local,size=<bytes> switches it on.",
+        _LATER,
     )
     cache_directory: str = option(
         kinds.TEXT, "/opt/tritonserver/caches", "Where caches' shared libraries are.", _NO_LIBRARIES
@@ -323,10 +330,13 @@ class RateLimiter:
     """The rate limiter."""
 
     rate_limit: str = option(
-        kinds.choice("off", "execution_count"), "off", "execution_count: instances wait for the resources they name."
+        kinds.choice("off", "execution_count"),
+        "off",
+        "execution_count: instances wait for the resources they name.",
+        _LATER,
     )
     rate_limit_resource: tuple[Resource, ...] = option(
-        kinds.RESOURCE, (), "How much there is of a resource, on one device or on each."
+        kinds.RESOURCE, (), "How much there is of a resource, on one device or on each.", _LATER
     )
 
 

@@ -187,10 +187,17 @@ def check_servable(settings: Settings) -> None:
     """Check what a server needs and a single process of it does not.
 
     Raises:
-        SettingsError: there is no model repository.
+        SettingsError: there is no model repository, or something is asked for that this version cannot do.
     """
     if not settings.repository.model_repository:
         raise SettingsError("--model-repository must be specified: the directory with one folder for each model")
+    if settings.repository.model_control_mode == "poll":
+        raise SettingsError(
+            "--model-control-mode=poll is not served by this version; use none, or explicit and load models by request"
+        )
+    if settings.grpc.grpc_restricted_protocol:
+        # An option that protects must not be taken and ignored.
+        raise SettingsError("--grpc-restricted-protocol is not served by this version; use --allow-grpc=false")
 
 
 def default_run_dir(environ: Mapping[str, str], uid: int) -> Path:

@@ -238,7 +238,10 @@ def test_a_server_needs_a_repository() -> None:
 
 
 def test_options_without_effect_and_old_ones_are_warned_of_once_given() -> None:
-    assert parse(["--trace-rate=5"]).warnings == ("--trace-rate is deprecated. Please use --trace-config=rate=<rate>.",)
+    assert parse(["--trace-rate=5"]).warnings == (
+        "--trace-rate is deprecated. Please use --trace-config=rate=<rate>.",
+        "--trace-config has no effect: this version does not have it yet",
+    )
     [warning] = parse(["--http-thread-count=3"]).warnings
     assert warning.startswith("--http-thread-count has no effect: ")
     assert parse(["--model-store=/a"]).warnings == ()
@@ -279,7 +282,9 @@ TEXTS = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8)
 )
 def test_settings_survive_the_way_to_other_processes(texts: dict[str, str]) -> None:
     first = parse([f"--{name}={text}" for name, text in texts.items()])
-    assert parse(first.to_argv()) == first
+    again = parse(first.to_argv())
+    assert replace(again, warnings=()) == replace(first, warnings=())
+    assert sorted(again.warnings) == sorted(first.warnings)
     assert settings.from_strings(first.as_strings()) == replace(first, warnings=())
     assert set(first.as_strings()) == set(OPTIONS)
 

@@ -5,6 +5,7 @@ frontend answers without asking anybody comes from here. The lookup errors are T
 manager).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,12 @@ from tensorhub.errors import InvalidArgument, NotFound, Unavailable
 from tensorhub.protocol import messages
 
 READY = "READY"
+LOADING = "LOADING"
 LATEST = -1
+
+_LEADING_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]+)")
+_MAX_DIGITS = 19
+"""Of an int64."""
 
 NO_HUB = (
     "the server is not ready: no hub has answered yet. Start it with 'tensorhub serve', or 'tensorhub-hub' and "
@@ -46,6 +52,11 @@ class ServedVersion:
     @property
     def ready(self) -> bool:
         return self.state == READY
+
+    @property
+    def awaits_worker(self) -> bool:
+        """It was served, its worker has died, and the next one is loading it."""
+        return self.state == LOADING and self.load_id != 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,11 @@ class Catalog:
         if self.stopping:
             raise Unavailable("Server exiting")
 
+    @property
+    def live(self) -> bool:
+        """Whether the server has started: its start-up models have been dealt with, ready or failed."""
+        return self.started
+
     @cached_property
     def ready(self) -> bool:
         """Whether the server is ready in Triton's sense: started, and (strictly) every wanted model is served."""
@@ -150,7 +166,8 @@ class Catalog:
 
         Raises:
             NotFound: no such model or version, or none of it is ready.
-            Unavailable: that version is known and not ready; or the server is.
+            Unavailable: that version is known and not ready, or its worker is being restarted; or the server is not
+                ready.
         """
         if version == LATEST:
             found = self._latest.get(name)
@@ -158,10 +175,12 @@ class Catalog:
                 return found
         self.check_serving()
         model = self.models.get(name)
-        if model is None or not (model.versions or model.wanted or model.reason):
+        if model is None or not model.versions:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
         if version == LATEST:
             if not model.ready_versions:
+                if any(item.awaits_worker for item in model.versions.values()):
+                    raise Unavailable(f"Request for model '{name}': its worker process is being restarted, try again")
                 raise NotFound(f"Request for unknown model: '{name}' has no available versions")
             found = self._latest[name] = model.versions[model.ready_versions[-1]]
             return found
@@ -174,17 +193,19 @@ class Catalog:
 
 
 def parse_version(text: str) -> int:
-    """Read a version as clients write it: "" is LATEST, otherwise a C `stoll` number.
+    """Read a version as clients write it: "" is LATEST, otherwise what C++'s `stol` reads at the start of the text.
+
+    So white space before the number and anything after it do not matter, as in Triton.
 
     Raises:
-        InvalidArgument: not a number, out of range, or not positive.
+        InvalidArgument: it does not begin with a number, or the number is out of range or negative.
     """
     if text == "":
         return LATEST
-    try:
-        number = int(text)
-    except ValueError:
-        number = None
+    match = _LEADING_INTEGER.match(text)
+    number = None
+    if match is not None and len(match[2]) <= _MAX_DIGITS:
+        number = int(match[1] + match[2])
     if number is None or not -(2**63) <= number < 2**63:
         raise InvalidArgument(
             f"failed to get model version from specified version string '{text}' (details: stol), version should be "

@@ -11,6 +11,7 @@ dead, also after a cancel, because the model may still be reading.
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_LIMIT = 8_192
 """Requests that one frontend has at one worker. Each holds some kilobytes; a worker that is this far behind will not
 answer in a time that any client waits."""
+
+ARENA_VARIABLE = "TENSORHUB_ARENA_BYTE_SIZE"
+"""Environment: the budget of a frontend's arena in bytes; --arena-byte-size of the server that starts it."""
 
 _WORKER_DIED = "the worker process that ran the request has died; it is being restarted, try again"
 _FINAL_KINDS = frozenset((wire.Kind.RESULT, wire.Kind.FAILURE))
@@ -372,6 +376,10 @@ def _free(placed: Sequence[PlacedInput]) -> None:
         item.reservation.free()
 
 
+def _budget() -> int:
+    return int(os.environ.get(ARENA_VARIABLE) or DEFAULT_BYTE_SIZE)
+
+
 def _open_node(run_dir: Path, role: wire.Role) -> Node:
     directory = RunDir(run_dir)
     directory.open()
@@ -379,28 +387,28 @@ def _open_node(run_dir: Path, role: wire.Role) -> Node:
 
 
 def open_thread_gateway(
-    run_dir: Path, role: wire.Role = wire.Role.GRPC, arena_byte_size: int = DEFAULT_BYTE_SIZE
+    run_dir: Path, role: wire.Role = wire.Role.GRPC, arena_byte_size: int | None = None
 ) -> ThreadGateway:
     """Join the server in `run_dir` from a program with threads. It need not run yet: calls fail until a hub answers.
 
     Raises:
         RunDirError: the run directory cannot be used.
     """
-    gateway = ThreadGateway(_open_node(run_dir, role), Arena(arena_byte_size))
+    gateway = ThreadGateway(_open_node(run_dir, role), Arena(arena_byte_size or _budget()))
     gateway.open()
     gateway.attach()
     return gateway
 
 
 async def open_async_gateway(
-    run_dir: Path, role: wire.Role = wire.Role.HTTP, arena_byte_size: int = DEFAULT_BYTE_SIZE
+    run_dir: Path, role: wire.Role = wire.Role.HTTP, arena_byte_size: int | None = None
 ) -> AsyncGateway:
     """Join the server in `run_dir` from the running event loop. It need not run yet: calls fail until a hub answers.
 
     Raises:
         RunDirError: the run directory cannot be used.
     """
-    gateway = AsyncGateway(_open_node(run_dir, role), Arena(arena_byte_size))
+    gateway = AsyncGateway(_open_node(run_dir, role), Arena(arena_byte_size or _budget()))
     gateway.open()
     gateway.attach(asyncio.get_running_loop())
     return gateway

@@ -1,22 +1,20 @@
 """The daemon `tensorhub-grpc`: the command line, and what must be done before gRPC is imported."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tensorhub import logs
 from tensorhub.grpc import options as command_line
 from tensorhub.grpc.engine import EngineUnfit, ListenError
 from tensorhub.grpc.options import OptionError
+from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.rundir import RunDirError
 
 if TYPE_CHECKING:
     from tensorhub.grpc.serving import OwnedGateway
-
-_LOG_FORMAT = "%(asctime)s.%(msecs)03d %(levelname).1s %(process)d %(name)s] %(message)s"
-_LOG_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], OwnedGateway] | None" = None) -> int:
@@ -28,7 +26,8 @@ def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], Owne
     """
     try:
         options = command_line.parse(argv, os.environ, os.geteuid())
-        logging.basicConfig(level=options.log_level, format=_LOG_FORMAT, datefmt=_LOG_TIME_FORMAT, stream=sys.stderr)
+        follow_parent()
+        logs.set_up(logs.from_environ(os.environ) or options.log_options, "grpc")
         let_the_loop_poll(os.environ)
         from tensorhub.grpc import serving
 

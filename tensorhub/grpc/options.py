@@ -55,7 +55,7 @@ class GrpcOptions:
 
     Attributes:
         channel_options: of gRPC's core, by their names.
-        log_level: of the logging module.
+        log_options: for `logs.set_up`.
     """
 
     host: str
@@ -67,7 +67,7 @@ class GrpcOptions:
     run_dir: Path
     engine: str
     exit_timeout_s: float
-    log_level: int
+    log_options: Mapping[str, str]
 
     @property
     def address(self) -> str:
@@ -197,7 +197,7 @@ def parse(arguments: Sequence[str] | None, environ: Mapping[str, str], uid: int)
         run_dir=found.run_dir,
         engine=found.grpc_engine,
         exit_timeout_s=float(found.exit_timeout_secs),
-        log_level=_log_level(found),
+        log_options=_log_options(found),
     )
 
 
@@ -216,11 +216,10 @@ def _tls(found: argparse.Namespace) -> TlsFiles | None:
     )
 
 
-def _log_level(found: argparse.Namespace) -> int:
-    if found.log_verbose:
-        return 10
-    if found.log_info:
-        return 20
-    if found.log_warning:
-        return 30
-    return 40 if found.log_error else 50
+def _log_options(found: argparse.Namespace) -> Mapping[str, str]:
+    return {
+        "log-verbose": str(found.log_verbose),
+        "log-info": str(bool(found.log_info)).lower(),
+        "log-warning": str(bool(found.log_warning)).lower(),
+        "log-error": str(bool(found.log_error)).lower(),
+    }

@@ -16,7 +16,7 @@ _HealthCheckResponse = messages.message_class("grpc.health.v1.HealthCheckRespons
 
 def server_live(catalog: Catalog, request: Any) -> Any:
     catalog.check_serving()
-    return _ServerLiveResponse(live=True)
+    return _ServerLiveResponse(live=catalog.live)
 
 
 def server_ready(catalog: Catalog, request: Any) -> Any:

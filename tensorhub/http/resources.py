@@ -35,16 +35,26 @@ def context_of(req: Request) -> ControlContext:
     return context
 
 
+async def read_body(req: Request) -> bytes:
+    """Read a whole body.
+
+    Raises:
+        TensorhubError: too long.
+    """
+    limits = context_of(req).settings.limits
+    text: bytes = await req.stream.read(limits.max_input_size + 1)
+    if len(text) > limits.max_input_size:
+        v2_json.check_json_size(max(len(text), req.content_length or 0), limits)
+    return text
+
+
 async def read_json(req: Request) -> Any:
     """Read a JSON body; None if there is no body.
 
     Raises:
         TensorhubError: too long, or no JSON.
     """
-    limits = context_of(req).settings.limits
-    text = await req.stream.read(limits.max_input_size + 1)
-    if len(text) > limits.max_input_size:
-        v2_json.check_json_size(max(len(text), req.content_length or 0), limits)
+    text = await read_body(req)
     return json_text.parse(text) if text else None
 
 
@@ -60,6 +70,7 @@ class Live:
 
     async def on_get(self, req: Request, resp: Response) -> None:
         resp.content_type = "text/plain"
+        resp.status = 200 if context_of(req).catalog.live else 400
 
 
 class Ready:
@@ -169,7 +180,10 @@ class RepositoryUnload:
 
     async def on_post(self, req: Request, resp: Response, repository: str, model: str) -> None:
         _check_repository(repository)
-        document = await read_json(req)
+        try:
+            document = json_text.parse(await read_body(req))
+        except InternalError:
+            document = None  # Triton unloads all the same.
         operation = messages.Control()
         operation.unload_model.name = model
         parameters = document.get("parameters") if type(document) is dict else None

@@ -28,6 +28,7 @@ class ModelCatalogue:
         self._options = options
         self._repository = Repository(options.model_repository, options.model_config_name)
         self._loaded: dict[str, object] = {}
+        self._without_version: set[str] = set()
         self._folders: dict[str, overrides.OverrideFolder] = {}
 
     def check(self) -> None:
@@ -35,8 +36,8 @@ class ModelCatalogue:
         self._repository.check()
 
     def names(self) -> list[str]:
-        """Every model of the repositories, loaded or not."""
-        return self._repository.names()
+        """Every model of the repositories, loaded or not, but for those last seen without a version to serve."""
+        return [name for name in self._repository.names() if name not in self._without_version]
 
     def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[tuple[str, str]]]:
         """Return what to load at the start, and (name, reason) of what cannot be.
@@ -96,7 +97,9 @@ class ModelCatalogue:
         except TensorhubError as exc:
             log.error("failed to poll model '%s': %s", name, exc.message)
             raise poll_failure(name) from exc
+        self._without_version.discard(name)
         if not definition.versions:
+            self._without_version.add(name)
             raise InvalidArgument(f"load failed for model '{name}': {no_version(name)}\n")
         self._loaded[name] = state
         groups = definition.config.instance_group

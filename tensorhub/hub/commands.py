@@ -68,7 +68,7 @@ def commands(settings: Settings) -> list[Command]:
         if count > 1 and not settings.grpc.reuse_grpc_port:
             options.append("--reuse-grpc-port=true")
         found += [
-            Command(f"grpc{index}", Role.GRPC, (python, "-m", "tensorhub.grpc.main", *options))
+            Command(f"grpc{index}", Role.GRPC, (python, "-m", "tensorhub.grpc.main", *options), _shared(settings))
             for index in range(count)
         ]
     return found
@@ -87,6 +87,12 @@ def _http(settings: Settings) -> Command:
             "TENSORHUB_HTTP_REUSE_PORT": "true" if http.reuse_http_port else "false",
             "TENSORHUB_EXIT_TIMEOUT": str(max(1, settings.server.exit_timeout_secs)),
             "TENSORHUB_RUN_DIR": settings.server.run_dir,
-            **logs.to_environ(settings),
+            **_shared(settings),
         },
     )
+
+
+def _shared(settings: Settings) -> dict[str, str]:
+    """What both kinds of frontend take from the environment."""
+    budget = str(settings.shared_memory.arena_byte_size)
+    return {"TENSORHUB_ARENA_BYTE_SIZE": budget, **logs.to_environ(settings)}

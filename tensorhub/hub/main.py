@@ -47,6 +47,8 @@ class Hub:
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._answers: list[tuple[int, Asker, Any]] = []
         self._begun = False
+        self._rejoining = False
+        self._silent = False
         self._running = True
 
     def run(self) -> None:
@@ -62,7 +64,7 @@ class Hub:
                 except Exception:
                     log.exception("a message could not be dealt with")
                 frame = receive_nowait()
-            if self._state.dirty:
+            if self._state.dirty and not self._silent:
                 self._publish()
             self._send_answers()
 
@@ -96,6 +98,10 @@ class Hub:
 
     def _hello(self, hello: Any) -> None:
         process = hello.process
+        if hello.rejoining and not self._rejoining and not self._begun:
+            # They had another hub before, and what they know of it is better than what we know without the workers.
+            self._rejoining = self._silent = True
+            self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._speak))
         new = process.pid not in self._state.processes
         self._do(self._state.hello(hello))
         if new:
@@ -110,9 +116,13 @@ class Hub:
 
     def _begin(self) -> None:
         """Load what is wanted, once it is known what the workers have already."""
+        self._speak()
         if not self._begun:
             self._begun = True
             self._do(self._state.begin(*self._catalogue.startup(self._state.rejoined)))
+
+    def _speak(self) -> None:
+        self._silent = False
 
     def _died(self, pid: int, role: str) -> None:
         self._do(self._state.died(pid))
@@ -214,7 +224,7 @@ class Hub:
         self._answers = waiting
 
     def _publish(self) -> None:
-        head = self._state.snapshot(self._self, self._strings).SerializeToString()
+        head = self._state.publish(self._self, self._strings).SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)
 

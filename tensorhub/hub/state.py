@@ -170,7 +170,7 @@ class HubState:
         self._next_load_id = next_load_id
         self._next_request_id = 1
         self._region_requests: dict[int, str] = {}
-        self._load_calls: dict[str, list[tuple[Asker, set[int]]]] = {}
+        self._load_calls: dict[str, list[Asker]] = {}
         self._startup: set[str] = set()
         self._acknowledged: dict[int, int] = {}
 
@@ -264,7 +264,7 @@ class HubState:
                 self.models[name] = Model(name, reason=reason)
         for plan in plans:
             if plan.model not in self.models:
-                actions += self._plan(plan)[0]
+                actions += self._plan(plan)
         self._startup = {plan.model for plan in plans}
         self.dirty = True
         self._check_started()
@@ -272,20 +272,16 @@ class HubState:
 
     def load(self, plan: LoadPlan, asker: Asker) -> list[Action]:
         """A client wants a model loaded, or loaded anew."""
-        actions, load_ids = self._plan(plan)
-        if not load_ids:
-            return [*actions, Answer(asker)]
-        self._load_calls.setdefault(plan.model, []).append((asker, load_ids))
-        return actions
+        self._load_calls.setdefault(plan.model, []).append(asker)
+        return self._plan(plan)
 
-    def _plan(self, plan: LoadPlan) -> tuple[list[Action], set[int]]:
+    def _plan(self, plan: LoadPlan) -> list[Action]:
         model = self.models.setdefault(plan.model, Model(plan.model))
         model.wanted = True
         model.reason = ""
         actions: list[Action] = []
         names = sorted(self.workers, key=lambda name: (self._burden(name), name))
         chosen = tuple(sorted(names[: max(1, min(plan.instances, len(names)))]))
-        load_ids = set()
         for number in plan.versions:
             version = model.versions.setdefault(number, Version(number))
             load = Load(
@@ -303,7 +299,6 @@ class HubState:
             if version.incoming is not None:
                 actions += self._drop(version.incoming)
             version.incoming = load
-            load_ids.add(load.load_id)
             if version.current is None:
                 version.state, version.reason = "LOADING", ""
         for number, version in model.versions.items():
@@ -312,7 +307,7 @@ class HubState:
         for name in chosen:
             actions += self._send_loads(self.workers[name])
         self.dirty = True
-        return actions, load_ids
+        return actions
 
     def _burden(self, name: str) -> int:
         return sum(name in load.workers for load in self.loads.values())
@@ -378,58 +373,59 @@ class HubState:
 
     def _load_done(self, load: Load) -> list[Action]:
         version = self.models[load.model].versions[load.version]
-        actions: list[Action] = []
-        if version.incoming is load:
-            old, version.current, version.incoming = version.current, load, None
-            if old is not None:
-                actions += self._drop(old)
-        if version.current is load:
+        if version.current is load:  # again, after its worker was restarted
             version.state, version.reason = "READY", ""
-        return actions + self._settled(load)
+            return []
+        return self._settle_plan(self.models[load.model])
 
     def _load_failed(self, load: Load) -> list[Action]:
-        version = self.models[load.model].versions[load.version]
-        error = load.error
-        assert error is not None
-        if version.incoming is load:
-            version.incoming = None
-            if version.current is None:
-                version.state, version.reason = "UNAVAILABLE", _reason(error)
-        elif version.current is load:
+        model = self.models[load.model]
+        version = model.versions[load.version]
+        if version.current is load:
             version.current = None
-            version.state, version.reason = "UNAVAILABLE", _reason(error)
-        return self._drop(load) + self._settled(load)
+            version.state, version.reason = "UNAVAILABLE", _reason(load.error)
+            return self._drop(load)
+        return self._settle_plan(model)
 
-    def _settled(self, load: Load) -> list[Action]:
-        """A load has ended: answer the calls that waited for it."""
+    def _settle_plan(self, model: Model) -> list[Action]:
+        """When the last load of a plan has ended: switch to all of them or, if one has failed, to none.
+
+        Source: Triton's repository manager serves no version of a model of which one fails to load.
+        """
+        planned = [(version, version.incoming) for version in model.versions.values() if version.incoming is not None]
+        if any(load.error is None and not load.complete for _, load in planned):
+            return []
+        failed = any(load.error is not None for _, load in planned)
         actions: list[Action] = []
-        waiting = []
-        for asker, load_ids in self._load_calls.pop(load.model, []):
-            load_ids.discard(load.load_id)
-            if load_ids:
-                waiting.append((asker, load_ids))
+        for version, load in planned:
+            version.incoming = None
+            if not failed:
+                old, version.current = version.current, load
+                version.state, version.reason = "READY", ""
+                actions += self._drop(old) if old is not None else []
+            elif load.error is not None:
+                if version.current is None:
+                    version.state, version.reason = "UNAVAILABLE", _reason(load.error)
+                actions += self._drop(load)
             else:
-                actions.append(Answer(asker, self._load_error(load)))
-        if waiting:
-            self._load_calls[load.model] = waiting
+                served, version.current = version.current, load
+                actions += self._retire(version)
+                if served is not None:
+                    version.current, version.state, version.reason = served, "READY", ""
+        error = self._load_error(model, planned) if failed else None
+        actions += [Answer(asker, error) for asker in self._load_calls.pop(model.name, [])]
+        self.dirty = True
         self._check_started()
         return actions
 
-    def _load_error(self, load: Load) -> TensorhubError | None:
-        """What the caller of a load hears: the failures of all versions, or nothing."""
-        if load.error is None and not any(
-            version.state == "UNAVAILABLE" and version.reason not in ("", _UNLOADED)
-            for version in self.models[load.model].versions.values()
-        ):
-            return None
-        failures = [
-            f"version {number} is at UNAVAILABLE state: {version.reason};"
-            for number, version in sorted(self.models[load.model].versions.items())
-            if version.state == "UNAVAILABLE" and version.reason != _UNLOADED
-        ]
-        if not failures and load.error is not None:
-            failures = [f"version {load.version} is at UNAVAILABLE state: {_reason(load.error)};"]
-        return InvalidArgument(f"load failed for model '{load.model}': {''.join(failures)}\n")
+    def _load_error(self, model: Model, planned: Sequence[tuple[Version, Load]]) -> TensorhubError:
+        """What the caller of a load hears: the failures of all versions."""
+        failures = "".join(
+            f"version {version.number} is at UNAVAILABLE state: {_reason(load.error)};"
+            for version, load in sorted(planned, key=lambda item: item[0].number)
+            if load.error is not None
+        )
+        return InvalidArgument(f"load failed for model '{model.name}': {failures}\n")
 
     def _drop(self, load: Load) -> list[Action]:
         """A load is not wanted any more: whoever has it unloads it."""
@@ -489,7 +485,7 @@ class HubState:
         if self.started:
             return
         settled = all(
-            version.incoming is None or version.incoming.error is not None
+            version.incoming is None
             for name in self._startup
             if name in self.models
             for version in self.models[name].versions.values()
@@ -593,10 +589,14 @@ class HubState:
             if process.role in _FRONTEND_ROLES
         )
 
-    def snapshot(self, hub: Any, settings: dict[str, str]) -> Any:
-        """Make the next revision; `hub` is the hub's own `tensorhub.wire.Process`."""
+    def publish(self, hub: Any, settings: dict[str, str]) -> Any:
+        """Make the next revision, for everyone."""
         self.revision += 1
         self.dirty = False
+        return self.snapshot(hub, settings)
+
+    def snapshot(self, hub: Any, settings: dict[str, str]) -> Any:
+        """Return the state as a `tensorhub.wire.Snapshot`; `hub` is the hub's own `tensorhub.wire.Process`."""
         message = messages.Snapshot(
             revision=self.revision,
             hub_pid=hub.pid,
@@ -632,21 +632,25 @@ class HubState:
                 shown.state = "READY"
         return shown
 
-    def index(self, never_loaded: Iterable[str], ready_only: bool = False) -> list[Any]:
-        """Every model and version with its state, for the repository index; version 0 where there is none."""
+    def index(self, names: Iterable[str]) -> list[Any]:
+        """Every model and version with its state, for the repository index; version 0 where there is none.
+
+        Args:
+            names: the models of the repositories, loaded or not.
+        """
+        known = set(names)
         entries = []
         for model in self.models.values():
             entries += [self._shown(model, version) for version in model.versions.values()]
-            if not model.versions:
+            if not model.versions and model.name in known:
                 entries.append(
                     messages.ModelVersion(
                         model=model.name, state="UNAVAILABLE" if model.reason else "", reason=model.reason
                     )
                 )
-        entries += [messages.ModelVersion(model=name) for name in never_loaded if name not in self.models]
-        return [entry for entry in entries if entry.state == "READY" or not ready_only]
+        return entries + [messages.ModelVersion(model=name) for name in sorted(known - self.models.keys())]
 
 
-def _reason(error: TensorhubError) -> str:
+def _reason(error: TensorhubError | None) -> str:
     """Print an error as Triton does inside another one: `Invalid argument: ...`."""
-    return f"{TITLES[error.code]}: {error.message}"
+    return f"{TITLES[error.code]}: {error.message}" if error is not None else ""

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
@@ -172,6 +172,7 @@ class Supervisor:
         self._catalog = Catalog()
         self._phase = Phase.STARTING
         self._phase_ends = float("inf")
+        self._stop_deadline = float("inf")
         self._exit_status = 0
         self._progress = Progress(sys.stderr)
         self._selector = selectors.DefaultSelector()
@@ -240,6 +241,8 @@ class Supervisor:
     # Children
 
     def _start(self, child: Child) -> None:
+        # What a killed group has left could not be told from the living when its leader was buried.
+        self._run_dir.forget_the_dead()
         try:
             child.start()
         except OSError as exc:
@@ -431,7 +434,7 @@ def has_failed(model: CatalogModel) -> bool:
     )
 
 
-def model_rows(models: Iterator[CatalogModel] | Any) -> list[ModelRow]:
+def model_rows(models: Iterable[CatalogModel]) -> list[ModelRow]:
     """Return a row for each version, by name and number, and one for each model that has none."""
     rows = []
     for model in sorted(models, key=lambda item: item.name):
@@ -454,8 +457,6 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         found.append(Endpoint("HTTP", _http_address(settings)))
     if settings.grpc.allow_grpc:
         found.append(Endpoint("gRPC", _joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
-    if settings.metrics.allow_metrics:
-        found.append(Endpoint("Metrics", _joined(_metrics_address(settings), settings.metrics.metrics_port)))
     return found
 
 
@@ -480,13 +481,11 @@ def check_ports(settings: Settings) -> None:
         StartError: a port is taken or not allowed, or the address is not one of this host.
     """
     checks: list[tuple[str, int, bool, str]] = []
-    http, grpc, metrics = settings.http, settings.grpc, settings.metrics
+    http, grpc = settings.http, settings.grpc
     if http.allow_http and not http.http_address.startswith("unix:"):
         checks.append((http.http_address, http.http_port, http.reuse_http_port, "http"))
     if grpc.allow_grpc:
         checks.append((grpc.grpc_address, grpc.grpc_port, grpc.reuse_grpc_port, "grpc"))
-    if metrics.allow_metrics:
-        checks.append((_metrics_address(settings), metrics.metrics_port, False, "metrics"))
     with ExitStack() as held:
         for address, port, shared, service in checks:
             _check_port(held, address, port, shared=shared, service=service)
@@ -511,10 +510,6 @@ def _check_port(held: ExitStack, address: str, port: int, *, shared: bool, servi
         probe.listen(1)
     except OSError as exc:
         raise StartError(f"cannot listen: {os.strerror(exc.errno or 0).lower()}: {place}") from exc
-
-
-def _metrics_address(settings: Settings) -> str:
-    return settings.metrics.metrics_address or settings.http.http_address
 
 
 def _http_address(settings: Settings) -> str:

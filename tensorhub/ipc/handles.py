@@ -13,6 +13,7 @@ from pathlib import Path
 from tensorhub.errors import InternalError
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_INT = struct.Struct("i")  # one descriptor in SCM_RIGHTS, unix(7)
 _TIMEOUT_S = 5.0
 
 
@@ -53,7 +54,7 @@ class HandleServer:
 
 
 def fetch_handle(path: Path) -> int:
-    """Get the file descriptor that the process behind `path` hands out; the caller closes it.
+    """Get the file descriptor that the process behind `path` hands out, close-on-exec; the caller closes it.
 
     Raises:
         InternalError: the process is gone or does not answer.
@@ -62,9 +63,12 @@ def fetch_handle(path: Path) -> int:
         connection.settimeout(_TIMEOUT_S)
         try:
             connection.connect(os.fspath(path))
-            _, fds, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            # Not socket.recv_fds, which drops the flags: a child started meanwhile must not inherit the descriptor.
+            _, received, _, _ = connection.recvmsg(1, socket.CMSG_LEN(_INT.size), socket.MSG_CMSG_CLOEXEC)
         except OSError as exc:
             raise InternalError(f"a peer's memory cannot be reached: {exc.strerror or 'no answer'}") from exc
-    if not fds:
-        raise InternalError("a peer's memory cannot be reached: it refused")
-    return fds[0]
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _INT.size:
+            fd: int = _INT.unpack(data)[0]
+            return fd
+    raise InternalError("a peer's memory cannot be reached: it refused")

@@ -145,8 +145,6 @@ class RequestDecoder:
             elif raw_index < raw_count:
                 data = bytearray(raw[raw_index])
                 raw_index += 1
-            elif 0 in shape:
-                data = bytearray()
             else:
                 raise self._input_error("unable to find data for", name, " in request.")
             given.append(GivenInput(name, datatype, shape, data))

@@ -29,6 +29,7 @@ PORTS = range(21000, 21100)
 _START_DEADLINE_S = 120.0
 _STOP_DEADLINE_S = 30.0
 _READY = http_wire.request_bytes(Http("GET", "/v2/health/ready"))
+_LIVE = http_wire.request_bytes(Http("GET", "/v2/health/live"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +163,10 @@ def _await_ready(process: subprocess.Popen[bytes], target: Target, strict: bool,
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
         try:
-            answers = http_wire.exchange((target.host, target.http_port), _READY, method="GET")
+            answers = http_wire.exchange((target.host, target.http_port), _READY if strict else _LIVE, method="GET")
         except OSError:
             answers = []
-        if answers and (answers[0].status == 200 or not strict):
+        if answers and answers[0].status == 200:
             return
         try:
             code = process.wait(0.05)

@@ -27,11 +27,11 @@ ADD_SUB = {
 }
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> None:
-    """Poll until a condition holds; an assertion error that says what did not happen in time."""
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S, account: object = "") -> None:
+    """Poll until a condition holds; an assertion error that says what did not happen in time, and gives an account."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what} {account}"
         time.sleep(_POLL_S)
 
 
@@ -95,8 +95,9 @@ class Daemons:
     def worker(self, name: str = "cpu0", *options: str) -> Process:
         return self._start("worker", ["tensorhub.workers.main", "--name", name, *self._here(), *options])
 
-    def grpc(self) -> Process:
-        [self.grpc_port] = free_ports(1)
+    def grpc(self, port: int = 0) -> Process:
+        """Start the gRPC daemon, on a free port if none is given."""
+        self.grpc_port = port or free_ports(1)[0]
         return self._start("grpc", ["tensorhub.grpc.main", f"--grpc-port={self.grpc_port}", *self._here()])
 
     def http(self, *, config: bool = True, **environ: str) -> Process:

@@ -187,7 +187,7 @@ class TestWrongCommandLine:
 
     def test_wrong_flag(self, server: Daemons, program: tuple[str, ...]) -> None:
         status, said = run_to_end(*program, "--model-repositry=x", f"--run-dir={server.run_dir}")
-        _one_line(status, said, "--model-repositry", "did you mean --model-repository?")
+        _one_line(status, said, "--model-repositry", "did you mean --model-repository")
 
     def test_wrong_value(self, server: Daemons, program: tuple[str, ...]) -> None:
         status, said = run_to_end(

@@ -27,7 +27,7 @@ def test_defaults_are_tritons() -> None:
         "grpc.http2.max_ping_strikes": 2,
     }
     assert (options.compression_level, options.tls, options.engine) == (0, None, "auto")
-    assert (options.exit_timeout_s, options.log_level) == (30.0, 20)
+    assert (options.exit_timeout_s, options.log_options["log-info"]) == (30.0, "true")
 
 
 def test_both_ways_of_writing_a_value() -> None:
@@ -36,7 +36,7 @@ def test_both_ways_of_writing_a_value() -> None:
     options = parse(arguments.split(), {}, 0)
     assert (options.address, options.reuse_port, options.run_dir) == ("[::1]:9", True, Path("/x"))
     assert ("grpc.max_connection_age_ms", 5) in options.channel_options
-    assert (options.compression_level, options.log_level) == (3, 10)
+    assert (options.compression_level, options.log_options["log-verbose"]) == (3, "1")
 
 
 def test_tls_files() -> None:

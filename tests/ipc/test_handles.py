@@ -21,6 +21,7 @@ def test_what_is_fetched_is_the_same_memory(tmp_path: Path) -> None:
     server.start()
     fd = fetch_handle(tmp_path / "1.fds")
     assert os.fstat(fd).st_ino == os.fstat(arena.fd).st_ino
+    assert not os.get_inheritable(fd)
     os.close(fd)
     server.close()
     assert not (tmp_path / "1.fds").exists()

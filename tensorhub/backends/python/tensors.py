@@ -6,12 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorhub import bytes_codec
+from tensorhub.backends.python import dlpack
 from tensorhub.backends.python.errors import TritonModelException
 from tensorhub.requests import Tensor as WireTensor
 from tensorhub.tensors import DataType, element_count
-
-_DLPACK_CPU = 1
-"""kDLCPU of DLPack's DLDeviceType."""
 
 NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
     item: np.dtype(item.numpy_name) for item in DataType if item is not DataType.BF16
@@ -19,6 +17,9 @@ NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
 
 _FROM_NUMPY: dict[np.dtype[Any], DataType] = {dtype: item for item, dtype in NUMPY_TYPES.items()}
 
+_BF16_BITS = np.dtype(np.uint16)
+
+_NO_NAME = "Tensor name cannot be an empty string."
 _BF16_HAS_NO_NUMPY = "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
 _NOT_SUPPORTED_BY_DLPACK = (
     "Provided tensor is not supported. Tensor must be a DLPack capsule or have `__dlpack__` and `__dlpack_device__` "
@@ -50,7 +51,7 @@ class Tensor:
         if not isinstance(name, str) or not isinstance(array, np.ndarray):
             _refuse(name, array)
         if not name:
-            raise TritonModelException("Tensor name cannot be an empty string.")
+            raise TritonModelException(_NO_NAME)
         datatype = _FROM_NUMPY.get(array.dtype)
         if datatype is None:
             if array.dtype.kind not in "SU":
@@ -109,20 +110,29 @@ class Tensor:
         return array
 
     def to_dlpack(self) -> Any:
-        """Return a DLPack capsule on the tensor's memory."""
+        """Return a DLPack capsule on the tensor's memory, or on a copy if a model may not write to that.
+
+        Raises:
+            TritonModelException: the datatype is BYTES.
+        """
         return self.__dlpack__()
 
     def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
         if self._datatype is DataType.BYTES:
             raise TritonModelException("DLPack does not have support for string tensors.")
-        if self._datatype is DataType.BF16:
-            raise TritonModelException("BF16 tensors cannot be given as DLPack by a server without a GPU library.")
-        array = self.as_numpy()
+        bfloat16 = self._datatype is DataType.BF16
+        if bfloat16:
+            assert self._wire is not None
+            array = _array_of(self._wire, _BF16_BITS)
+        else:
+            array = self.as_numpy()
         # NumPy does not export read-only memory, since DLPack could not say that it is.
-        return (array if array.flags.writeable else array.copy()).__dlpack__()
+        if not array.flags.writeable:
+            array = array.copy()
+        return dlpack.bfloat16_capsule(array) if bfloat16 else array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (_DLPACK_CPU, 0)
+        return (dlpack.CPU, 0)
 
     @staticmethod
     def from_dlpack(name: str, tensor: Any) -> "Tensor":
@@ -131,18 +141,21 @@ class Tensor:
         Raises:
             TritonModelException: it does not, or it is not contiguous.
         """
-        source = tensor
-        if type(tensor).__name__ == "PyCapsule":
-            source = _Capsule(tensor)
-        elif not (hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__")):
+        if type(tensor).__name__ != "PyCapsule" and not (
+            hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__")
+        ):
             raise TritonModelException(_NOT_SUPPORTED_BY_DLPACK)
         try:
-            array = np.from_dlpack(source)
+            array, bfloat16 = dlpack.read(tensor)
         except (BufferError, RuntimeError, TypeError, ValueError) as exc:
             raise TritonModelException(f"The DLPack tensor cannot be used: {exc}") from exc
         if not array.flags.c_contiguous:
             raise TritonModelException(_NOT_CONTIGUOUS)
-        return Tensor(name, array)
+        if not bfloat16:
+            return Tensor(name, array)
+        if not name:
+            raise TritonModelException(_NO_NAME)
+        return Tensor._from_wire(WireTensor(name, DataType.BF16, array.shape, array))
 
     def _shape(self) -> tuple[int, ...]:
         if self._wire is not None:
@@ -160,24 +173,14 @@ class Tensor:
         return WireTensor(self._name, self._datatype, array.shape, data)
 
 
-class _Capsule:
-    """A bare DLPack capsule as an object that NumPy takes."""
-
-    def __init__(self, capsule: Any) -> None:
-        self._capsule = capsule
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (_DLPACK_CPU, 0)
-
-
 def _view(wire: WireTensor) -> npt.NDArray[Any]:
     datatype = wire.datatype
     if datatype is DataType.BYTES:
         return bytes_codec.deserialize(wire.data).reshape(wire.shape)
-    dtype = NUMPY_TYPES[datatype]
+    return _array_of(wire, NUMPY_TYPES[datatype])
+
+
+def _array_of(wire: WireTensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if element_count(wire.shape) == 0:
         return np.empty(wire.shape, dtype)
     buffer: Any = wire.data
