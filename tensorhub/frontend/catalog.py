@@ -67,6 +67,7 @@ class CatalogModel:
     versions: Mapping[int, ServedVersion]
     wanted: bool
     reason: str
+    known: bool = True
 
     @cached_property
     def ready_versions(self) -> list[int]:
@@ -110,6 +111,7 @@ class Catalog:
                 },
                 model.wanted,
                 model.reason,
+                model.known,
             )
             for model in self._snapshot.models
         }
@@ -166,8 +168,8 @@ class Catalog:
 
         Raises:
             NotFound: no such model or version, or none of it is ready.
-            Unavailable: that version is known and not ready, or its worker is being restarted; or the server is not
-                ready.
+            Unavailable: that version is known and not ready, or its worker is being restarted; or the server is
+                starting or stopping.
         """
         if version == LATEST:
             found = self._latest.get(name)
@@ -175,7 +177,9 @@ class Catalog:
                 return found
         self.check_serving()
         model = self.models.get(name)
-        if model is None or not model.versions:
+        if not self.started and (model is None or not model.ready_versions):
+            raise Unavailable(f"Request for model '{name}': the server is starting, try again")
+        if model is None or not (model.versions or model.known):
             raise NotFound(f"Request for unknown model: '{name}' is not found")
         if version == LATEST:
             if not model.ready_versions:

@@ -15,7 +15,7 @@ from tensorhub.hub.repository import (
     read_folder,
     resolve,
 )
-from tensorhub.hub.state import LoadPlan
+from tensorhub.hub.state import LoadFailure, LoadPlan
 from tensorhub.option_groups import ModelRepository
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class ModelCatalogue:
         """Every model of the repositories, loaded or not, but for those last seen without a version to serve."""
         return [name for name in self._repository.names() if name not in self._without_version]
 
-    def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[tuple[str, str]]]:
-        """Return what to load at the start, and (name, reason) of what cannot be.
+    def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[LoadFailure]]:
+        """Return what to load at the start, and what cannot be.
 
         Args:
             rejoined: workers came with the models that another hub loaded: in explicit mode those are the ones wanted.
@@ -60,7 +60,7 @@ class ModelCatalogue:
                 plan = self.plan(name, None, {}, again=True)
             except TensorhubError as exc:
                 log.error("failed to load '%s': %s", name, exc.message)
-                failed.append((name, exc.message))
+                failed.append(LoadFailure(name, exc.message, name in self._without_version))
             else:
                 if plan is not None:
                     plans.append(plan)

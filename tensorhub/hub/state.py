@@ -110,11 +110,12 @@ class Version:
 
 @dataclass(slots=True)
 class Model:
-    """A model that has been asked for at least once."""
+    """A model that has been asked for at least once; `known` unless its config could not even be read."""
 
     name: str
     wanted: bool = True
     reason: str = ""
+    known: bool = True
     versions: dict[int, Version] = field(default_factory=dict)
 
 
@@ -151,6 +152,15 @@ class LoadPlan:
     instances: int
     overridden: bool = False
     auto_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """A model that cannot even be tried; `known` if its config was read and it is something else that is missing."""
+
+    model: str
+    reason: str
+    known: bool
 
 
 class HubState:
@@ -256,12 +266,12 @@ class HubState:
 
     # Models
 
-    def begin(self, plans: Sequence[LoadPlan], failed: Sequence[tuple[str, str]]) -> list[Action]:
-        """Load the start-up models; `failed` are (name, reason) of those that cannot even be tried."""
+    def begin(self, plans: Sequence[LoadPlan], failed: Sequence[LoadFailure]) -> list[Action]:
+        """Load the start-up models; `failed` are those that cannot even be tried."""
         actions: list[Action] = []
-        for name, reason in failed:
-            if name not in self.models:
-                self.models[name] = Model(name, reason=reason)
+        for failure in failed:
+            if failure.model not in self.models:
+                self.models[failure.model] = Model(failure.model, reason=failure.reason, known=failure.known)
         for plan in plans:
             if plan.model not in self.models:
                 actions += self._plan(plan)
@@ -279,6 +289,7 @@ class HubState:
         model = self.models.setdefault(plan.model, Model(plan.model))
         model.wanted = True
         model.reason = ""
+        model.known = True
         actions: list[Action] = []
         names = sorted(self.workers, key=lambda name: (self._burden(name), name))
         chosen = tuple(sorted(names[: max(1, min(plan.instances, len(names)))]))
@@ -564,16 +575,18 @@ class HubState:
         if region.waiting:
             return []
         self.dirty = True
-        asker, region.asker = region.asker, None
-        answer: list[Action] = [] if asker is None else [Answer(asker, region.error)]
+        if region.error is not None and not region.closing:
+            # The name is free again when the client hears of the failure: those that did open it close it first.
+            actions = self._close_region(region)
+            return actions if region.waiting else actions + self._answer_region(region)
         if region.closing:
             del self.regions[region.message.name]
-            return answer
-        if region.error is not None:
-            actions = self._close_region(region)
-            return actions + answer
         region.active = True
-        return answer
+        return self._answer_region(region)
+
+    def _answer_region(self, region: Region) -> list[Action]:
+        asker, region.asker = region.asker, None
+        return [] if asker is None else [Answer(asker, region.error)]
 
     # The snapshot
 
@@ -607,7 +620,7 @@ class HubState:
             settings=settings,
         )
         for model in self.models.values():
-            entry = message.models.add(name=model.name, wanted=model.wanted, reason=model.reason)
+            entry = message.models.add(name=model.name, wanted=model.wanted, reason=model.reason, known=model.known)
             entry.versions.extend(self._shown(model, version) for version in model.versions.values())
         for region in self.regions.values():
             if region.active and not region.closing:

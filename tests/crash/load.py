@@ -33,7 +33,9 @@ class Load:
         self.stopped = threading.Event()
 
     def __repr__(self) -> str:
-        return f"<Load good {dict(self.good)}, refused {dict(self.refused)}, dropped {dict(self.dropped)}, {self.wrong}>"
+        return (
+            f"<Load good {dict(self.good)}, refused {dict(self.refused)}, dropped {dict(self.dropped)}, {self.wrong}>"
+        )
 
     def progress(self, more: int = 3) -> Callable[[], bool]:
         """Return a condition: since now every client has had so many good answers more."""

@@ -49,9 +49,9 @@ def test_any_start_order(server: Daemons, order: tuple[str, ...]) -> None:
 def test_a_late_worker_is_used_and_one_that_leaves_is_not(server: Daemons) -> None:
     server.hub()
     server.http()
-    wait_until(lambda: ask(server.http_port, "GET", "/v2/health/live")[0] == 200, "HTTP is live")
+    wait_until(lambda: ask(server.http_port, "GET", "/v2/health/live")[0], "HTTP answers")
     status, body = ask(server.http_port, "POST", "/v2/models/add_sub/infer", ADD_SUB)
-    assert (status, list(json.loads(body))) in ((503, ["error"]), (400, ["error"]), (404, ["error"]))
+    assert (status, list(json.loads(body))) == (503, ["error"])
     worker = server.worker()
     wait_until(lambda: adds(server.http_port), "the late worker serves")
     assert end(worker) == 0
@@ -147,7 +147,7 @@ def test_a_second_server_on_the_run_directory_is_refused(server: Daemons) -> Non
     _one_line(status, said, str(server.run_dir), "in use")
 
 
-@pytest.mark.parametrize("taken", ["http", "grpc", "metrics"])
+@pytest.mark.parametrize("taken", ["http", "grpc"])
 def test_a_port_in_use(tmp_path: Path, taken: str) -> None:
     ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     with socket.socket() as held, daemons(tmp_path) as server:
