@@ -254,7 +254,7 @@ class HubState:
         worker.pid = 0
         for load in self.loads.values():
             load.ready.discard(worker.name)
-        for load_id in worker.loading:
+        for load_id in sorted(worker.loading):
             crashed = self.loads.get(load_id)
             if crashed is not None:
                 crashed.crashes += 1

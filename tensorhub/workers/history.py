@@ -1,18 +1,27 @@
 """Where a model runs best, judged by how long it has taken so far. Pure.
 
 Handing a batch to an instance's thread costs two switches of the interpreter between threads, more than many models
-take. A model that has been quick every time lately runs on the worker's loop instead; one slow run sends it back to its
-thread, so that a model can hold the loop up once and not again.
+take. A model that has been quick every time lately runs on the worker's loop instead. A really slow run sends it back
+to its thread at once, so that a model can hold the loop up once and not again; a run that is only somewhat slow may
+have been the machine's fault (the process had to wait for a processor), so it takes several of them.
 """
 
 QUICK_NS = 500_000
 """A run up to this long may be on the loop: what else waits there waits no longer than it would for its own thread."""
 
+SLOW_NS = 20_000_000
+"""A run of this length is slow on any machine."""
+
 TRIAL_RUNS = 8
 """Quick runs in a row before a model is trusted."""
 
+STRIKES = 8
+"""Somewhat slow runs before trust is lost; a hundred quick ones make up for one of them."""
+
 DISTRUST = 1_000
-"""Quick runs in a row that a model needs after a slow one on the loop."""
+"""Quick runs that a model needs after trust was lost."""
+
+_RUNS_PER_STRIKE = 100
 
 
 class RunHistory:
@@ -20,6 +29,7 @@ class RunHistory:
 
     def __init__(self) -> None:
         self._needed = TRIAL_RUNS
+        self._credit = STRIKES * _RUNS_PER_STRIKE
 
     @property
     def quick(self) -> bool:
@@ -31,5 +41,13 @@ class RunHistory:
         if duration_ns <= QUICK_NS:
             if self._needed > 0:
                 self._needed -= 1
-        else:
-            self._needed = DISTRUST if self._needed <= 0 else max(self._needed, TRIAL_RUNS)
+            elif self._credit < STRIKES * _RUNS_PER_STRIKE:
+                self._credit += 1
+            return
+        if self._needed > 0:
+            self._needed = max(self._needed, TRIAL_RUNS)
+            return
+        self._credit -= _RUNS_PER_STRIKE
+        if duration_ns >= SLOW_NS or self._credit <= 0:
+            self._needed = DISTRUST
+            self._credit = STRIKES * _RUNS_PER_STRIKE

@@ -94,7 +94,9 @@ def test_frontends_and_hubs(server: Daemons) -> None:
         wait_until(lambda: adds(server.http_port), "it serves")
         _work(server, again)
         if number == 0:
-            before = _holdings([worker.pid])
+            # The last request of a dead client may still be referred to, and its arena with it: one, and never more.
+            one = Counter({"/memfd:tensorhub-arena (deleted)": 1, "arena": 1})
+            before = {pid: held + one for pid, held in _holdings([worker.pid]).items()}
     _stays([worker.pid], before)
     wait_until(lambda: only_the_living(server.run_dir), "the sockets of the dead are removed")
 
