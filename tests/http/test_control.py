@@ -172,6 +172,7 @@ def test_load(gateway: FakeGateway) -> None:
         (b"", False),
         (b'{"parameters":{"unload_dependents":true}}', True),
         (b'{"parameters":{"unload_dependents":1}}', False),
+        (b"{", False),
     ],
 )
 def test_unload(gateway: FakeGateway, body: bytes, dependents: bool) -> None:

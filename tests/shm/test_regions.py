@@ -70,6 +70,11 @@ def test_the_offset_of_the_registration_counts(made: Segment) -> None:
     lease = table.lease("r", 0, 100, writable=False)
     assert lease.view == b"\1" * 100
     lease.release()
+    target = table.lease("r", 32, 4, writable=True)
+    target.view[:] = b"out!"
+    target.commit(4)
+    target.release()
+    assert made.content == bytes(PAGE) + b"\1" * 32 + b"out!" + b"\1" * (PAGE - 36)
     with pytest.raises(InvalidArgument):
         table.lease("r", 1, 100, writable=False)
     table.close("r")

@@ -132,8 +132,12 @@ def _dtype_of(capsule: Any) -> _DataType | None:
 
     Good only as long as the capsule is alive and unused.
     """
+    tensor: _Tensor
     if _is_valid(capsule, _NAME):
-        return _Tensor.from_address(_get_pointer(capsule, _NAME)).dtype
-    if _is_valid(capsule, _VERSIONED_NAME):
-        return _Versioned.from_address(_get_pointer(capsule, _VERSIONED_NAME)).dl_tensor.dtype
-    return None
+        tensor = _Tensor.from_address(_get_pointer(capsule, _NAME))
+    elif _is_valid(capsule, _VERSIONED_NAME):
+        tensor = _Versioned.from_address(_get_pointer(capsule, _VERSIONED_NAME)).dl_tensor
+    else:
+        return None
+    dtype: _DataType = tensor.dtype
+    return dtype

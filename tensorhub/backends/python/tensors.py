@@ -155,7 +155,8 @@ class Tensor:
             return Tensor(name, array)
         if not name:
             raise TritonModelException(_NO_NAME)
-        return Tensor._from_wire(WireTensor(name, DataType.BF16, array.shape, array))
+        data: Any = array
+        return Tensor._from_wire(WireTensor(name, DataType.BF16, array.shape, data))
 
     def _shape(self) -> tuple[int, ...]:
         if self._wire is not None:
