@@ -1,4 +1,4 @@
-"""Inference over gRPC with tritonclient: one request, several at the same time, and a stream.
+"""Inference over gRPC with tritonclient: one request, and several at the same time.
 
 pip install 'tritonclient[grpc]'
 python grpc_infer.py [--url localhost:8001]
@@ -6,7 +6,6 @@ python grpc_infer.py [--url localhost:8001]
 
 import argparse
 import queue
-import threading
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -43,29 +42,6 @@ def several(client: triton.InferenceServerClient, count: int) -> None:
     print("at a time ", count, "requests answered")
 
 
-def stream(client: triton.InferenceServerClient, count: int) -> None:
-    """Send requests over one stream; the answers have the requests' ids."""
-    seen, errors, finished = set(), [], threading.Event()
-
-    def on_answer(result, error) -> None:
-        if error is not None:
-            errors.append(error)
-        else:
-            seen.add(result.get_response().id)
-        if errors or len(seen) == count:
-            finished.set()
-
-    client.start_stream(on_answer)
-    for number in range(count):
-        client.async_stream_infer("add_sub", inputs(), request_id=str(number))
-    finished.wait(ANSWER_WITHIN_S)
-    client.stop_stream()
-    if errors:
-        raise errors[0]
-    assert len(seen) == count, "answers are missing"
-    print("stream    ", count, "requests answered")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="localhost:8001")
@@ -73,7 +49,6 @@ def main() -> None:
     with triton.InferenceServerClient(url) as client:
         one(client)
         several(client, 8)
-        stream(client, 8)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line of `tensorhub-grpc`: Triton's names and defaults for gRPC, and a few of ours. Pure."""
 
 import argparse
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,14 @@ class GrpcOptions:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(message)
+        raise OptionError(message + self._near(message))
+
+    def _near(self, message: str) -> str:
+        """Name the options that an unknown one was probably meant to be."""
+        _, unknown, arguments = message.partition("unrecognized arguments: ")
+        name = arguments.split("=")[0].split(" ")[0]
+        near = difflib.get_close_matches(name, self._option_string_actions, n=3) if unknown else []
+        return f". Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _bool(text: str) -> bool:

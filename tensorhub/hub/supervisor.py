@@ -26,8 +26,10 @@ from typing import Any, TextIO
 
 from tensorhub import logs
 from tensorhub.cli.startup import Endpoint, ModelRow, loading_line, startup_table
+from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog, CatalogModel
 from tensorhub.hub.commands import Command, commands
+from tensorhub.hub.repository import Repository
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, Restarts
 from tensorhub.ipc import lifeline, wire
 from tensorhub.ipc.channel import PeerFull
@@ -88,11 +90,12 @@ def run(settings: Settings) -> int:
     run_dir = RunDir(Path(settings.server.run_dir))
     try:
         logs.set_up(settings, "serve")
+        Repository(settings.repository.model_repository, settings.repository.model_config_name).check()
         run_dir.open()
         with run_dir.lock():
             run_dir.forget_the_dead()
         check_ports(settings)
-    except (RunDirError, StartError) as exc:
+    except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
     except OSError as exc:

@@ -1,6 +1,6 @@
 """What a request is judged by: a model's config, turned into tables once. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,7 @@ class ModelSpec:
         max_batch_size: 0 for a model that does not batch.
         correlation: of a sequence model that asks for the correlation id, else None.
         copies_region_inputs: the model parameter `SHM_INPUT: copy` is set: the model may write to every input.
+        labels: of the classes of an output, by its name; from the label files of the config.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ModelSpec:
     outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
     correlation: CorrelationControl | None = None
     copies_region_inputs: bool = False
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @staticmethod
     def from_config(config: Any, name: str, version: int) -> "ModelSpec":

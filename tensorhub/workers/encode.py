@@ -19,6 +19,7 @@ from tensorhub.memory import Memory, Slot
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor
+from tensorhub.workers.classification import classify
 
 INLINE_LIMIT = 64 * 1024
 """Bytes of all outputs together that travel inside the message. PERF: below it, a copy through the socket is cheaper
@@ -58,6 +59,7 @@ def encode_response(
         spec: the model's; its output reshapes are undone. None for a model without any.
 
     Raises:
+        InvalidArgument: an output has no classes, and they were asked for.
         InternalError: an output does not fit the place that the client gave for it; no region has been written to.
         Unavailable: the arena is full; regions have been written to.
     """
@@ -76,6 +78,8 @@ def encode_response(
         place = places.get(name)
         if place is None and places:
             continue
+        if place is not None and place.classification:
+            tensor = _classes(tensor, place.classification, spec)
         entry = described.add(name=name, datatype=tensor.datatype.value, shape=_shape(tensor, spec))
         size = byte_size(tensor.data)
         if isinstance(place, PlacedOutput):
@@ -94,6 +98,11 @@ def encode_response(
         return EncodedResponse(message.SerializeToString(), b"", 0, [])
     tail, slots = _place_contents(contents, memory)
     return EncodedResponse(message.SerializeToString(), tail, wire.FLAG_HEAD_ONLY, slots)
+
+
+def _classes(tensor: Tensor, count: int, spec: ModelSpec | None) -> Tensor:
+    labels = spec.labels.get(tensor.name, ()) if spec is not None else ()
+    return classify(tensor, count, labels, batched=spec is not None and spec.max_batch_size > 0)
 
 
 def byte_size(data: Buffer) -> int:

@@ -2,11 +2,12 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tensorhub.backends.port import InstanceSpec, ModelSource
 from tensorhub.backends.registry import find_backend
-from tensorhub.errors import Unsupported
+from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.memory import Memory
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.model_spec import ModelSpec
@@ -43,7 +44,9 @@ def load(order: Any, memory: Memory) -> RunningModel:
             instance = loaded.new_instance(wanted)
             undo.callback(instance.finalize)
             instances.append((wanted.name, instance))
-        spec = ModelSpec.from_config(config, order.model, order.version)
+        spec = replace(
+            ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path))
+        )
         running = RunningModel(
             messages.ModelVersion(
                 model=order.model,
@@ -63,6 +66,29 @@ def load(order: Any, memory: Memory) -> RunningModel:
         )
         undo.pop_all()
     return running
+
+
+def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
+    """Read the label files of the outputs, one label a line.
+
+    Raises:
+        InvalidArgument: a file is not there, or outside the model's folder.
+    """
+    labels = {}
+    for output in config.output:
+        if output.label_filename:
+            path = folder / output.label_filename
+            try:
+                if not path.resolve().is_relative_to(folder.resolve()):
+                    raise InvalidArgument(
+                        f"label file '{output.label_filename}' of output '{output.name}' leaves the model's folder"
+                    )
+                labels[output.name] = path.read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as exc:
+                raise InvalidArgument(
+                    f"label file '{output.label_filename}' of output '{output.name}' cannot be read"
+                ) from exc
+    return labels
 
 
 def instance_specs(config: Any) -> list[InstanceSpec]:

@@ -114,6 +114,29 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
             "1.details": "failed to register CUDA shared memory region: 'c', GPUs not supported",
         },
     ),
+    "broken-one_version_fails": Difference(
+        "2.51 shows the version that it took back as UNLOADING for ever. Here it is unloaded, and the index says so.",
+        {
+            "0.json": [
+                {"name": "one_version_fails", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
+                {
+                    "name": "one_version_fails",
+                    "version": "2",
+                    "state": "UNAVAILABLE",
+                    "reason": "Internal: RuntimeError: version 2 is broken",
+                },
+            ],
+            "1.response.models": [
+                {"name": "one_version_fails", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
+                {
+                    "name": "one_version_fails",
+                    "version": "2",
+                    "state": "UNAVAILABLE",
+                    "reason": "Internal: RuntimeError: version 2 is broken",
+                },
+            ],
+        },
+    ),
     "control-files_without_config": Difference(
         "What is wrong is named, as in later versions.",
         {"2.status": 400, "2.json.error": "Load parameter 'config' must be specified for model file override"},

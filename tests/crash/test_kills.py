@@ -117,6 +117,7 @@ def test_hub(server: RunningServer, load: Load) -> None:
         assert load.failures() == {}, "nobody has noticed"
         after = by_kind(server)
         assert {kind: after[kind] for kind in others} == {kind: before[kind] for kind in others}
+        wait_until(lambda: ask(port, "POST", "/v2/repository/index")[0] == 200, "the index is there")
         assert _ready_models(port) == models, "every model is in the state in which it was"
         _use_region(server, shared)
         assert ask(port, "POST", f"/v2/systemsharedmemory/region/{_REGION}/unregister")[0] == 200

@@ -55,7 +55,7 @@ def test_live_and_ready(client: Client, gateway: FakeGateway) -> None:
     assert client("Check", service="anything")[1].status == 1
     gateway.state.started = False
     gateway.publish()
-    assert client("ServerLive")[1].live
+    assert not client("ServerLive")[1].live
     code, answer = client("ServerReady")
     assert (code, answer.ready) == ("OK", False)
     assert client("Check")[1].status == 2

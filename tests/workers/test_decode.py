@@ -27,7 +27,6 @@ RECORDED = json.loads(Path(__file__).with_name("decode_recorded.json").read_text
 
 _PREFIX = "[request id: <id_unknown>] "
 DIFFERENT = {
-    # Newer versions take a missing entry for the data of a tensor without elements.
     # The order of the names is that of a hash map.
     "optional: too many": (
         "INVALID_ARGUMENT",
