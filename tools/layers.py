@@ -66,8 +66,6 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.workers": Layer.ASSEMBLY,
     "tensorhub.workers.classification": Layer.PURE,
     "tensorhub.workers.decode": Layer.PURE,
-    "tensorhub.workers.history": Layer.PURE,
-    "tensorhub.workers.scheduler": Layer.PURE,
     "tensorhub.workers.encode": Layer.PURE,
     "tensorhub.workers.history": Layer.PURE,
     "tensorhub.workers.main": Layer.EDGE,
