@@ -116,15 +116,24 @@ class RunningModel:
         while (run := queue.get()) is not None:
             while run is not None:
                 self._execute(run)
-                with self._lock:
-                    self._scheduler.release(index)
-                    runs = self._scheduler.poll(time.monotonic_ns())
-                run = None
-                for other in runs:
-                    if other.instance == index:
-                        run = other
-                    else:
-                        self._queues[other.instance].put(other)
+                run = self._next_run(index)
+
+    def _next_run(self, index: int) -> Run | None:
+        """Free an instance, start what can start now, and return what that instance itself is to run.
+
+        A function of its own, so that its names do not keep the last requests, and with them their memory, alive while
+        the instance's thread waits.
+        """
+        with self._lock:
+            self._scheduler.release(index)
+            runs = self._scheduler.poll(time.monotonic_ns())
+        own: Run | None = None
+        for run in runs:
+            if run.instance == index:
+                own = run
+            else:
+                self._queues[run.instance].put(run)
+        return own
 
     def _execute(self, run: Run) -> None:
         requests = run.requests

@@ -212,7 +212,9 @@ def _grpc(load: Load, name: str, client: Any, model: str, tensors: dict[str, Any
     try:
         return client.infer(model, inputs, client_timeout=_TIMEOUT_S)
     except InferenceServerException as exc:
-        if exc.status() != "StatusCode.UNAVAILABLE":
+        if exc.status() == "StatusCode.CANCELLED":
+            load.dropped[name] += 1  # what gRPC's core says of a call that a stopping server had not taken yet
+        elif exc.status() != "StatusCode.UNAVAILABLE":
             load.wrong.append(f"{name}: {exc}")
         else:
             load.refused[name] += 1
