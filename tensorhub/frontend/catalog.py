@@ -130,14 +130,22 @@ class Catalog:
     def processes(self) -> Any:
         return self._snapshot.processes
 
+    def check_connected(self) -> None:
+        """Raise what every call gets while no hub has answered.
+
+        Raises:
+            Unavailable: no hub yet.
+        """
+        if not self.connected:
+            raise Unavailable(NO_HUB)
+
     def check_serving(self) -> None:
         """Raise what every call gets while the server cannot answer.
 
         Raises:
             Unavailable: no hub yet, or the server is on its way out.
         """
-        if not self.connected:
-            raise Unavailable(NO_HUB)
+        self.check_connected()
         if self.stopping:
             raise Unavailable("Server exiting")
 

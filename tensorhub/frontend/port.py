@@ -13,12 +13,19 @@ from typing import Any, Protocol
 
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.catalog import Catalog, ServedVersion
+from tensorhub.ipc.arena import ALIGNMENT
+from tensorhub.ipc.wire import INLINE_LIMIT
 
-ALIGNMENT = 64
-"""Bytes. Every tensor that is put into an arena starts at a multiple of it, so that any element type is aligned."""
-
-INLINE_LIMIT = 64 * 1024
-"""Bytes. Tensors up to this size travel inside the message; larger ones through an arena."""
+__all__ = [
+    "ALIGNMENT",
+    "INLINE_LIMIT",
+    "GatewayPort",
+    "InferReply",
+    "OnControl",
+    "OnReply",
+    "PlacedInput",
+    "Reservation",
+]
 
 
 class Reservation(Protocol):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tensorhub.errors import Unavailable, Unsupported
-from tensorhub.frontend.catalog import NO_HUB, Catalog
+from tensorhub.errors import Unsupported
+from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
 from tensorhub.grpc.peers import is_on_this_host
 from tensorhub.protocol import messages
@@ -17,7 +17,7 @@ _CudaUnregisterResponse = messages.message_class("inference.CudaSharedMemoryUnre
 
 
 def system_status(catalog: Catalog, request: Any) -> Any:
-    _check_connected(catalog)
+    catalog.check_connected()
     response = _SystemStatusResponse()
     for region in shown_regions(catalog.system_regions, catalog.cuda_regions, request.name, cuda=False):
         status = response.regions[region.name]
@@ -27,17 +27,12 @@ def system_status(catalog: Catalog, request: Any) -> Any:
 
 
 def cuda_status(catalog: Catalog, request: Any) -> Any:
-    _check_connected(catalog)
+    catalog.check_connected()
     response = _CudaStatusResponse()
     for region in shown_regions(catalog.cuda_regions, catalog.system_regions, request.name, cuda=True):
         status = response.regions[region.name]
         status.name, status.device_id, status.byte_size = region.name, region.device_id, region.byte_size
     return response
-
-
-def _check_connected(catalog: Catalog) -> None:
-    if not catalog.connected:
-        raise Unavailable(NO_HUB)
 
 
 def system_register(catalog: Catalog, request: Any, peer: str) -> Any:

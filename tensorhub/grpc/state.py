@@ -3,7 +3,7 @@
 from typing import Any
 
 from tensorhub.errors import NotFound, Unavailable
-from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, parse_version
+from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
 from tensorhub.protocol import messages, metadata
 from tensorhub.version import VERSION
 
@@ -42,8 +42,7 @@ def model_ready(catalog: Catalog, request: Any) -> Any:
 
 
 def server_metadata(catalog: Catalog, request: Any) -> Any:
-    if not catalog.connected:
-        raise Unavailable(NO_HUB)
+    catalog.check_connected()
     return metadata.server_metadata_message(catalog.settings.get("id", "triton"), VERSION, metadata.EXTENSIONS)
 
 

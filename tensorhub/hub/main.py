@@ -161,9 +161,6 @@ class Hub:
             index = state.index(self._catalogue.names())
             self._queue_answer(asker, messages.ControlResult(index=index))
             return []
-        if kind == "status":
-            self._queue_answer(asker, messages.ControlResult(snapshot=state.snapshot(self._self, self._strings)))
-            return []
         if kind == "shutdown":
             self._announce_stop()
             return [Answer(asker)]
@@ -175,14 +172,10 @@ class Hub:
 
     def _load(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None
-        plan = self._catalogue.plan(request.name, override, dict(request.files))
-        if plan is None:
-            model = self._state.models.get(request.name)
-            if model is not None and model.wanted and any(item.current for item in model.versions.values()):
-                return [Answer(asker)]  # nothing has changed since it was loaded
-            plan = self._catalogue.plan(request.name, override, dict(request.files), again=True)
-        assert plan is not None
-        return self._state.load(plan, asker)
+        plan = self._catalogue.plan(
+            request.name, override, dict(request.files), again=not self._state.serves(request.name)
+        )
+        return [Answer(asker)] if plan is None else self._state.load(plan, asker)
 
     # Actions
 
@@ -201,10 +194,7 @@ class Hub:
         revision = self._state.revision + (1 if self._state.dirty else 0)
         self._answers.append((revision, asker, result))
         if not self._state.all_have(revision):
-            self._node.watcher.later(ACKNOWLEDGE_TIMEOUT_S, lambda: self._node.post(lambda: self._answer_late(asker)))
-
-    def _answer_late(self, asker: Asker) -> None:
-        self._send_answers(asker)
+            self._node.watcher.later(ACKNOWLEDGE_TIMEOUT_S, lambda: self._node.post(lambda: self._send_answers(asker)))
 
     def _send_answers(self, overdue: Asker | None = None) -> None:
         waiting = []

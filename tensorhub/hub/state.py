@@ -280,6 +280,11 @@ class HubState:
         self._check_started()
         return actions
 
+    def serves(self, name: str) -> bool:
+        """Whether a model is wanted and some version of it is loaded."""
+        model = self.models.get(name)
+        return model is not None and model.wanted and any(item.current for item in model.versions.values())
+
     def load(self, plan: LoadPlan, asker: Asker) -> list[Action]:
         """A client wants a model loaded, or loaded anew."""
         self._load_calls.setdefault(plan.model, []).append(asker)
@@ -379,7 +384,7 @@ class HubState:
             if load.complete:
                 actions += self._load_done(load)
         else:
-            actions += self._unload_done(worker, load)
+            self._unload_done(worker, load)
         return actions + self._send_loads(worker)
 
     def _load_done(self, load: Load) -> list[Action]:
@@ -483,14 +488,13 @@ class HubState:
             version.reason = _UNLOADED if version.state == "UNAVAILABLE" else ""
         return actions
 
-    def _unload_done(self, worker: Worker, load: Load) -> list[Action]:
+    def _unload_done(self, worker: Worker, load: Load) -> None:
         load.ready.discard(worker.name)
         if load.error is not None and not load.ready:
             self.loads.pop(load.load_id, None)
             version = self.models[load.model].versions.get(load.version)
             if version is not None and version.state == "UNLOADING" and version.current is None:
                 version.state, version.reason = "UNAVAILABLE", _UNLOADED
-        return []
 
     def _check_started(self) -> None:
         if self.started:

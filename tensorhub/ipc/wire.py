@@ -38,7 +38,7 @@ class Kind(IntEnum):
 
     INFER = 1  # frontend to worker [ModelInferRequest, RequestExtras]
     RESULT = 2  # worker to frontend, the last answer [ModelInferResponse, ResponseExtras]
-    FAILURE = 3  # worker or hub to the asker, the last answer [UTF-8 text, empty]
+    FAILURE = 3  # worker to frontend, the last answer [UTF-8 text, empty]
     PARTIAL = 4  # worker to frontend, more will follow [ModelInferResponse, ResponseExtras]
     CANCEL = 5  # frontend to worker, by request id
     RELEASE = 6  # receiver of arena slots to their owner, by request id
@@ -61,6 +61,11 @@ class Role(IntEnum):
     GRPC = 4
     TOOL = 5
 
+
+INLINE_LIMIT = 64 * 1024
+"""Bytes. A tensor up to this size, and the outputs of a response up to this size together, travel inside the message;
+larger ones through an arena. PERF: below it, a copy through the socket is cheaper than a slot, which the receiver must
+give back."""
 
 FLAG_FROM_HTTP = 1
 """The request was written by our HTTP frontend, which checked its form; else it is a client's own protobuf."""

@@ -21,10 +21,6 @@ from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor
 from tensorhub.workers.classification import classify
 
-INLINE_LIMIT = 64 * 1024
-"""Bytes of all outputs together that travel inside the message. PERF: below it, a copy through the socket is cheaper
-than a slot, which the receiver must give back."""
-
 SMALL_OUTPUT = 4096
 """Bytes of an output that never takes a slot, not even in a large response."""
 
@@ -93,7 +89,7 @@ def encode_response(
             total += size
     for place, data, size in writes:
         _write(place, data, size)
-    if total <= INLINE_LIMIT:
+    if total <= wire.INLINE_LIMIT:
         message.raw_output_contents.extend([bytes(data) for data in contents])
         return EncodedResponse(message.SerializeToString(), b"", 0, [])
     tail, slots = _place_contents(contents, memory)

@@ -8,11 +8,12 @@ import pytest
 from tensorhub.backends.destinations import PlacedOutput
 from tensorhub.errors import InternalError, Unavailable
 from tensorhub.ipc import wire
+from tensorhub.ipc.wire import INLINE_LIMIT
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec, OutputSpec
 from tensorhub.requests import InferRequest, InferResponse, RequestedOutput, Tensor
 from tensorhub.tensors import DataType
-from tensorhub.workers.encode import INLINE_LIMIT, EncodedResponse, encode_response
+from tensorhub.workers.encode import EncodedResponse, encode_response
 from tests.workers.fake_memory import FakeMemory
 
 
