@@ -17,6 +17,8 @@ _STAY_STRINGS = frozenset(
     }
 )
 
+_LARGEST_SINGLE = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
+
 
 def to_json(config: Any) -> dict[str, Any]:
     """Return the JSON object of an `inference.ModelConfig`, in Triton's order of fields.
@@ -75,7 +77,8 @@ def _float(value: float, *, single: bool) -> float | int | str:
     if single:
         for digits in range(6, 10):
             shorter = float(f"{value:.{digits}g}")
-            if struct.pack("<f", shorter) == struct.pack("<f", value):
+            # The largest single would be rounded up to a number that readers of protobuf's JSON call out of range.
+            if abs(shorter) <= _LARGEST_SINGLE and struct.pack("<f", shorter) == struct.pack("<f", value):
                 value = shorter
                 break
     if value == 0:

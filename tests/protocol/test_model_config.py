@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tensorhub.errors import InvalidArgument
@@ -412,7 +412,12 @@ def test_needs_reload() -> None:
     assert model_config.needs_reload(old, new)
 
 
+LARGEST_SINGLE = float.fromhex("0x1.fffffep127")
+
+
 @given(st.floats(width=32, allow_nan=False), st.floats(allow_nan=False))
+@example(LARGEST_SINGLE, -LARGEST_SINGLE)
+@example(-LARGEST_SINGLE, LARGEST_SINGLE)
 def test_floats_read_back_as_they_were(single: float, double: float) -> None:
     config = messages.ModelConfig()
     config.sequence_batching.direct.minimum_slot_utilization = single
