@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REPOSITORY ?= examples/models
 SERVE_ARGS ?=
 
-.PHONY: run test check bench conformance-record descriptors clean
+.PHONY: run test check bench conformance-record descriptors option-docs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -39,6 +39,9 @@ check: $(VENV)/.test
 
 descriptors: $(VENV)/.test
 	$(BIN)/python -m tools.compile_protos
+
+option-docs: $(VENV)/.test
+	$(BIN)/python -m tools.option_docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tools.bench $(BENCH_ARGS)

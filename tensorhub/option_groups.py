@@ -16,7 +16,6 @@ _NO_LIBRARIES = "backends, agents and caches are Python packages here, and no sh
 _NO_POOLS = "memory is allocated as it is needed, and there is no pool"
 _NO_CUDA_STATE = "states grow as they need to"
 _EVENT_LOOP = "one event loop in each process serves all connections; see --http-workers and --grpc-workers"
-_NOT_SERVED = "this server has no such endpoints"
 _LATER = "this version does not have it yet"
 
 
@@ -176,6 +175,19 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpTls:
+    """Encryption of HTTP."""
+
+    http_use_ssl: bool = option(kinds.BOOL, False, "Encrypt, with the certificate and key below.")
+    http_use_ssl_mutual: bool = option(
+        kinds.BOOL, False, "Also demand a certificate of the client; goes before --http-use-ssl."
+    )
+    http_server_cert: str = option(kinds.TEXT, "", "PEM file of the server's certificate, with its chain.")
+    http_server_key: str = option(kinds.TEXT, "", "PEM file of the server's key, without a password.")
+    http_root_cert: str = option(kinds.TEXT, "", "PEM file of the certificates that clients' are checked with.")
+
+
+@dataclass(frozen=True, slots=True)
 class Grpc:
     """The gRPC endpoint."""
 
@@ -243,22 +255,32 @@ class GrpcConnection:
 class Sagemaker:
     """The endpoint for SageMaker."""
 
-    allow_sagemaker: bool = option(kinds.BOOL, False, "Serve SageMaker's endpoints.", _NOT_SERVED)
-    sagemaker_port: int = option(kinds.PORT, 8080, "Port to listen on.", _NOT_SERVED)
-    sagemaker_safe_port_range: str = option(
-        kinds.PORT_RANGE, "", "Ports that the other endpoints may have.", _NOT_SERVED
+    allow_sagemaker: bool = option(
+        kinds.BOOL, False, "Serve SageMaker's endpoints: /ping, /invocations, /models.", _LATER
     )
-    sagemaker_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _NOT_SERVED)
+    sagemaker_port: int = option(kinds.PORT, 8080, "Port to listen on, at --http-address.", _LATER)
+    sagemaker_safe_port_range: str = option(kinds.PORT_RANGE, "", "Ports that the other endpoints may have.", _LATER)
+    sagemaker_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
 
 
 @dataclass(frozen=True, slots=True)
 class VertexAi:
     """The endpoint for Vertex AI."""
 
-    allow_vertex_ai: bool = option(kinds.BOOL, False, "Serve Vertex AI's endpoints.", _NOT_SERVED)
-    vertex_ai_port: int = option(kinds.PORT, 8080, "Port to listen on.", _NOT_SERVED)
-    vertex_ai_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _NOT_SERVED)
-    vertex_ai_default_model: str = option(kinds.TEXT, "", "Model of requests that name none.", _NOT_SERVED)
+    allow_vertex_ai: bool = option(
+        kinds.BOOL,
+        False,
+        "Serve Vertex AI's endpoint, at the routes that AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE name. With "
+        "AIP_MODE=PREDICTION the default is true, and that of --allow-http and --allow-grpc is false.",
+        _LATER,
+    )
+    vertex_ai_port: int = option(
+        kinds.PORT, 8080, "Port to listen on, at --http-address. With AIP_HTTP_PORT that is the default.", _LATER
+    )
+    vertex_ai_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
+    vertex_ai_default_model: str = option(
+        kinds.TEXT, "", "Model of requests that name none; needed if there is more than one.", _LATER
+    )
 
 
 @dataclass(frozen=True, slots=True)

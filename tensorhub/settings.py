@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from tensorhub import hosting
 from tensorhub import option_groups as groups
 from tensorhub.option_groups import DEPRECATED, Deprecated, Option, options_of
 from tensorhub.option_kinds import FLAG, Restriction
@@ -43,6 +44,7 @@ class Settings:
     logging: groups.Logging = field(default=groups.Logging(), metadata={"title": "Logging"})
     repository: groups.ModelRepository = field(default=groups.ModelRepository(), metadata={"title": "Model Repository"})
     http: groups.Http = field(default=groups.Http(), metadata={"title": "HTTP"})
+    http_tls: groups.HttpTls = field(default=groups.HttpTls(), metadata={"title": "HTTP encryption"})
     grpc: groups.Grpc = field(default=groups.Grpc(), metadata={"title": "GRPC"})
     grpc_tls: groups.GrpcTls = field(default=groups.GrpcTls(), metadata={"title": "GRPC encryption"})
     grpc_connection: groups.GrpcConnection = field(
@@ -116,25 +118,30 @@ class _Given:
     origin: str = ""
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+def load(argv: Sequence[str], environ: Mapping[str, str] = os.environ, *, hosted: bool = False) -> Settings:
     """Return the settings of this process: `parse`, with the file that --config names, and a run directory.
 
     Args:
         argv: the arguments without the program's name.
         environ: the environment.
+        hosted: see `parse`.
 
     Raises:
         SettingsError: the arguments, the environment or the file cannot be used.
         HelpRequested: --help is among the arguments.
     """
     path = next((given.text for given in reversed(list(_scan(argv))) if given.name == "config"), "")
-    settings = parse(argv, environ, _read_file(path) if path else {})
+    settings = parse(argv, environ, _read_file(path) if path else {}, hosted=hosted)
     run_dir = settings.server.run_dir or default_run_dir(environ, os.geteuid())
     return replace(settings, server=replace(settings.server, run_dir=os.path.abspath(run_dir)))
 
 
 def parse(
-    argv: Sequence[str], environ: Mapping[str, str] | None = None, file: Mapping[str, object] | None = None
+    argv: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    file: Mapping[str, object] | None = None,
+    *,
+    hosted: bool = False,
 ) -> Settings:
     """Return the settings; the run directory is "" if none was given.
 
@@ -142,6 +149,8 @@ def parse(
         argv: the arguments without the program's name: `--name=value`, `--name value`, or `--name` alone for a flag.
         environ: the environment; of it, TENSORHUB_RUN_DIR counts.
         file: the contents of the TOML file.
+        hosted: the variables that Vertex AI sets count too, as other defaults. For the process that passes its
+            settings on: an option that was set back to the ordinary default is not among them.
 
     Raises:
         SettingsError: an option is unknown, has a wrong value, or contradicts another.
@@ -153,7 +162,11 @@ def parse(
     surroundings = [_Given("run-dir", run_dir, RUN_DIR_VARIABLE)] if run_dir else []
     warnings: list[str] = []
     chosen: dict[str, list[_Given]] = {}
-    for source in (argued, surroundings, list(_from_file(file or {}, path))):
+    filed = list(_from_file(file or {}, path))
+    has_repository = any(given.name in ("model-repository", "model-store") for given in (*argued, *filed))
+    defaults = hosting.vertex_defaults(environ or {}, has_repository=has_repository) if hosted else ()
+    _check_caches(argued + filed)
+    for source in (argued, surroundings, filed, [_Given(*item) for item in defaults]):
         found: dict[str, list[_Given]] = {}
         for given in _translate(source, warnings):
             found.setdefault(given.name, []).append(given)
@@ -167,6 +180,15 @@ def parse(
     settings = replace(_build(values), warnings=tuple(warnings))
     _check(settings)
     return settings
+
+
+def _check_caches(given: Sequence[_Given]) -> None:
+    names = {item.name for item in given}
+    if names >= {"response-cache-byte-size", "cache-config"}:
+        raise SettingsError(
+            "Error: Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide "
+            "one or the other."
+        )
 
 
 def from_strings(texts: Mapping[str, str]) -> Settings:
@@ -183,12 +205,20 @@ def from_strings(texts: Mapping[str, str]) -> Settings:
     return _build(values)
 
 
-def check_servable(settings: Settings) -> None:
+def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
     """Check what a server needs and a single process of it does not.
 
     Raises:
-        SettingsError: there is no model repository, or something is asked for that this version cannot do.
+        SettingsError: there is no model repository, a variable of a hosting service is missing or wrong, or something
+            is asked for that this version cannot do.
     """
+    try:
+        if settings.sagemaker.allow_sagemaker:
+            hosting.SagemakerEnvironment.read(environ)
+        if settings.vertex_ai.allow_vertex_ai:
+            hosting.VertexEnvironment.read(environ)
+    except hosting.HostingError as exc:
+        raise SettingsError(str(exc)) from exc
     if not settings.repository.model_repository:
         raise SettingsError("--model-repository must be specified: the directory with one folder for each model")
     if settings.repository.model_control_mode == "poll":
@@ -340,6 +370,15 @@ def _check(settings: Settings) -> None:
         raise SettingsError("--load-model: Wildcard model name '*' must be the ONLY startup model if specified at all.")
     _check_restrictions("api", settings.http.http_restricted_api)
     _check_restrictions("protocol", settings.grpc.grpc_restricted_protocol)
+    tls = settings.http_tls
+    _check_tls(
+        "http",
+        on=tls.http_use_ssl,
+        mutual=tls.http_use_ssl_mutual,
+        certificate=tls.http_server_cert,
+        key=tls.http_server_key,
+        root=tls.http_root_cert,
+    )
     _check_endpoints(settings)
 
 
@@ -352,19 +391,42 @@ def _check_restrictions(what: str, restrictions: Sequence[Restriction]) -> None:
 
 
 def _check_endpoints(settings: Settings) -> None:
-    http, grpc, metrics = settings.http, settings.grpc, settings.metrics
-    services = (
-        ("HTTP", http.allow_http, http.http_address, http.http_port),
-        ("GRPC", grpc.allow_grpc, grpc.grpc_address, grpc.grpc_port),
-        ("metrics", metrics.allow_metrics, metrics.metrics_address or http.http_address, metrics.metrics_port),
-    )
+    services = _services(settings)
     seen: dict[tuple[str, int], str] = {}
-    for name, allowed, address, port in services:
-        if not allowed:
-            continue
+    for name, address, port in services:
         other = seen.setdefault((address, port), name)
         if other != name:
             raise SettingsError(
                 f"The server cannot listen to {other} requests and {name} requests at the same address and port "
                 f"{address}:{port}"
             )
+    if settings.sagemaker.allow_sagemaker and settings.sagemaker.sagemaker_safe_port_range:
+        low, high = map(int, settings.sagemaker.sagemaker_safe_port_range.split("-"))
+        for name, _, port in services:
+            if name != "SageMaker" and not low <= port <= high:
+                raise SettingsError(
+                    f"The server cannot listen to {name} requests at port {port}, allowed port range is [{low}, {high}]"
+                )
+
+
+def _services(settings: Settings) -> list[tuple[str, str, int]]:
+    """Return what listens: Triton's name for it, address and port."""
+    http, grpc, metrics = settings.http, settings.grpc, settings.metrics
+    services = (
+        ("HTTP", http.allow_http, http.http_address, http.http_port),
+        ("GRPC", grpc.allow_grpc, grpc.grpc_address, grpc.grpc_port),
+        ("metrics", metrics.allow_metrics, metrics.metrics_address or http.http_address, metrics.metrics_port),
+        ("SageMaker", settings.sagemaker.allow_sagemaker, http.http_address, settings.sagemaker.sagemaker_port),
+        ("Vertex AI", settings.vertex_ai.allow_vertex_ai, http.http_address, settings.vertex_ai.vertex_ai_port),
+    )
+    return [(name, address, port) for name, allowed, address, port in services if allowed]
+
+
+def _check_tls(service: str, *, on: bool, mutual: bool, certificate: str, key: str, root: str) -> None:
+    """Check that encryption has the files it needs; whether they can be used shows when they are opened."""
+    if not (on or mutual):
+        return
+    if not (certificate and key):
+        raise SettingsError(f"--{service}-use-ssl needs --{service}-server-cert and --{service}-server-key")
+    if mutual and not root:
+        raise SettingsError(f"--{service}-use-ssl-mutual needs --{service}-root-cert")

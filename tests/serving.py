@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,22 @@ class NotStarted(Exception):
 
 
 @contextmanager
-def serving(work: Path, options: Sequence[str] = (), repository: Path = EXAMPLE_MODELS) -> Iterator[RunningServer]:
+def serving(
+    work: Path,
+    options: Sequence[str] = (),
+    repository: Path = EXAMPLE_MODELS,
+    *,
+    ready: Callable[[int], bool] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[RunningServer]:
     """Run `tensorhub serve` until the block ends, then stop it and check that nothing is left of it.
 
     Args:
         work: a folder for the log; the run directory is made in a place of its own, as the path of a socket is short.
         options: more of the command line.
         repository: its models.
+        ready: whether it is ready, by its HTTP port; None: `is_ready`.
+        environ: added to our own.
 
     Raises:
         NotStarted: it is not ready after a minute.
@@ -63,10 +72,15 @@ def serving(work: Path, options: Sequence[str] = (), repository: Path = EXAMPLE_
     log = work / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT,
+            env={**os.environ, **(environ or {})},
         )
     try:
-        _await_ready(process, http_port, log)
+        _await_ready(process, http_port, log, ready or is_ready)
         yield RunningServer(
             http=f"127.0.0.1:{http_port}",
             grpc=f"127.0.0.1:{grpc_port}",
@@ -115,10 +129,10 @@ def is_ready(port: int) -> bool:
         connection.close()
 
 
-def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path, ready: Callable[[int], bool]) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
-        if is_ready(port):
+        if ready(port):
             return
         try:
             code = process.wait(_POLL_S)

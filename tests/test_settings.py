@@ -14,26 +14,7 @@ from tensorhub import settings
 from tensorhub.option_groups import DEPRECATED, options_of
 from tensorhub.option_kinds import PerDevice, Resource, Restriction, Scoped
 from tensorhub.settings import OPTIONS, SECTIONS, HelpRequested, SettingsError, parse
-
-# `tritonserver --help` and the newer options of command_line_parser.cc: every one is accepted.
-TRITON = """
-id exit-timeout-secs log-verbose log-info log-warning log-error log-format log-file model-store model-repository
-exit-on-error disable-auto-complete-config strict-readiness model-control-mode repository-poll-secs load-model
-model-config-name model-load-thread-count model-load-retry-count model-namespacing enable-peer-access allow-http
-http-address http-port reuse-http-port http-header-forward-pattern http-thread-count http-max-input-size
-http-restricted-api allow-grpc grpc-address grpc-port reuse-grpc-port grpc-header-forward-pattern
-grpc-infer-thread-count grpc-infer-allocation-pool-size grpc-max-response-pool-size grpc-use-ssl grpc-use-ssl-mutual
-grpc-server-cert grpc-server-key grpc-root-cert grpc-infer-response-compression-level grpc-keepalive-time
-grpc-keepalive-timeout grpc-keepalive-permit-without-calls grpc-http2-max-pings-without-data
-grpc-http2-min-recv-ping-interval-without-data grpc-http2-max-ping-strikes grpc-max-connection-age
-grpc-max-connection-age-grace grpc-restricted-protocol allow-sagemaker sagemaker-port sagemaker-safe-port-range
-sagemaker-thread-count allow-vertex-ai vertex-ai-port vertex-ai-thread-count vertex-ai-default-model allow-metrics
-allow-gpu-metrics allow-cpu-metrics metrics-address metrics-port metrics-interval-ms metrics-config trace-config
-backend-directory backend-config repoagent-directory cache-config cache-directory rate-limit rate-limit-resource
-pinned-memory-pool-byte-size cuda-memory-pool-byte-size cuda-virtual-address-size min-supported-compute-capability
-buffer-manager-thread-count host-policy model-load-gpu-limit allow-client-shm strict-model-config
-response-cache-byte-size trace-file trace-level trace-rate trace-count trace-log-frequency
-"""
+from tools.triton_options import TRITON_OPTIONS
 
 
 def refusal(*argv: str, **sources: object) -> str:
@@ -44,7 +25,7 @@ def refusal(*argv: str, **sources: object) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", TRITON.split())
+@pytest.mark.parametrize("name", sorted(TRITON_OPTIONS))
 def test_every_option_of_triton_is_known(name: str) -> None:
     assert name in OPTIONS or name in {old.name for old in DEPRECATED}
     assert f"--{name} " in settings.help_text() + " " or f"--{name}\n" in settings.help_text()
@@ -150,6 +131,21 @@ def test_values(argv: list[str], name: str, value: object) -> None:
             ],
         ),
         (["--metrics-port=8001"], ["GRPC requests and metrics requests", "0.0.0.0:8001"]),
+        (["--allow-sagemaker=1", "--sagemaker-port=8000"], ["HTTP requests and SageMaker requests", "0.0.0.0:8000"]),
+        (["--allow-sagemaker=1", "--allow-vertex-ai=1"], ["SageMaker requests and Vertex AI requests", "0.0.0.0:8080"]),
+        (
+            ["--allow-sagemaker=1", "--sagemaker-safe-port-range=8001-8002"],
+            ["The server cannot listen to HTTP requests at port 8000, allowed port range is [8001, 8002]"],
+        ),
+        (["--http-use-ssl=1"], ["--http-use-ssl needs --http-server-cert and --http-server-key"]),
+        (
+            ["--http-use-ssl-mutual=1", "--http-server-cert=c", "--http-server-key=k"],
+            ["--http-use-ssl-mutual needs --http-root-cert"],
+        ),
+        (
+            ["--cache-config=local,size=1", "--response-cache-byte-size=1"],
+            ["Incompatible flags --response-cache-byte-size and --cache-config both provided."],
+        ),
     ],
 )
 def test_refusals(argv: list[str], parts: list[str]) -> None:
@@ -161,6 +157,56 @@ def test_refusals(argv: list[str], parts: list[str]) -> None:
 def test_endpoints_that_are_off_or_elsewhere_do_not_clash() -> None:
     parse(["--grpc-port=8000", "--allow-http=false"])
     parse(["--grpc-port=8000", "--grpc-address=127.0.0.1"])
+
+
+def test_the_range_of_ports_is_for_the_other_services() -> None:
+    parse(["--allow-sagemaker=1", "--sagemaker-safe-port-range=8000-8002"])
+    parse(["--sagemaker-safe-port-range=1-2"])
+
+
+VERTEX = {"AIP_MODE": "PREDICTION", "AIP_HTTP_PORT": "7080", "AIP_STORAGE_URI": "/models"}
+
+
+def test_vertex_ai_changes_defaults_of_the_server_only() -> None:
+    hosted = parse([], VERTEX, hosted=True)
+    assert (hosted.vertex_ai.allow_vertex_ai, hosted.vertex_ai.vertex_ai_port) == (True, 7080)
+    assert (hosted.http.allow_http, hosted.grpc.allow_grpc) == (False, False)
+    assert hosted.repository.model_repository == ("/models",)
+    assert parse([], VERTEX) == parse([])
+
+
+def test_what_is_given_goes_before_what_vertex_ai_sets() -> None:
+    argv = ["--allow-http=true", "--vertex-ai-port=7081", "--model-repository=/mine"]
+    hosted = parse(argv, VERTEX, {"allow-grpc": True}, hosted=True)
+    assert (hosted.http.allow_http, hosted.grpc.allow_grpc, hosted.vertex_ai.vertex_ai_port) == (True, True, 7081)
+    assert hosted.repository.model_repository == ("/mine",)
+    assert parse([], {"AIP_MODE": "other"}, hosted=True) == parse([])
+
+
+def test_a_wrong_variable_is_named() -> None:
+    assert "AIP_HTTP_PORT" in refusal(environ={"AIP_HTTP_PORT": "http"}, hosted=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "part"),
+    [
+        ("--allow-vertex-ai=1", {}, "AIP_PREDICT_ROUTE is not defined"),
+        ("--allow-vertex-ai=1", {"AIP_PREDICT_ROUTE": "/p"}, "AIP_HEALTH_ROUTE is not defined"),
+        ("--allow-sagemaker=1", {"SAGEMAKER_TRITON_PING_MODE": "x"}, "SAGEMAKER_TRITON_PING_MODE"),
+        (
+            "--allow-sagemaker=1",
+            {"SAGEMAKER_TRITON_INFERENCE_TYPE": "x"},
+            "Server has invalid inference type 'x'. Must be one of: infer, generate, generate_stream.",
+        ),
+    ],
+)
+def test_a_hosting_service_s_variables_are_checked_if_it_is_served(
+    argv: str, environ: dict[str, str], part: str
+) -> None:
+    repository = "--model-repository=/a"
+    settings.check_servable(parse([repository]), environ)
+    with pytest.raises(SettingsError, match=re.escape(part)):
+        settings.check_servable(parse([repository, argv]), environ)
 
 
 def test_help_is_noticed_and_groups_are_named() -> None:

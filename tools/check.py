@@ -12,7 +12,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from tools import compile_protos, forbidden, layers
+from tools import compile_protos, forbidden, layers, option_docs
 
 ROOT = layers.ROOT
 _NOT_SOURCES = frozenset({"__pycache__", "bench-results", "build", "dist"})
@@ -65,6 +65,12 @@ def _normal(descriptors: bytes) -> bytes:
     return bytes(FileDescriptorSet.FromString(descriptors).SerializeToString(deterministic=True))
 
 
+def option_pages() -> str:
+    """docs/options.md and the man page say what the table of options says."""
+    stale = option_docs.stale()
+    return f"not what the options give: {', '.join(stale)}; run `make option-docs`" if stale else ""
+
+
 def forbidden_words() -> str:
     """No paths of one machine, nothing that runs received bytes, and no open sockets between the processes."""
     found = []
@@ -95,6 +101,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("types", types),
     ("import layers", import_layers),
     ("descriptor set", descriptor_set),
+    ("option pages", option_pages),
     ("forbidden words", forbidden_words),
 )
 

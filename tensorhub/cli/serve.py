@@ -17,7 +17,7 @@ def run(argv: Sequence[str]) -> int:
         The exit status: 1 if the options cannot be used, else the supervisor's.
     """
     try:
-        chosen = settings.load(argv)
+        chosen = settings.load(argv, hosted=True)
         settings.check_servable(chosen)
     except settings.HelpRequested:
         width = min(_WIDEST_HELP, shutil.get_terminal_size().columns)

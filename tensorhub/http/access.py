@@ -1,80 +1,14 @@
-"""Who may do what: the one place that decides about every operation of the HTTP frontend. Pure.
+"""Who may register and unregister shared memory: --allow-client-shm. Pure.
 
-`--http-restricted-api=<category>[,<category>...]:<key>=<value>` asks for a header; `--allow-client-shm` decides who may
-register and unregister shared memory.
+What --http-restricted-api asks for is in `tensorhub.restrictions`.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from tensorhub.errors import InvalidArgument
-
 _PROXY_HEADERS = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
-
-
-class Category(Enum):
-    """What an operation belongs to; the value is the option's word for it."""
-
-    HEALTH = "health"
-    METADATA = "metadata"
-    INFERENCE = "inference"
-    SHARED_MEMORY = "shared-memory"
-    MODEL_CONFIG = "model-config"
-    MODEL_REPOSITORY = "model-repository"
-    STATISTICS = "statistics"
-    TRACE = "trace"
-    LOGGING = "logging"
-
-
-class Restrictions:
-    """Which header each category needs; none by default."""
-
-    __slots__ = ("_required",)
-
-    def __init__(self, required: Mapping[Category, tuple[str, str]]) -> None:
-        self._required = required
-
-    def __repr__(self) -> str:
-        return f"<Restrictions on {', '.join(category.value for category in self._required) or 'nothing'}>"
-
-    @staticmethod
-    def parse(text: str) -> "Restrictions":
-        """Read the option's values, one a line.
-
-        Raises:
-            InvalidArgument: not `<category>[,<category>...]:<key>=<value>`, or a category is unknown or named twice.
-        """
-        required: dict[Category, tuple[str, str]] = {}
-        for line in filter(None, map(str.strip, text.splitlines())):
-            names, colon, rest = line.partition(":")
-            key, equals, value = rest.partition("=")
-            if not (names and colon and key and equals):
-                raise InvalidArgument(
-                    f"--http-restricted-api takes <category>[,<category>...]:<key>=<value>, got: {line}"
-                )
-            for name in names.split(","):
-                try:
-                    category = Category(name.strip())
-                except ValueError:
-                    known = ", ".join(item.value for item in Category)
-                    raise InvalidArgument(f"unknown restricted api '{name}'; there are {known}") from None
-                if category in required:
-                    raise InvalidArgument(f"restricted api '{name}' can not be specified in multiple groups")
-                required[category] = (key.strip().lower(), value.strip())
-        return Restrictions(required)
-
-    def denial(self, category: Category, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """Return the text of the refusal, HTTP 403, or None if the operation is allowed."""
-        required = self._required.get(category)
-        if required is None:
-            return None
-        key, value = required
-        expected = (key.encode(), value.encode())
-        if any(header == expected for header in headers):
-            return None
-        return f"This API is restricted, expecting header '{key}'"
 
 
 class ClientMemory(Enum):

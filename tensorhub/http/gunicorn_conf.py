@@ -6,6 +6,9 @@ Every value that a site may want to change comes from the environment; the comme
     TENSORHUB_HTTP_PORT      8000
     TENSORHUB_HTTP_WORKERS   1              processes; each is a frontend of its own
     TENSORHUB_HTTP_REUSE_PORT false         share the port with other servers that say so too
+    TENSORHUB_HTTP_CERT                     PEM file of a certificate: HTTPS
+    TENSORHUB_HTTP_KEY                      PEM file of its key
+    TENSORHUB_HTTP_CLIENT_CA                PEM file of the certificates that clients must show one of
     TENSORHUB_HTTP_TIMEOUT   60             seconds that a client may pause while it sends a body
     TENSORHUB_EXIT_TIMEOUT   30             seconds that requests in flight get at shutdown
     TENSORHUB_HTTP_LOG_LEVEL warning        of Gunicorn itself
@@ -14,6 +17,7 @@ Every value that a site may want to change comes from the environment; the comme
 """
 
 import os
+import ssl
 from typing import Any
 
 from tensorhub import logs
@@ -27,7 +31,12 @@ bind = [_address if _address.startswith("unix:") else f"{_host}:{_port}"]
 reuse_port = os.environ.get("TENSORHUB_HTTP_REUSE_PORT", "false") == "true"
 workers = int(os.environ.get("TENSORHUB_HTTP_WORKERS", "1"))
 
-# Gunicorn's ASGI worker, with two repairs (see the module). Event loop and HTTP parser are the fast ones, and it is an
+certfile = os.environ.get("TENSORHUB_HTTP_CERT") or None
+keyfile = os.environ.get("TENSORHUB_HTTP_KEY") or None
+ca_certs = os.environ.get("TENSORHUB_HTTP_CLIENT_CA") or None
+cert_reqs = ssl.CERT_REQUIRED if ca_certs else ssl.CERT_NONE
+
+# Gunicorn's ASGI worker, with three repairs (see the module). Event loop and HTTP parser are the fast ones; it is an
 # error if they are not there.
 worker_class = "tensorhub.http.gunicorn_worker.Worker"
 asgi_loop = "uvloop"

@@ -1,10 +1,11 @@
-"""Gunicorn's ASGI worker with two repairs, both of what happens between the requests of one connection.
+"""Gunicorn's ASGI worker with three repairs, two of what happens between the requests of one connection.
 
 1. A client may send its next request the moment it has the whole reply. Gunicorn (27.0) gets back to its connection
    one turn of the loop later, and uvloop reads from sockets first. Whatever arrives in that turn goes to a parser that
    keeps 64 KiB of it, and a connection with more is closed: every other large request of a fast client fails. Here it
    waits outside of the parser.
 2. At shutdown Gunicorn waits for idle connections too, until graceful_timeout. Here they are closed at once.
+3. Gunicorn serves without encryption if it cannot use the certificate. Here it ends.
 
 It relies on names of Gunicorn that are not public. If they are not what is expected, the worker is Gunicorn's own, and
 says so.
@@ -14,6 +15,7 @@ import weakref
 from collections import deque
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
@@ -86,6 +88,13 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
             ASGIProtocol._check_h1c_protocol_available()
             gasgi.ASGIProtocol = PatientProtocol
         super().init_process()
+
+    def _get_ssl_context(self) -> Any:
+        context = super()._get_ssl_context()
+        if context is None and self.cfg.is_ssl:
+            # Gunicorn has logged why. This status is its word for a worker that there is no use in starting again.
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+        return context
 
     async def _shutdown(self) -> None:
         for connection in list(self.connections):

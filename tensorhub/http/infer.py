@@ -13,7 +13,6 @@ from typing import NamedTuple
 from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import ServedVersion, parse_version
 from tensorhub.frontend.port import INLINE_LIMIT, InferReply, PlacedInput
-from tensorhub.http.access import Category
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body
 from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
@@ -23,6 +22,7 @@ from tensorhub.ipc.wire import FLAG_FROM_HTTP
 from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import EncodedReply, HttpInfer
+from tensorhub.restrictions import Category
 
 _BINARY_TYPE = (b"content-type", b"application/octet-stream")
 _HEADER_LENGTH = b"inference-header-content-length"

@@ -10,10 +10,10 @@ from falcon.asgi import Request, Response
 
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
-from tensorhub.http.access import Category
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
 from tensorhub.protocol import json_text, messages
+from tensorhub.restrictions import Category
 
 CUDA_HANDLE_SIZE = 64
 """Bytes of a cudaIpcMemHandle_t."""

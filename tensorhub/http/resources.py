@@ -13,10 +13,10 @@ from falcon.asgi import Request, Response
 
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, Unavailable, Unsupported
 from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
-from tensorhub.http.access import Category
 from tensorhub.http.connection import HttpGateway, control
 from tensorhub.http.settings import HttpSettings
 from tensorhub.protocol import json_text, messages, metadata, model_config, v2_json
+from tensorhub.restrictions import Category
 from tensorhub.version import VERSION
 
 

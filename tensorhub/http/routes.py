@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from falcon.asgi import Request, Response
 
 from tensorhub.http import memory_resources, resources
-from tensorhub.http.access import Category
 from tensorhub.http.asgi import decode_path, raw_path
 from tensorhub.http.resources import NotServed
+from tensorhub.restrictions import Category
 
 _METHODS = ("GET", "POST")
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[0-9]+))?"

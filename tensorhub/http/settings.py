@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.http.access import ClientMemory, Restrictions
+from tensorhub.http.access import ClientMemory
 from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
+from tensorhub.restrictions import Restrictions
 
 
 @dataclass(frozen=True, slots=True)

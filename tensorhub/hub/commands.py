@@ -85,11 +85,20 @@ def _http(settings: Settings) -> Command:
             "TENSORHUB_HTTP_PORT": str(http.http_port),
             "TENSORHUB_HTTP_WORKERS": str(max(1, settings.processes.http_workers)),
             "TENSORHUB_HTTP_REUSE_PORT": "true" if http.reuse_http_port else "false",
+            **_tls(settings),
             "TENSORHUB_EXIT_TIMEOUT": str(max(1, settings.server.exit_timeout_secs)),
             "TENSORHUB_RUN_DIR": settings.server.run_dir,
             **_shared(settings),
         },
     )
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    tls = settings.http_tls
+    if not (tls.http_use_ssl or tls.http_use_ssl_mutual):
+        return {}
+    files = {"TENSORHUB_HTTP_CERT": tls.http_server_cert, "TENSORHUB_HTTP_KEY": tls.http_server_key}
+    return {**files, "TENSORHUB_HTTP_CLIENT_CA": tls.http_root_cert} if tls.http_use_ssl_mutual else files
 
 
 def _shared(settings: Settings) -> dict[str, str]:

@@ -31,6 +31,7 @@ from tensorhub.frontend.catalog import Catalog, CatalogModel
 from tensorhub.hub.commands import Command, commands
 from tensorhub.hub.repository import Repository
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, Restarts
+from tensorhub.hub.tls import check_http_tls
 from tensorhub.ipc import lifeline, wire
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
@@ -94,6 +95,7 @@ def run(settings: Settings) -> int:
         run_dir.open()
         with run_dir.lock():
             run_dir.forget_the_dead()
+        check_http_tls(settings)
         check_ports(settings)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

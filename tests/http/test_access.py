@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.http.access import Category, ClientMemory, Restrictions, is_on_this_host
+from tensorhub.http.access import ClientMemory, is_on_this_host
 from tensorhub.http.settings import HttpSettings
 
 
@@ -33,15 +33,6 @@ def test_where_a_client_is(client: Any, server: Any, headers: Any, here: bool) -
     assert ClientMemory.THIS_HOST.allows(scope) is here
     assert ClientMemory.ANYBODY.allows(scope)
     assert not ClientMemory.NOBODY.allows(scope)
-
-
-def test_restrictions() -> None:
-    restrictions = Restrictions.parse("health,metadata:Key=a=b\nmodel-config : Other = x\n")
-    assert restrictions.denial(Category.INFERENCE, []) is None
-    assert restrictions.denial(Category.HEALTH, [(b"key", b"a=b")]) is None
-    assert restrictions.denial(Category.METADATA, [(b"key", b"a")]) == (
-        "This API is restricted, expecting header 'key'"
-    )
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ CATEGORIES = [
 def test_restricted_apis(category: str, method: str, path: str) -> None:
     gateway = FakeGateway(snapshot(http_restricted_api=f"{category}:Key=secret"))
     app = app_on(gateway)
-    refusal = {"error": "This API is restricted, expecting header 'key'"}
+    refusal = {"error": "This API is restricted, expecting header 'Key'"}
     for headers in ([], [("key", "wrong")], [("other", "secret")]):
         for any_method in (method, "PATCH"):
             answer = ask(app, any_method, path, headers=headers)
