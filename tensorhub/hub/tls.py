@@ -1,4 +1,4 @@
-"""The files of HTTP's encryption, tried before anything is started, so that a fault in them is one line at the start."""
+"""The files of HTTP's encryption, tried before anything starts, so that a fault in them is one line and no more."""
 
 import ssl
 
