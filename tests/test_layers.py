@@ -45,7 +45,7 @@ def test_tables_agree() -> None:
         pytest.param("tensorhub.workers.loop", "from tensorhub.frontend import port", id="worker to frontend"),
         pytest.param("tensorhub.workers.main", "import tensorhub.hub.main", id="worker to hub"),
         pytest.param("tensorhub.ipc.wire", "from . import arena", id="relative"),
-        pytest.param("tensorhub.workers.scheduler", "import time", id="clock in a pure module"),
+        pytest.param("tensorhub.workers.schedulers.port", "import time", id="clock in a pure module"),
         pytest.param("tensorhub.hub.state", "import zmq", id="library in the wrong module"),
         pytest.param("tensorhub.http.app", "from requests import get", id="unknown library"),
         pytest.param("tensorhub.novelty", "", id="module without a layer"),

@@ -71,7 +71,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.workers.encode": Layer.PURE,
     "tensorhub.workers.history": Layer.PURE,
     "tensorhub.workers.main": Layer.EDGE,
-    "tensorhub.workers.scheduler": Layer.PURE,
+    "tensorhub.workers.schedulers": Layer.PURE,
     "tensorhub.cli": Layer.EDGE,
     "tensorhub.cli.startup": Layer.PURE,
     "tensorhub.grpc": Layer.EDGE,

@@ -11,18 +11,21 @@ from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.memory import Memory
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.model import RunningModel
-from tensorhub.workers.scheduler import DefaultScheduler
+from tensorhub.workers.ordering import ResponseOrder
+from tensorhub.workers.schedulers.choice import choose_scheduler, preserves_ordering
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
 
-def load(order: Any, memory: Memory) -> RunningModel:
+def load(order: Any, memory: Memory, alarms: Alarms) -> RunningModel:
     """Carry out an order to load; the model is ready to `start`.
 
     Args:
         order: a `tensorhub.wire.Order.LoadModel`.
+        alarms: of this worker.
 
     Raises:
         TensorhubError: it cannot be loaded; nothing of it is left. The message is what the repository index shows.
@@ -60,9 +63,11 @@ def load(order: Any, memory: Memory) -> RunningModel:
             loaded,
             instances,
             RequestDecoder(spec, memory),
-            DefaultScheduler(len(instances)),
+            choose_scheduler(config, len(instances)),
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
+            alarms=alarms,
+            order=ResponseOrder() if preserves_ordering(config) else None,
         )
         undo.pop_all()
     return running

@@ -27,6 +27,7 @@ from tensorhub.ipc.watch import start_ticks
 from tensorhub.memory import Memory, Slot
 from tensorhub.protocol import messages
 from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
 from tensorhub.workers.loading import load
 from tensorhub.workers.model import RunningModel
@@ -34,6 +35,9 @@ from tensorhub.workers.model import RunningModel
 log = logging.getLogger(__name__)
 
 Key = tuple[int, int]
+
+_GATHER_LIMIT = 64
+"""Messages that are taken before models that batch are polled: enough to fill a batch, and a few milliseconds."""
 
 
 class _Token(NamedTuple):
@@ -57,7 +61,9 @@ class WorkerLoop:
         self._peers = peers
         self._regions = regions
         self._loaders = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
+        self._alarms = Alarms()
         self._models: dict[int, RunningModel] = {}
+        self._gathering: dict[RunningModel, None] = {}
         self._loading: dict[int, Any] = {}
         self._frontends: dict[int, Path] = {}
         self._open: dict[Key, InferRequest] = {}
@@ -75,24 +81,33 @@ class WorkerLoop:
         self._node.join(self._fill_hello, lambda: None)
         receive = self._node.mailbox.receive
         while self._running:
-            frame = receive(self._timeout_ms())
-            if frame is None:
-                for model in list(self._models.values()):
-                    model.poll()
-                continue
-            try:
-                self._handle(frame)
-            except Exception:
-                log.exception("a message could not be dealt with")
+            frame = receive()
+            if frame is not None:
+                self._take(frame)
+            if self._gathering:
+                self._gather()
+        self._alarms.close()
         self._loaders.shutdown(wait=False, cancel_futures=True)
         for model in self._models.values():
             model.unload()
 
-    def _timeout_ms(self) -> int:
-        deadlines = [due for model in self._models.values() if (due := model.next_deadline_ns()) is not None]
-        if not deadlines:
-            return -1
-        return max(0, -(-(min(deadlines) - time.monotonic_ns()) // 1_000_000))
+    def _take(self, frame: bytes) -> None:
+        try:
+            self._handle(frame)
+        except Exception:
+            log.exception("a message could not be dealt with")
+
+    def _gather(self) -> None:
+        """Take what has arrived meanwhile, and then let the models that batch have it together."""
+        receive = self._node.mailbox.receive_nowait
+        for _ in range(_GATHER_LIMIT):
+            frame = receive()
+            if frame is None:
+                break
+            self._take(frame)
+        models, self._gathering = self._gathering, {}
+        for model in models:
+            model.poll()
 
     def stop(self, timeout_s: float) -> None:
         """Take no more requests, answer those that are open, end; from any thread."""
@@ -163,6 +178,8 @@ class WorkerLoop:
         self._open[key] = request
         try:
             model.submit(request)
+            if model.gathers:
+                self._gathering[model] = None
         except TensorhubError as exc:
             del self._open[key]
             for lease in request.leases:
@@ -328,7 +345,7 @@ class WorkerLoop:
         model: RunningModel | None = None
         error: TensorhubError | None = None
         try:
-            model = load(order, self._memory)
+            model = load(order, self._memory, self._alarms)
         except TensorhubError as exc:
             error = exc
         except BaseException as exc:

@@ -2,7 +2,7 @@
 
 Requests come in on the worker's loop. A run happens on the loop if the model has proved quick (see `history`), else on
 the thread of its instance. Whoever finishes a run asks the scheduler for the next one, so that a busy model needs no
-help from the loop.
+help from the loop. What is due at a time comes from the alarms' thread, and runs on the threads of the instances.
 """
 
 import logging
@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakMethod
 
 from tensorhub.backends.port import LoadedModel, ModelInstance
 from tensorhub.errors import Cancelled, InternalError, TensorhubError, Unavailable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
+from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.history import RunHistory
-from tensorhub.workers.scheduler import Run, Scheduler
+from tensorhub.workers.ordering import ResponseOrder
+from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class RunningModel:
         decoder: turns messages into requests for it.
         decoupled: a request may outlive its run.
         spec: what its requests and responses look like.
+        gathers: after `submit`, take what else has arrived, and then `poll`.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class RunningModel:
         *,
         decoupled: bool,
         spec: ModelSpec,
+        alarms: Alarms,
+        order: ResponseOrder | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -53,6 +59,11 @@ class RunningModel:
         self._loaded = loaded
         self._instances = instances
         self._scheduler = scheduler
+        self.gathers = scheduler.gathers
+        self._alarms = alarms
+        self._alarm_ns = 0
+        self._on_alarm = WeakMethod(self._alarmed)
+        self._order = order
         self._history = RunHistory()
         self._lock = threading.Lock()
         self._open = 0
@@ -86,27 +97,58 @@ class RunningModel:
                 )
             self._scheduler.enqueue(request, now_ns)
             self._open += 1
-            runs = self._scheduler.poll(now_ns)
-        self._start_runs(runs)
+            if self.gathers:
+                return
+            decisions = self._decide(now_ns)
+        self._start_runs(self._rejected(decisions))
 
     def poll(self) -> None:
-        """Start what has become due; on the loop's thread."""
+        """Start what can start; on the loop's thread."""
         with self._lock:
-            runs = self._scheduler.poll(time.monotonic_ns())
-        self._start_runs(runs)
+            decisions = self._decide(time.monotonic_ns())
+        self._start_runs(self._rejected(decisions))
 
-    def next_deadline_ns(self) -> int | None:
-        """When `poll` is due."""
-        return self._scheduler.next_deadline_ns()
+    def _decide(self, now_ns: int) -> list[Decision]:
+        """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held."""
+        decisions = self._scheduler.poll(now_ns)
+        due_ns = self._scheduler.next_deadline_ns()
+        if due_ns is not None and not now_ns < self._alarm_ns <= due_ns:
+            self._alarm_ns = due_ns
+            self._alarms.at(due_ns, self._on_alarm)
+        if self._order is not None:
+            for decision in decisions:
+                if isinstance(decision, Run):
+                    for request in decision.requests:
+                        self._order.join(request)
+        return decisions
+
+    def _rejected(self, decisions: list[Decision]) -> list[Run]:
+        """Answer those that are rejected; return the rest."""
+        runs = []
+        for decision in decisions:
+            if isinstance(decision, Run):
+                runs.append(decision)
+            else:
+                decision.request.fail(decision.error)
+        return runs
+
+    def _alarmed(self) -> None:
+        """On the alarms' thread."""
+        with self._lock:
+            self._alarm_ns = 0
+            decisions = self._decide(time.monotonic_ns())
+        for run in self._rejected(decisions):
+            self._queues[run.instance].put(run)
 
     def _start_runs(self, runs: list[Run]) -> None:
         while runs:
-            run = runs.pop()
+            run = runs.pop(0)
             if self._history.quick:
                 self._execute(run)
                 with self._lock:
                     self._scheduler.release(run.instance)
-                    runs.extend(self._scheduler.poll(time.monotonic_ns()))
+                    decisions = self._decide(time.monotonic_ns())
+                runs += self._rejected(decisions)
             else:
                 self._queues[run.instance].put(run)
 
@@ -126,9 +168,9 @@ class RunningModel:
         """
         with self._lock:
             self._scheduler.release(index)
-            runs = self._scheduler.poll(time.monotonic_ns())
+            decisions = self._decide(time.monotonic_ns())
         own: Run | None = None
-        for run in runs:
+        for run in self._rejected(decisions):
             if run.instance == index:
                 own = run
             else:
@@ -155,9 +197,9 @@ class RunningModel:
         """The client has gone: drop the request if it waits, else tell the model."""
         request.cancelled = True
         with self._lock:
-            waiting = self._scheduler.cancel(request)
-        if waiting:
-            request.fail(Cancelled(""))
+            taken_out = self._scheduler.cancel(request)
+        for waiting in taken_out:
+            waiting.fail(Cancelled(""))
 
     def closed(self) -> None:
         """A request that was submitted has been answered finally."""
