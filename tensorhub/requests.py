@@ -86,6 +86,8 @@ class InferRequest:
         arrival_ns: CLOCK_MONOTONIC, when the worker took it.
         batch_size: rows; 1 for a model that does not batch.
         leases: regions that it pins; released when it is closed.
+        response_count, response_start_ns: of a decoupled model: responses sent so far, and since when it works on the
+            next one.
         cancelled: set when the client has gone; a model may look at it.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
@@ -106,6 +108,8 @@ class InferRequest:
     leases: list[Lease] = field(default_factory=list)
     cancelled: bool = False
     answered: bool = False
+    response_count: int = 0
+    response_start_ns: int = 0
     token: object = None
     responder: Responder | None = None
 

@@ -7,7 +7,7 @@ thread of the worker (or runs on its loop), and `execute` is never called twice 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tensorhub.requests import InferRequest
 
@@ -46,15 +46,30 @@ class InstanceSpec:
     device_id: int = 0
 
 
+class ComputeTimes(NamedTuple):
+    """Where the parts of an execution meet, for the statistics; CLOCK_MONOTONIC in ns.
+
+    Attributes:
+        input_end_ns: the inputs were in the form that the model takes.
+        output_start_ns: the model had finished.
+    """
+
+    input_end_ns: int
+    output_start_ns: int
+
+
 class ModelInstance(Protocol):
     """What runs requests."""
 
-    def execute(self, requests: Sequence[InferRequest]) -> None:
+    def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes | None:
         """Run a batch.
 
         Every request must sooner or later be answered finally: before this returns or, for decoupled models, by a
         thread of the model. Anything raised fails the requests that are still unanswered, a TensorhubError with its
         own code, everything else as INTERNAL.
+
+        Returns:
+            How the time was spent; None counts all of it as inference.
         """
 
     def finalize(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
-from tensorhub.grpc import repository, shared_memory, state
+from tensorhub.grpc import observation, repository, shared_memory, state
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
 from tensorhub.grpc.engine import UNIMPLEMENTED, Call, Methods, Stream, StreamCall, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
@@ -27,6 +27,7 @@ _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
 }
 
 _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
+    f"{INFERENCE}/ModelStatistics": (observation.statistics, observation.statistics_response),
     f"{INFERENCE}/RepositoryIndex": (repository.index, repository.index_response),
     f"{INFERENCE}/RepositoryModelLoad": (repository.load, repository.load_response),
     f"{INFERENCE}/RepositoryModelUnload": (repository.unload, repository.unload_response),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response
 
-from tensorhub.http import memory_resources, resources
+from tensorhub.http import memory_resources, observation_resources, resources
 from tensorhub.http.asgi import decode_path, raw_path
 from tensorhub.http.resources import NotServed
 from tensorhub.restrictions import Category
@@ -62,17 +62,16 @@ def _route(pattern: str, resource: Any) -> Route:
 
 def routes() -> list[Route]:
     """Make the table."""
-    statistics = NotServed(Category.STATISTICS, "statistics", "GET")
     trace = NotServed(Category.TRACE, "trace settings", "GET", "POST")
     generate = NotServed(Category.INFERENCE, "generate", "POST")
     region = r"(?:/region/(?P<region>[^/]+))?"
     return [
-        _route(r"/v2/models/stats", statistics),
+        _route(r"/v2/models/stats", observation_resources.AllStatistics()),
         _route(r"/v2/logging", NotServed(Category.LOGGING, "log settings", "GET", "POST")),
         _route(_MODEL + "/ready", resources.ModelReady()),
         _route(_MODEL + "/config", resources.ModelConfig()),
         _route(_MODEL + "/(?:generate|generate_stream)", generate),
-        _route(_MODEL + "/stats", statistics),
+        _route(_MODEL + "/stats", observation_resources.ModelStatistics()),
         _route(r"/v2/models/(?P<model>[^/]+)/trace/setting", trace),
         _route(_MODEL, resources.ModelMetadata()),
         _route(r"/v2", resources.ServerMetadata()),

@@ -5,14 +5,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorhub import settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
 from tensorhub.hub.catalogue import ModelCatalogue
-from tensorhub.hub.state import Action, Answer, Asker, HubState, Send
+from tensorhub.hub.state import Action, Answer, Asker, HubState, Load, Send
+from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.lifeline import follow_parent
@@ -31,6 +32,9 @@ ACKNOWLEDGE_TIMEOUT_S = 0.25
 WORKERS_TIMEOUT_S = 2.0
 """How long the start-up models wait for all workers to come, once the first one has."""
 
+STATISTICS_TIMEOUT_S = 1.0
+"""How long statistics wait for a worker whose loop is held up; what it reported last counts then."""
+
 LOAD_CONTROL_OFF = "explicit model load / unload is not allowed if polling is enabled"
 
 
@@ -46,6 +50,8 @@ class Hub:
         self._state = HubState(names, time.time_ns())
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._answers: list[tuple[int, Asker, Any]] = []
+        self._book = StatisticsBook()
+        self._gatherings = Gatherings()
         self._begun = False
         self._rejoining = False
         self._silent = False
@@ -88,7 +94,11 @@ class Hub:
         if kind is wire.Kind.HELLO:
             self._hello(messages.Hello.FromString(message.head))
         elif kind is wire.Kind.REPORT:
-            self._do(self._state.reported(message.sender, messages.Report.FromString(message.head), message.request_id))
+            report = messages.Report.FromString(message.head)
+            if report.HasField("statistics"):
+                self._statistics_reported(message.sender, report.statistics, message.request_id)
+            else:
+                self._do(self._state.reported(message.sender, report, message.request_id))
         elif kind is wire.Kind.ACKNOWLEDGE:
             self._state.acknowledged(message.sender, messages.Acknowledge.FromString(message.head).revision)
         elif kind is wire.Kind.CONTROL:
@@ -126,6 +136,8 @@ class Hub:
 
     def _died(self, pid: int, role: str) -> None:
         self._do(self._state.died(pid))
+        self._book.died(pid)
+        self._gatherings.died(pid)
         self._node.outbox.forget(self._node.run_dir.mailbox(wire.Role[role], pid))
         self._node.run_dir.forget(pid)
 
@@ -161,6 +173,9 @@ class Hub:
             index = state.index(self._catalogue.names())
             self._queue_answer(asker, messages.ControlResult(index=index))
             return []
+        if kind == "statistics":
+            self._statistics(operation.statistics, asker)
+            return []
         if kind == "shutdown":
             self._announce_stop()
             return [Answer(asker)]
@@ -176,6 +191,39 @@ class Hub:
             request.name, override, dict(request.files), again=not self._state.serves(request.name)
         )
         return [Answer(asker)] if plan is None else self._state.load(plan, asker)
+
+    # Statistics
+
+    def _statistics(self, operation: Any, asker: Asker) -> None:
+        loads = self._state.served(operation.model, operation.version)
+        names = {name for load in loads for name in load.workers}
+        self._gather(names, lambda: self._queue_answer(asker, messages.ControlResult(statistics=self._totals(loads))))
+
+    def _totals(self, loads: Sequence[Load]) -> list[Any]:
+        found = []
+        for load in loads:
+            total = self._book.total(load.load_id).statistics
+            total.name, total.version = load.model, str(load.version)
+            found.append(total)
+        return found
+
+    def _gather(self, names: Iterable[str] | None, then: Callable[[], None]) -> None:
+        """Ask these workers, or all, for what they have counted, and call `then` when they have told."""
+        pids = self._state.pids(names)
+        number = self._gatherings.ask(pids, then)
+        order = messages.Order()
+        order.report_statistics.SetInParent()
+        for pid in pids:
+            self._send("WORKER", pid, wire.Kind.ORDER, order.SerializeToString(), number, 0)
+        if pids:
+            self._node.watcher.later(
+                STATISTICS_TIMEOUT_S, lambda: self._node.post(lambda: self._gatherings.settle(number))
+            )
+
+    def _statistics_reported(self, pid: int, report: Any, number: int) -> None:
+        if pid in self._state.processes:
+            self._book.reported(pid, report.loads)
+            self._gatherings.answered(pid, number)
 
     # Actions
 
@@ -214,6 +262,7 @@ class Hub:
         self._answers = waiting
 
     def _publish(self) -> None:
+        self._book.keep(self._state.loads.keys())
         head = self._state.publish(self._self, self._strings).SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)

@@ -649,6 +649,36 @@ class HubState:
                 shown.state = "READY"
         return shown
 
+    def served(self, name: str, number: int) -> list[Load]:
+        """Return the loads that serve a model, in the order of names and versions.
+
+        Args:
+            name: of a model, "" for all; `number`: of a version, -1 for all.
+
+        Raises:
+            InvalidArgument: the model, or that version of it, is not served.
+        """
+        if not name:
+            models = [self.models[key] for key in sorted(self.models)]
+        elif name in self.models and any(item.current for item in self.models[name].versions.values()):
+            models = [self.models[name]]
+        else:
+            raise InvalidArgument(f"requested model '{name}' is not available")
+        loads = [
+            version.current
+            for model in models
+            for _, version in sorted(model.versions.items())
+            if version.current is not None and number in (-1, version.number)
+        ]
+        if number != -1 and not loads:
+            raise InvalidArgument(f"requested model version is not available for model '{name}'")
+        return loads
+
+    def pids(self, names: Iterable[str] | None = None) -> list[int]:
+        """Return the pids of the workers with these names, or of all, that are running."""
+        chosen = self.workers if names is None else names
+        return [pid for name in chosen if (pid := self.workers[name].pid)]
+
     def index(self, names: Iterable[str]) -> list[Any]:
         """Every model and version with its state, for the repository index; version 0 where there is none.
 

@@ -39,6 +39,10 @@ Key = tuple[int, int]
 _GATHER_LIMIT = 64
 """Messages that are taken before models that batch are polled: enough to fill a batch, and a few milliseconds."""
 
+REPORT_INTERVAL_S = 0.5
+"""A busy worker tells the hub this often what it has counted: what is lost when it
+dies. An idle one is silent."""
+
 
 class _Token(NamedTuple):
     """How to find the client of a request again."""
@@ -69,6 +73,7 @@ class WorkerLoop:
         self._open: dict[Key, InferRequest] = {}
         self._slots: dict[Key, list[Slot]] = {}
         self._slots_lock = threading.Lock()
+        self._report_due = False
         self._stopping = False
         self._running = True
 
@@ -130,6 +135,7 @@ class WorkerLoop:
     def _fill_hello(self, hello: Any) -> None:
         for model in self._models.values():
             hello.models.append(model.news)
+            model.report_all()
         hello.models.extend(self._loading.values())
         hello.system_regions.extend(self._regions.snapshot())
 
@@ -176,6 +182,8 @@ class WorkerLoop:
         request.token = _Token(key, message.generation, mailbox, model, from_http)
         request.responder = self._respond
         self._open[key] = request
+        if not self._report_due:
+            self._report_later()
         try:
             model.submit(request)
             if model.gathers:
@@ -219,6 +227,7 @@ class WorkerLoop:
         token = request.token
         if not isinstance(token, _Token):
             raise TypeError(f"a request of another worker: {request!r}")
+        output_start_ns = time.monotonic_ns() if token.model.decoupled else 0
         try:
             if response is None:
                 self._send(token, wire.Kind.RESULT, wire.FLAG_FINAL_ONLY, b"", b"")
@@ -232,6 +241,8 @@ class WorkerLoop:
             log.exception("an answer could not be sent")
             self._fail(token.mailbox, token.key, token.generation, InternalError(f"{type(exc).__name__}: {exc}"))
         finally:
+            if output_start_ns:
+                token.model.observe_response(request, response, output_start_ns, time.monotonic_ns())
             if final:
                 self._close_request(request, token)
 
@@ -300,6 +311,8 @@ class WorkerLoop:
             self._load(order.load_model)
         elif kind == "unload_model":
             self._unload(order.unload_model.load_id)
+        elif kind == "report_statistics":
+            self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:
             self._report_of(message.request_id, lambda: self._region_order(kind, order))
 
@@ -326,6 +339,25 @@ class WorkerLoop:
             self._node.send_hub(wire.Kind.REPORT, report.SerializeToString(), request_id=request_id)
         except PeerFull:
             log.warning("the hub takes no mail")
+
+    # Statistics
+
+    def _statistics(self) -> Any:
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        counted = (model.statistics(offset_ns) for model in self._models.values())
+        return messages.WorkerStatistics(loads=[load for load in counted if load is not None])
+
+    def _report_later(self) -> None:
+        self._report_due = True
+        self._node.watcher.later(REPORT_INTERVAL_S, lambda: self._node.post(self._report_unasked))
+
+    def _report_unasked(self) -> None:
+        self._report_due = False
+        self._report(messages.Report(statistics=self._statistics()))
+        if self._open:
+            self._report_later()
+
+    # Models
 
     def _load(self, order: Any) -> None:
         if order.load_id in self._models or order.load_id in self._loading:

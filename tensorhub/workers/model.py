@@ -13,15 +13,16 @@ from queue import SimpleQueue
 from typing import Any
 from weakref import WeakMethod
 
-from tensorhub.backends.port import LoadedModel, ModelInstance
+from tensorhub.backends.port import ComputeTimes, LoadedModel, ModelInstance
 from tensorhub.errors import Cancelled, InternalError, TensorhubError, Unavailable
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import InferRequest
+from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.history import RunHistory
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
+from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class RunningModel:
         self._on_alarm = WeakMethod(self._alarmed)
         self._order = order
         self._history = RunHistory()
+        self._statistics = StatisticsRecorder()
         self._lock = threading.Lock()
         self._open = 0
         self._on_drained: Callable[[], None] | None = None
@@ -95,7 +97,11 @@ class RunningModel:
                     f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
                     "stopped accepting new inference requests"
                 )
-            self._scheduler.enqueue(request, now_ns)
+            try:
+                self._scheduler.enqueue(request, now_ns)
+            except Unavailable:
+                self._statistics.observe_failure(request, Failure.REJECTED, now_ns)
+                raise
             self._open += 1
             if self.gathers:
                 return
@@ -111,6 +117,9 @@ class RunningModel:
     def _decide(self, now_ns: int) -> list[Decision]:
         """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held."""
         decisions = self._scheduler.poll(now_ns)
+        for decision in decisions:
+            if not isinstance(decision, Run):
+                self._statistics.observe_failure(decision.request, Failure.REJECTED, now_ns)
         due_ns = self._scheduler.next_deadline_ns()
         if due_ns is not None and not now_ns < self._alarm_ns <= due_ns:
             self._alarm_ns = due_ns
@@ -178,11 +187,16 @@ class RunningModel:
         return own
 
     def _execute(self, run: Run) -> None:
+        """Run a batch, answer what the backend has left unanswered, and count it."""
         requests = run.requests
         started_ns = time.monotonic_ns()
         error: TensorhubError | None = None
+        times: ComputeTimes | None = None
+        if self.decoupled:
+            for request in requests:
+                request.response_start_ns = started_ns
         try:
-            self._instances[run.instance][1].execute(requests)
+            times = self._instances[run.instance][1].execute(requests)
         except TensorhubError as exc:
             error = exc
         except Exception as exc:
@@ -191,13 +205,38 @@ class RunningModel:
         for request in requests:
             if not request.answered and (error is not None or not self.decoupled):
                 request.fail(error or InternalError("expected a single response, got 0"))
-        self._history.observe(time.monotonic_ns() - started_ns)
+        ended_ns = time.monotonic_ns()
+        durations = Durations.between(started_ns, times, ended_ns)
+        with self._lock:
+            self._statistics.observe_run(requests, started_ns, durations, ended_ns, failed=error is not None)
+        self._history.observe(ended_ns - started_ns)
+
+    def observe_response(
+        self, request: InferRequest, response: InferResponse | None, output_start_ns: int, now_ns: int
+    ) -> None:
+        """Count a response of a decoupled model; see StatisticsRecorder."""
+        with self._lock:
+            self._statistics.observe_response(request, response, output_start_ns, now_ns)
+
+    def statistics(self, epoch_offset_ns: int) -> Any:
+        """Return what has been counted, as `tensorhub.wire.LoadStatistics`, or None if it is what it was last time."""
+        with self._lock:
+            pending = self._scheduler.waiting
+            if not self._statistics.changed and pending == 0:
+                return None
+            return self._statistics.export(self.load_id, pending, epoch_offset_ns)
+
+    def report_all(self) -> None:
+        """Have the next `statistics` return everything: whoever had the last one is dead."""
+        self._statistics.changed = True
 
     def cancel(self, request: InferRequest) -> None:
         """The client has gone: drop the request if it waits, else tell the model."""
         request.cancelled = True
         with self._lock:
             taken_out = self._scheduler.cancel(request)
+            for waiting in taken_out:
+                self._statistics.observe_failure(waiting, Failure.CANCELED, time.monotonic_ns())
         for waiting in taken_out:
             waiting.fail(Cancelled(""))
 

@@ -327,7 +327,7 @@ def test_a_word_that_is_no_setting_allows_nothing(client: Client, gateway: FakeG
     assert client("SystemSharedMemoryUnregister")[0] == "UNIMPLEMENTED"
 
 
-@pytest.mark.parametrize("name", ["ModelStatistics", "TraceSetting", "LogSettings"])
+@pytest.mark.parametrize("name", ["TraceSetting", "LogSettings"])
 def test_a_method_that_is_not_served(client: Client, name: str) -> None:
     assert client(name) == ("UNIMPLEMENTED", f"{name} is not supported by this server")
 

@@ -63,8 +63,6 @@ def gateway() -> FakeGateway:
             "failed to get model version from specified version string '99999999999999999999' (details: stol), version "
             "should be an integral value > 0",
         ),
-        ("GET", "/v2/models/stats", 501, "statistics over HTTP is not supported by this server"),
-        ("GET", "/v2/models/echo/stats", 501, "statistics over HTTP is not supported by this server"),
         ("POST", "/v2/models/echo/generate", 501, "generate over HTTP is not supported by this server"),
         (
             "POST",

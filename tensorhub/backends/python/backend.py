@@ -7,12 +7,13 @@ of what a model may return, and the texts of what it does wrong, are those of Tr
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tensorhub.backends.port import InstanceSpec, ModelSource
+from tensorhub.backends.port import ComputeTimes, InstanceSpec, ModelSource
 from tensorhub.backends.python import autocomplete, failures
 from tensorhub.backends.python.inference import InferenceRequest
 from tensorhub.backends.python.loading import ModelModules
@@ -112,20 +113,23 @@ class PythonInstance:
         self._outputs = frozenset(spec.outputs)
         self._loop = _LoopThread(name)
 
-    def execute(self, requests: Sequence[InferRequest]) -> None:
+    def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes:
         """Run the model's `execute` and answer the requests."""
         spec, outputs, decoupled = self._spec, self._outputs, self._decoupled
         wrapped = [InferenceRequest._from_server(request, spec, outputs, decoupled) for request in requests]
+        input_end_ns = time.monotonic_ns()
         result = self._call(wrapped)
+        times = ComputeTimes(input_end_ns, time.monotonic_ns())
         if decoupled:
             self._end_decoupled(result, wrapped)
-            return
+            return times
         for request, item, response in zip(requests, wrapped, self._checked(result, wrapped), strict=True):
             if response is None:
                 continue
             if item._sender is not None:
                 raise self._failure("A request must be answered by its response sender or by execute, not by both.")
             request.respond(response._to_server(item._requested))
+        return times
 
     def finalize(self) -> None:
         """Run the model's `finalize`, if it has one."""

@@ -1,0 +1,97 @@
+"""What all workers together have counted. Pure: reports in, sums out.
+
+Workers count since they loaded a model, and report when they are asked and once in a while when they are busy. A worker
+that dies takes its counters along, so the last that it reported of each load is kept and what its successor counts is
+added to it. A reload has a load id of its own, so it begins at zero, as in Triton.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensorhub.protocol import messages, statistics
+
+
+class StatisticsBook:
+    """The newest report of each worker, and what is left of the dead."""
+
+    def __init__(self) -> None:
+        self._reported: dict[int, dict[int, Any]] = {}
+        self._buried: dict[int, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<StatisticsBook of {len(self._reported)} workers>"
+
+    def reported(self, pid: int, loads: Iterable[Any]) -> None:
+        """Note `tensorhub.wire.LoadStatistics` of a worker; of loads that are not among them it has nothing new."""
+        self._reported.setdefault(pid, {}).update((load.load_id, load) for load in loads)
+
+    def died(self, pid: int) -> None:
+        """A worker has died."""
+        for load_id, load in self._reported.pop(pid, {}).items():
+            _add(self._buried.setdefault(load_id, messages.LoadStatistics(load_id=load_id)), load, pending=False)
+
+    def keep(self, load_ids: Collection[int]) -> None:
+        """Forget all loads but these."""
+        for held in (self._buried, *self._reported.values()):
+            for load_id in [load_id for load_id in held if load_id not in load_ids]:
+                del held[load_id]
+
+    def total(self, load_id: int) -> Any:
+        """Return the sum over all workers, as a new `tensorhub.wire.LoadStatistics`."""
+        total = messages.LoadStatistics(load_id=load_id)
+        for part in (self._buried.get(load_id), *(held.get(load_id) for held in self._reported.values())):
+            if part is not None:
+                _add(total, part, pending=True)
+        return total
+
+
+def _add(total: Any, part: Any, *, pending: bool) -> None:
+    statistics.add(total.statistics, part.statistics)
+    for reason, count in part.failures.items():
+        total.failures[reason] += count
+    if pending:
+        total.pending += part.pending
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """A question to all workers; `waiting`: who has not answered yet."""
+
+    waiting: set[int]
+    then: Callable[[], None] = field(repr=False)
+
+
+class Gatherings:
+    """Questions to all workers. Each is settled exactly once: all asked have answered or died, or its time is up."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, _Gathering] = {}
+        self._next_id = 1
+
+    def ask(self, pids: Iterable[int], then: Callable[[], None]) -> int:
+        """Open a question; `then` is called when it is settled, at once if nobody is asked. Returns its number."""
+        number, self._next_id = self._next_id, self._next_id + 1
+        gathering = self._open[number] = _Gathering(set(pids), then)
+        if not gathering.waiting:
+            self.settle(number)
+        return number
+
+    def answered(self, pid: int, number: int) -> None:
+        """A process has answered."""
+        gathering = self._open.get(number)
+        if gathering is not None:
+            gathering.waiting.discard(pid)
+            if not gathering.waiting:
+                self.settle(number)
+
+    def died(self, pid: int) -> None:
+        """A process will not answer any more."""
+        for number in list(self._open):
+            self.answered(pid, number)
+
+    def settle(self, number: int) -> None:
+        """Wait no longer; nothing happens if it is settled already."""
+        gathering = self._open.pop(number, None)
+        if gathering is not None:
+            gathering.then()

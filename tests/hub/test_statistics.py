@@ -1,0 +1,81 @@
+"""Sums over workers, and questions to all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorhub.hub.statistics import Gatherings, StatisticsBook
+from tensorhub.protocol import messages
+
+
+def counted(load_id: int, inferences: int, *, pending: int = 0, failures: int = 0, size: int = 1) -> Any:
+    out = messages.LoadStatistics(load_id=load_id, pending=pending)
+    out.statistics.inference_count = inferences
+    out.statistics.last_inference = inferences * 10
+    out.statistics.inference_stats.success.count = inferences
+    out.statistics.inference_stats.success.ns = 100 * inferences
+    out.statistics.batch_stats.add(batch_size=size).compute_infer.count = inferences
+    out.statistics.response_stats[str(size)].success.count = inferences
+    if failures:
+        out.failures["BACKEND"] = failures
+    return out
+
+
+def test_the_newest_report_of_each_worker_is_summed_up() -> None:
+    book = StatisticsBook()
+    book.reported(1, [counted(7, 2), counted(8, 9)])
+    book.reported(1, [counted(7, 3, pending=1, failures=1)])
+    book.reported(2, [counted(7, 4, pending=2, failures=2, size=5)])
+    total = book.total(7)
+    shown = total.statistics
+    assert (shown.inference_count, shown.last_inference, total.pending) == (7, 40, 3)
+    assert (shown.inference_stats.success.count, shown.inference_stats.success.ns) == (7, 700)
+    assert dict(total.failures) == {"BACKEND": 3}
+    assert [(entry.batch_size, entry.compute_infer.count) for entry in shown.batch_stats] == [(1, 3), (5, 4)]
+    assert {index: entry.success.count for index, entry in shown.response_stats.items()} == {"1": 3, "5": 4}
+    assert book.total(8).statistics.inference_count == 9
+    assert book.total(9).statistics.inference_count == 0
+
+
+def test_what_a_dead_worker_counted_stays_and_its_queue_does_not() -> None:
+    book = StatisticsBook()
+    book.reported(1, [counted(7, 2, pending=5)])
+    book.died(1)
+    book.died(1)
+    book.reported(3, [counted(7, 1)])
+    assert (book.total(7).statistics.inference_count, book.total(7).pending) == (3, 0)
+
+
+def test_a_load_that_is_gone_is_forgotten() -> None:
+    book = StatisticsBook()
+    book.reported(1, [counted(7, 2)])
+    book.died(1)
+    book.reported(2, [counted(7, 1), counted(8, 1)])
+    book.keep({8})
+    assert book.total(7).statistics.inference_count == 0
+    assert book.total(8).statistics.inference_count == 1
+
+
+def test_a_question_is_settled_when_the_last_one_has_answered_or_died() -> None:
+    gatherings, settled = Gatherings(), list[str]()
+    first = gatherings.ask([1, 2, 3], lambda: settled.append("first"))
+    gatherings.ask([2], lambda: settled.append("second"))
+    gatherings.answered(1, first)
+    gatherings.answered(1, first)
+    gatherings.answered(3, first + 100)
+    assert settled == []
+    gatherings.died(2)
+    assert settled == ["second"]
+    gatherings.answered(3, first)
+    gatherings.answered(3, first)
+    gatherings.settle(first)
+    assert settled == ["second", "first"]
+
+
+def test_a_question_is_settled_once_when_its_time_is_up_or_nobody_is_there() -> None:
+    gatherings, settled = Gatherings(), list[str]()
+    number = gatherings.ask([1], lambda: settled.append("late"))
+    gatherings.settle(number)
+    gatherings.answered(1, number)
+    gatherings.ask([], lambda: settled.append("nobody"))
+    assert settled == ["late", "nobody"]
