@@ -117,7 +117,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.backends.python.autocomplete",  # a model's auto_complete_config speaks in dicts: json_format
     ),
     "grpc": ("tensorhub.grpc",),
-    "gunicorn": ("tensorhub.http.gunicorn_worker",),
+    "gunicorn": ("tensorhub.http.gunicorn_protocol", "tensorhub.http.gunicorn_worker"),
+    "gunicorn_h1c": ("tensorhub.http.gunicorn_protocol",),
     "numpy": (
         "tensorhub.backends",
         "tensorhub.bytes_codec",

@@ -15,6 +15,7 @@ from tensorhub.errors import TensorhubError
 from tensorhub.http.asgi import Receive, Scope, Send
 from tensorhub.http.connection import Connection, GatewayFactory, join_server
 from tensorhub.http.control import control_app
+from tensorhub.http.direct import DirectInfer
 from tensorhub.http.infer import InferEndpoint
 from tensorhub.http.routes import infer_target
 
@@ -28,11 +29,16 @@ _WSGI_NOTICE = (
 
 
 class App:
-    """The HTTP frontend. It joins the server when it is started (ASGI lifespan), or with its first request."""
+    """The HTTP frontend. It joins the server when it is started (ASGI lifespan), or with its first request.
+
+    Attributes:
+        direct: the way past ASGI, for servers that know it (`gunicorn_worker`).
+    """
 
     def __init__(self, gateway_factory: GatewayFactory = join_server) -> None:
         self._connection = Connection(gateway_factory)
         self._infer = InferEndpoint(self._connection)
+        self.direct = DirectInfer(self._connection)
         self._control = control_app(self._connection)
         self._wsgi: Callable[..., Any] | None = None
         self._wsgi_lock = threading.Lock()

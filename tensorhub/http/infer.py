@@ -8,11 +8,13 @@ The outputs of a reply are views of the worker's memory, given back when they ha
 """
 
 import asyncio
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
-from tensorhub.frontend.catalog import ServedVersion, parse_version
-from tensorhub.frontend.port import INLINE_LIMIT, InferReply, PlacedInput
+from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
+from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, OnReply, PlacedInput
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body
 from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
@@ -21,8 +23,10 @@ from tensorhub.http.waiting import Pending, Waiting
 from tensorhub.ipc.wire import FLAG_FROM_HTTP
 from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.json_text import error_body
-from tensorhub.protocol.v2_json import EncodedReply, HttpInfer
+from tensorhub.protocol.v2_json import HttpInfer
 from tensorhub.restrictions import Category
+
+Chunks = list[bytes | memoryview]
 
 _BINARY_TYPE = (b"content-type", b"application/octet-stream")
 _HEADER_LENGTH = b"inference-header-content-length"
@@ -52,7 +56,7 @@ class _Refused(Exception):
         self.headers = headers
 
 
-class _Body(NamedTuple):
+class Body(NamedTuple):
     """A received body: in memory, or in an arena."""
 
     data: bytes | memoryview
@@ -82,11 +86,11 @@ class InferEndpoint:
                     raise _Refused(_FORBIDDEN, denial)
                 if scope["method"] != "POST":
                     raise _Refused(_METHOD_NOT_ALLOWED, "Method Not Allowed")
-                target = catalog.find(model, parse_version(version))
-                if target.decoupled:
-                    raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
+                target = find_target(catalog, model, version)
                 body = await _receive_body(reader, headers, gateway, settings)
-                pending, request_id, plan = self._start(receive, headers, gateway, settings, target, body)
+                pending = Pending(asyncio.get_running_loop(), receive)
+                request_id, plan = send_request(gateway, settings, target, headers, body, pending.on_reply)
+                self._waiting.add(pending)
                 try:
                     reply = await pending.reply()
                 except BaseException:
@@ -105,60 +109,90 @@ class InferEndpoint:
         except Disconnected:
             return
 
-    def _start(
-        self,
-        receive: Receive,
-        headers: dict[bytes, bytes],
-        gateway: HttpGateway,
-        settings: HttpSettings,
-        target: ServedVersion,
-        body: _Body,
-    ) -> tuple[Pending, int, v2_json.ResponsePlan]:
-        """Decode the body and send it to a worker."""
-        arena = body.arena
-        placed: list[PlacedInput] = []
-        try:
-            decoded = v2_json.decode_infer(
-                body.data, body.header_length, target, settings.limits, in_arena=arena is not None
-            )
-            if settings.forward is not None:
-                _forward(headers, settings, decoded)
-            if decoded.large:
-                _place(decoded, gateway, placed)
-            if arena is not None and decoded.ranges:
-                lead = arena.lead
-                reservation = arena.take()
-                placed += [
-                    PlacedInput(item.input_index, reservation, lead + item.offset, item.byte_size)
-                    for item in decoded.ranges
-                ]
-        except BaseException:
-            for item in placed:
-                item.reservation.free()
-            raise
-        finally:
-            if arena is not None:
-                arena.free()
-        pending = Pending(asyncio.get_running_loop(), receive)
-        request_id = gateway.infer(
-            target, decoded.request.SerializeToString(), pending.on_reply, flags=FLAG_FROM_HTTP, placed=placed
+
+def find_target(catalog: Catalog, model: str, version: str) -> ServedVersion:
+    """Return what is to run a request.
+
+    Raises:
+        TensorhubError: there is no such model or version, it is not ready, or one answer is not what it gives.
+    """
+    target = catalog.find(model, parse_version(version))
+    if target.decoupled:
+        raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
+    return target
+
+
+def send_request(
+    gateway: GatewayPort,
+    settings: HttpSettings,
+    target: ServedVersion,
+    headers: Mapping[bytes, bytes],
+    body: Body,
+    on_reply: OnReply,
+) -> tuple[int, v2_json.ResponsePlan]:
+    """Decode a body and send it to a worker; return the request's number, and how the answer is to be encoded.
+
+    Args:
+        body: its arena belongs to this function, whatever happens.
+
+    Raises:
+        TensorhubError: nothing has been sent, and `on_reply` will not be called.
+    """
+    arena = body.arena
+    placed: list[PlacedInput] = []
+    try:
+        decoded = v2_json.decode_infer(
+            body.data, body.header_length, target, settings.limits, in_arena=arena is not None
         )
-        self._waiting.add(pending)
-        return pending, request_id, decoded.plan
+        if settings.forward is not None:
+            _forward(headers, settings.forward, decoded)
+        if decoded.large:
+            _place(decoded, gateway, placed)
+        if arena is not None and decoded.ranges:
+            lead = arena.lead
+            reservation = arena.take()
+            placed += [
+                PlacedInput(item.input_index, reservation, lead + item.offset, item.byte_size)
+                for item in decoded.ranges
+            ]
+    except BaseException:
+        for item in placed:
+            item.reservation.free()
+        raise
+    finally:
+        if arena is not None:
+            arena.free()
+    request_id = gateway.infer(
+        target, decoded.request.SerializeToString(), on_reply, flags=FLAG_FROM_HTTP, placed=placed
+    )
+    return request_id, decoded.plan
 
 
-def _forward(headers: dict[bytes, bytes], settings: HttpSettings, decoded: HttpInfer) -> None:
+def encode_reply(reply: InferReply, plan: v2_json.ResponsePlan) -> tuple[Headers, Chunks]:
+    """Return headers (without the length) and body of the answer to an infer call; views of the reply's memory.
+
+    Raises:
+        TensorhubError: the model's error, or the answer cannot be encoded.
+    """
+    if reply.error is not None:
+        raise reply.error
+    json_size, chunks = v2_json.encode_infer(plan, reply.response, reply.outputs)
+    if json_size is None:
+        return [JSON_TYPE], chunks
+    return [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % json_size)], chunks
+
+
+def _forward(headers: Mapping[bytes, bytes], pattern: re.Pattern[str], decoded: HttpInfer) -> None:
     """Make request parameters of the headers that the pattern finds."""
-    assert settings.forward is not None
     for raw_name, value in headers.items():
         name = raw_name.decode("latin-1")
-        if settings.forward.search(name):
+        if pattern.search(name):
             if name in _RESERVED_HEADERS or name.startswith("triton_"):
                 raise InvalidArgument(f"Header '{name}' is reserved for Triton usage and cannot be forwarded.")
             decoded.request.parameters[name].string_param = value.decode("latin-1")
 
 
-def _place(decoded: HttpInfer, gateway: HttpGateway, placed: list[PlacedInput]) -> None:
+def _place(decoded: HttpInfer, gateway: GatewayPort, placed: list[PlacedInput]) -> None:
     """Copy the inputs that lie nowhere yet into the arena; `placed` owns what is done, also after an error."""
     for item in decoded.large:
         size = len(item.data)
@@ -169,7 +203,7 @@ def _place(decoded: HttpInfer, gateway: HttpGateway, placed: list[PlacedInput]) 
 
 async def _receive_body(
     reader: BodyReader, headers: dict[bytes, bytes], gateway: HttpGateway, settings: HttpSettings
-) -> _Body:
+) -> Body:
     """Receive the body.
 
     Raises:
@@ -186,7 +220,7 @@ async def _receive_body(
             if not reader.finished:
                 raise compression.too_large(limits.max_input_size)
             data = compression.decompress(packed, limits.max_input_size)
-            return _Body(data, _header_length(headers, len(data)))
+            return Body(data, json_size_of(headers, len(data)))
     content_length = _content_length(headers)
     if _HEADER_LENGTH not in headers:
         if content_length is not None:
@@ -195,15 +229,15 @@ async def _receive_body(
         if not reader.finished:
             await reader.drain()
         v2_json.check_json_size(reader.received, limits)
-        return _Body(text, len(text))
-    header_length = _header_length(headers, MAX_BODY_SIZE if content_length is None else content_length)
+        return Body(text, len(text))
+    header_length = json_size_of(headers, MAX_BODY_SIZE if content_length is None else content_length)
     if content_length is not None:
         _check_early(header_length, content_length, settings)
     data = b""
     if content_length is None or content_length <= INLINE_LIMIT:
         data = await reader.gather(INLINE_LIMIT)
         if reader.finished:
-            return _Body(data, header_length if len(data) == content_length else _header_length(headers, len(data)))
+            return Body(data, header_length if len(data) == content_length else json_size_of(headers, len(data)))
     return await _receive_into_arena(data, reader, headers, ArenaBody(gateway, header_length, content_length))
 
 
@@ -215,7 +249,7 @@ def _check_early(header_length: int, content_length: int, settings: HttpSettings
         v2_json.check_json_size(header_length, settings.limits)
 
 
-async def _receive_into_arena(data: bytes, reader: BodyReader, headers: dict[bytes, bytes], arena: ArenaBody) -> _Body:
+async def _receive_into_arena(data: bytes, reader: BodyReader, headers: dict[bytes, bytes], arena: ArenaBody) -> Body:
     """Receive the rest of a body that begins with `data`; `arena` is freed after an error."""
     try:
         arena.write(data)
@@ -223,7 +257,7 @@ async def _receive_into_arena(data: bytes, reader: BodyReader, headers: dict[byt
             arena.write(await reader.chunk())
             if reader.received > MAX_BODY_SIZE:
                 raise _body_too_long(str(reader.received))
-        return _Body(arena.view, _header_length(headers, reader.received), arena)
+        return Body(arena.view, json_size_of(headers, reader.received), arena)
     except BaseException:
         arena.free()
         raise
@@ -245,7 +279,7 @@ def _body_too_long(text: str) -> InvalidArgument:
     )
 
 
-def _header_length(headers: dict[bytes, bytes], body_size: int) -> int:
+def json_size_of(headers: Mapping[bytes, bytes], body_size: int) -> int:
     """Length of the JSON part; without a header, all of the body."""
     text = headers.get(_HEADER_LENGTH)
     if text is None:
@@ -260,15 +294,10 @@ async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan,
         TensorhubError: the model's error, or the answer cannot be encoded; nothing has been sent.
     """
     try:
-        if reply.error is not None:
-            raise reply.error
-        encoded = v2_json.encode_infer(plan, reply.response, reply.outputs)
-        response_headers: Headers = [JSON_TYPE]
-        if encoded.json_size is not None:
-            response_headers = [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % encoded.json_size)]
+        response_headers, chunks = encode_reply(reply, plan)
         if b"accept-encoding" in headers:
-            encoded = await _compress(encoded, headers[b"accept-encoding"].decode("latin-1"), response_headers)
-        last = await _send_but_the_end(send, response_headers, encoded.chunks)
+            chunks = await _compress(chunks, headers[b"accept-encoding"].decode("latin-1"), response_headers)
+        last = await _send_but_the_end(send, response_headers, chunks)
     finally:
         reply.release()
     # Only now, with nothing left to do: a client that has the whole reply may begin its next request at once, and
@@ -276,20 +305,18 @@ async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan,
     await send({"type": "http.response.body", "body": last})
 
 
-async def _compress(encoded: EncodedReply, accepted: str, response_headers: Headers) -> EncodedReply:
+async def _compress(chunks: Chunks, accepted: str, response_headers: Headers) -> Chunks:
     encoding = compression.response_encoding(accepted)
     if encoding == compression.IDENTITY:
-        return encoded
+        return chunks
     response_headers.append((b"content-encoding", encoding.encode()))
-    if sum(map(len, encoded.chunks)) > _COMPRESS_IN_THREAD:
+    if sum(map(len, chunks)) > _COMPRESS_IN_THREAD:
         loop = asyncio.get_running_loop()
-        chunks = await loop.run_in_executor(None, compression.compress, encoding, encoded.chunks)
-    else:
-        chunks = compression.compress(encoding, encoded.chunks)
-    return EncodedReply(encoded.json_size, [*chunks])
+        return [*await loop.run_in_executor(None, compression.compress, encoding, chunks)]
+    return [*compression.compress(encoding, chunks)]
 
 
-async def _send_but_the_end(send: Send, headers: Headers, chunks: list[bytes | memoryview]) -> bytes:
+async def _send_but_the_end(send: Send, headers: Headers, chunks: Chunks) -> bytes:
     """Send a response but for its last bytes, which are returned; none of the chunks is needed any more then."""
     total = sum(map(len, chunks))
     headers.append((b"content-length", b"%d" % total))

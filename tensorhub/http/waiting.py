@@ -13,25 +13,30 @@ from tensorhub.http.asgi import Disconnected, Receive
 SWEEP_INTERVAL_S = 0.05
 
 
-class Pending:
-    """One request at a worker; `await pending.reply()` gives its one answer."""
+class SingleReply:
+    """Makes of a request's replies the one that HTTP can give, and delivers it once."""
 
-    __slots__ = ("_first", "_future", "_listener", "_receive", "_responses", "_swept")
+    __slots__ = ("_first", "_responses")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
-        self._future: asyncio.Future[InferReply] = loop.create_future()
-        self._receive = receive
+    def __init__(self) -> None:
         self._first: InferReply | None = None
         self._responses = 0
-        self._listener: asyncio.Task[None] | None = None
-        self._swept = False
+
+    @property
+    def done(self) -> bool:
+        """A reply has been delivered, or is not wanted any more."""
+        raise NotImplementedError
+
+    def deliver(self, reply: InferReply) -> None:
+        """Take the reply, and release it."""
+        raise NotImplementedError
 
     def on_reply(self, reply: InferReply) -> None:
         """Take what the gateway has; an ordinary model sends one reply, which is final."""
-        if self._future.done():
+        if self.done:
             reply.release()
         elif reply.final and self._first is None and not reply.empty:
-            self._future.set_result(reply)
+            self.deliver(reply)
         else:
             self._on_unusual(reply)
 
@@ -44,13 +49,40 @@ class Pending:
                 reply.release()
         if not reply.final:
             return
-        if self._responses == 1 and self._first is not None:
-            self._future.set_result(self._first)
+        first, self._first = self._first, None
+        if self._responses == 1 and first is not None:
+            self.deliver(first)
             return
+        if first is not None:
+            first.release()
+        self.deliver(InferReply(error=InternalError(f"expected a single response, got {self._responses}")))
+
+    def abandon(self) -> None:
+        """Nobody waits any more, and the request has been cancelled: let go of an answer that came all the same."""
         if self._first is not None:
             self._first.release()
-        error = InternalError(f"expected a single response, got {self._responses}")
-        self._future.set_result(InferReply(error=error))
+
+
+class Pending(SingleReply):
+    """One request at a worker; `await pending.reply()` gives its one answer."""
+
+    __slots__ = ("_future", "_listener", "_receive", "_swept")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        super().__init__()
+        self._future: asyncio.Future[InferReply] = loop.create_future()
+        self._receive = receive
+        self._listener: asyncio.Task[None] | None = None
+        self._swept = False
+
+    @property
+    def done(self) -> bool:
+        """See SingleReply."""
+        return self._future.done()
+
+    def deliver(self, reply: InferReply) -> None:
+        """See SingleReply."""
+        self._future.set_result(reply)
 
     def sweep(self) -> None:
         """Begin to listen for the client's disconnect, the second time that this is called."""
@@ -75,12 +107,11 @@ class Pending:
         return await self._future
 
     def abandon(self) -> None:
-        """Nobody waits any more, and the request has been cancelled: let go of an answer that came all the same."""
+        """See SingleReply."""
         future = self._future
         if future.done() and not future.cancelled() and future.exception() is None:
             future.result().release()
-        if self._first is not None:
-            self._first.release()
+        super().abandon()
 
     def close(self) -> None:
         """Stop listening."""
