@@ -99,15 +99,17 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request, or set aside those of the next one."""
-        if (
-            self._call is not None
-            or self._early
-            or (self._is_answering and len(data) + len(self._callback_parser.remaining()) > _TAIL_SIZE)
-        ):
+        if self._call is not None or self._early or (self._is_answering and self._waits(data)):
             self._early.append(data)
             self._pause_reading()
         elif not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
             super().data_received(data)
+
+    def _waits(self, data: bytes) -> bool:
+        """Whether what arrives before the parser is ready is better kept here: too much for it, or a direct call."""
+        if self._direct is not None and data.startswith(_DIRECT_START):
+            return True
+        return len(data) + len(self._callback_parser.remaining()) > _TAIL_SIZE
 
     @property
     def _is_answering(self) -> bool:
@@ -207,7 +209,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._idle_since = worker.loop.time()
         if self._keepalive_handle is None:
             super()._arm_keepalive_timer()
-        if self._early:
+        if self._reading_paused:
             worker.loop.call_soon(self._replay)
 
     def _arm_keepalive_timer(self) -> None:
