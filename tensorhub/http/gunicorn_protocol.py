@@ -140,7 +140,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             data = self._early.popleft()
             if not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
                 super().data_received(data)
-        if not self._early and not self._closed and not self._is_answering and self._call is None:
+        if not self._early and not self._closed and not self._is_answering:
+            # Also while a call is under way: its client may leave.
             super()._resume_reading()
 
     # The short way
