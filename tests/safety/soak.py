@@ -1,0 +1,10 @@
+"""How long the long tests run: TENSORHUB_SOAK=full asks for everything."""
+
+import os
+
+FULL = os.environ.get("TENSORHUB_SOAK") == "full"
+
+
+def turns(small: int, full: int) -> int:
+    """Return how often, or for how many seconds, a test is to repeat what it does."""
+    return full if FULL else small
