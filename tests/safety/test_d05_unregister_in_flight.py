@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -82,11 +83,9 @@ def test_readers_against_registrars(guarded: RunningServer) -> None:
     assert worker(guarded) == pid
 
 
-def test_the_name_is_free_while_a_request_still_reads(guarded: RunningServer, http: Http, tmp_path: object) -> None:
+def test_the_name_is_free_while_a_request_still_reads(guarded: RunningServer, http: Http, tmp_path: Path) -> None:
     """The request in flight ends with the bytes of its own region, and then that memory is let go."""
-    from pathlib import Path
-
-    gate, entered = Path(str(tmp_path)) / "gate", Path(str(tmp_path)) / "entered"
+    gate, entered = tmp_path / "gate", tmp_path / "entered"
     answers: list[tuple[int, bytes]] = []
 
     def infer() -> None:
