@@ -4,25 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tensorhub.http.access import Category
-from tensorhub.http.routes import infer_target, routes
+from tensorhub.restrictions import Category
+from tests.http.test_restricted import ROUTES
 from tests.safety.client import Http
 from tests.safety.conftest import MODELS
 from tests.serving import RunningServer, serving
 
 _KEY, _VALUE = "x-d10-key", "d10-secret"
 _GROUPS = [category.value for category in Category if category is not Category.HEALTH]  # whose start is waited for
-
-_MODEL = ("/v2/models/identity", "/v2/models/identity/versions/1")
-PATHS = [
-    *("/v2", "/v2/models/stats", "/v2/logging", "/v2/trace/setting", "/v2/models/identity/trace/setting"),
-    *("/v2/health/live", "/v2/health/ready", "/v2/repository/index", "/v2/repository/other/index"),
-    *(model + end for model in _MODEL for end in ("", "/ready", "/config", "/stats", "/generate", "/generate_stream")),
-    *(f"/v2/{kind}sharedmemory{region}/{verb}" for kind in ("system", "cuda") for region in ("", "/region/r")
-      for verb in ("status", "register", "unregister")),
-    *(f"/v2/repository{name}/models/identity/{verb}" for name in ("", "/other") for verb in ("load", "unload")),
-]  # fmt: skip
-INFER = [f"{model}/infer" for model in _MODEL]
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +21,9 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield running
 
 
-def test_the_paths_are_all_routes_there_are() -> None:
-    for route in routes():
-        assert any(route.pattern.fullmatch(path) for path in PATHS), f"no path of this test for {route.pattern.pattern}"
-    assert all(infer_target(path.encode()) for path in INFER)
-
-
-def _category(path: str) -> Category:
-    if path in INFER:
-        return Category.INFERENCE
-    [first, *_] = [route for route in routes() if route.pattern.fullmatch(path)]
-    category = first.resource.category
-    assert isinstance(category, Category)
-    return category
-
-
-@pytest.mark.parametrize("path", [*PATHS, *INFER])
-def test_every_route(closed: RunningServer, path: str) -> None:
+@pytest.mark.parametrize(("category", "path"), ROUTES)
+def test_every_route(closed: RunningServer, category: Category, path: str) -> None:
     client = Http(closed.http)
-    category = _category(path)
     for method in ("GET", "POST"):
         for headers in ({}, {_KEY: "wrong"}, {_KEY: ""}, {"x-other": _VALUE}, {_KEY: _VALUE + " x"}):
             status, body = client.ask(method, path, b"{}" if method == "POST" else None, headers)
