@@ -89,6 +89,7 @@ class InferRequest:
         response_count, response_start_ns: of a decoupled model: responses sent so far, and since when it works on the
             next one.
         cancelled: set when the client has gone; a model may look at it.
+        answered: finally. deferred: whoever runs it will answer it later, and not before `execute` returns.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -108,6 +109,7 @@ class InferRequest:
     leases: list[Lease] = field(default_factory=list)
     cancelled: bool = False
     answered: bool = False
+    deferred: bool = False
     response_count: int = 0
     response_start_ns: int = 0
     token: object = None

@@ -64,9 +64,9 @@ class ModelInstance(Protocol):
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes | None:
         """Run a batch.
 
-        Every request must sooner or later be answered finally: before this returns or, for decoupled models, by a
-        thread of the model. Anything raised fails the requests that are still unanswered, a TensorhubError with its
-        own code, everything else as INTERNAL.
+        Every request must sooner or later be answered finally: before this returns or, for decoupled models and
+        requests marked as `deferred`, by a thread of the model. Anything raised fails the requests that are still
+        unanswered, a TensorhubError with its own code, everything else as INTERNAL.
 
         Returns:
             How the time was spent; None counts all of it as inference.

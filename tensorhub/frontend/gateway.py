@@ -39,7 +39,6 @@ ARENA_VARIABLE = "TENSORHUB_ARENA_BYTE_SIZE"
 """Environment: the budget of a frontend's arena in bytes; --arena-byte-size of the server that starts it."""
 
 _WORKER_DIED = "the worker process that ran the request has died; it is being restarted, try again"
-_FINAL_KINDS = frozenset((wire.Kind.RESULT, wire.Kind.FAILURE))
 
 
 class _InFlight:
@@ -124,7 +123,7 @@ class Gateway:
                 generation=node.generation,
                 flags=flags,
                 deadline_ns=deadline_ns,
-                load_id=target.load_id,
+                number=target.load_id,
                 head=body,
                 tail=tail,
             )
@@ -164,6 +163,13 @@ class Gateway:
                 self._send_quietly(worker, wire.Kind.CANCEL, request_id)
                 return
 
+    def credit(self, request_id: int, count: int) -> None:
+        """See GatewayPort."""
+        for worker in list(self._workers.values()):
+            if request_id in worker.in_flight:
+                self._send_quietly(worker, wire.Kind.CREDIT, request_id, count)
+                return
+
     def control(self, operation: Any, on_result: OnControl) -> None:
         """See GatewayPort."""
         if not self._node.hub_pid:
@@ -177,13 +183,15 @@ class Gateway:
             if self._controls.pop(request_id, None) is not None:
                 on_result(None, Unavailable("the hub is too busy; try again"))
 
-    def _send_quietly(self, worker: _Worker, kind: wire.Kind, request_id: int) -> None:
+    def _send_quietly(self, worker: _Worker, kind: wire.Kind, request_id: int, number: int = 0) -> None:
         """Send a message whose loss a full or dying worker makes up for by dying."""
         node = self._node
         try:
             node.outbox.send(
                 worker.mailbox,
-                wire.encode(kind, node.role, node.pid, request_id=request_id, generation=node.generation),
+                wire.encode(
+                    kind, node.role, node.pid, request_id=request_id, generation=node.generation, number=number
+                ),
             )
         except PeerFull:
             log.warning("worker %d takes no mail", worker.pid)
@@ -209,11 +217,12 @@ class Gateway:
             self.late_replies += 1
             return
         request_id = message.request_id
-        final = message.kind in _FINAL_KINDS
+        kind = message.kind
+        final = kind is wire.Kind.RESULT or (kind is wire.Kind.FAILURE and not message.flags & wire.FAILURE_MORE)
         entry = worker.in_flight.pop(request_id, None) if final else worker.in_flight.get(request_id)
         if entry is None or entry.on_reply is None:
-            if message.tail:
-                self._send_quietly(worker, wire.Kind.RELEASE, request_id)
+            if message.number:
+                self._send_quietly(worker, wire.Kind.RELEASE, request_id, message.number)
             if entry is None:
                 self.late_replies += 1
             elif final:
@@ -224,28 +233,28 @@ class Gateway:
         try:
             reply = self._reply(worker, message, final)
         except (InternalError, messages.DecodeError) as exc:
-            self._send_quietly(worker, wire.Kind.RELEASE, request_id)
+            self._send_quietly(worker, wire.Kind.RELEASE, request_id, message.number)
             log.exception("an answer of worker %d cannot be read", worker.pid)
             reply = InferReply(error=InternalError(str(exc)), final=final)
         entry.on_reply(reply)
 
     def _reply(self, worker: _Worker, message: wire.Message, final: bool) -> InferReply:
         if message.kind is wire.Kind.FAILURE:
-            return InferReply(error=error_for(message.flags, message.head.decode("utf-8", "replace")), final=final)
+            flags = message.flags
+            error = error_for(flags & wire.FAILURE_CODE, message.head.decode("utf-8", "replace"))
+            return InferReply(error=error, final=final, refused=flags & wire.FAILURE_REFUSED != 0)
         if message.flags & wire.FLAG_FINAL_ONLY:
             return InferReply(empty=True)
         if not message.flags & wire.FLAG_HEAD_ONLY:
             return InferReply(message.head, final=final)
         outputs: list[bytes | memoryview] = []
-        slots = False
         for output in messages.ResponseExtras.FromString(message.tail).outputs:
             if output.HasField("slot"):
-                slots = True
                 outputs.append(self._peers.view(worker.pid, output.slot.offset, output.slot.byte_size))
             else:
                 outputs.append(output.inline)
-        request_id = message.request_id
-        release = (lambda: self._send_quietly(worker, wire.Kind.RELEASE, request_id)) if slots else None
+        request_id, number = message.request_id, message.number
+        release = (lambda: self._send_quietly(worker, wire.Kind.RELEASE, request_id, number)) if number else None
         return InferReply(message.head, outputs, final=final, release=release)
 
     def _controlled(self, message: wire.Message) -> None:

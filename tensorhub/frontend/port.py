@@ -58,9 +58,10 @@ class InferReply:
     Attributes:
         final: no other reply follows. Ordinary models send one reply, which is final.
         empty: only the end of a decoupled request: no response comes with it (`response` is b"").
+        refused: the error is not the model's: the worker did not take the request.
     """
 
-    __slots__ = ("_release", "empty", "error", "final", "outputs", "response")
+    __slots__ = ("_release", "empty", "error", "final", "outputs", "refused", "response")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class InferReply:
         error: TensorhubError | None = None,
         final: bool = True,
         empty: bool = False,
+        refused: bool = False,
         release: Callable[[], None] | None = None,
     ) -> None:
         self.response = response
@@ -76,6 +78,7 @@ class InferReply:
         self.error = error
         self.final = final
         self.empty = empty
+        self.refused = refused
         self._release = release
 
     def release(self) -> None:
@@ -123,7 +126,8 @@ class GatewayPort(Protocol):
             body: a serialised `inference.ModelInferRequest`. For an input in `placed` it has no contents; the others
                 have theirs in raw_input_contents (one entry for each input that is neither placed nor in a region, in
                 order) or, on gRPC, in `contents`.
-            flags: wire.FLAG_*.
+            flags: wire.FLAG_*. With FLAG_STREAM a decoupled model sends no more than wire.STREAM_WINDOW answers without
+                `credit` for them.
             placed: inputs in the arena. Their reservations belong to the gateway from this call on, whatever happens.
             deadline_ns: CLOCK_MONOTONIC; 0 for none.
 
@@ -136,6 +140,10 @@ class GatewayPort(Protocol):
 
     def cancel(self, request_id: int) -> None:
         """The client has gone: nobody waits for this request. `on_reply` is not called any more."""
+
+    def credit(self, request_id: int, count: int) -> None:
+        """The client has taken `count` answers of a FLAG_STREAM request that were not final; does nothing once the
+        request is over."""
 
     def control(self, operation: Any, on_result: OnControl) -> None:
         """Ask the hub for a `tensorhub.wire.Control` operation; `on_result` is called exactly once."""

@@ -28,6 +28,12 @@ MAX_MESSAGE_SIZE = 2**31 - 1
 DEFAULT_MAX_CALLS = 16_384
 """Calls in progress at one time. Each holds some kilobytes of the core's memory; further ones are refused at once."""
 
+UNSENT_LIMIT = 256
+"""Messages of a stream that wait for the network; a client that is further behind is slow."""
+
+CAUGHT_UP = 64
+"""As many of them are left when a slow client has caught up."""
+
 HANDLER_FAILED = "the server failed to handle the call; its log has the reason"
 TOO_MANY_CALLS = "the server has as many calls in progress as it takes; try again"
 NOT_ONE_MESSAGE = "the method takes exactly one request message"
@@ -106,7 +112,8 @@ class StreamCall(Protocol):
 
 
 class Stream(Protocol):
-    """The handler's side of a StreamCall. Its methods are never called concurrently, but for `on_gone`."""
+    """The handler's side of a StreamCall. Its methods are never called concurrently, but for `on_gone` and
+    `on_caught_up`."""
 
     def on_message(self, message: bytes) -> None:
         """The message that `read` asked for."""
@@ -117,6 +124,9 @@ class Stream(Protocol):
 
     def on_gone(self) -> None:
         """The client gave up before `finish`; nothing that is sent arrives any more."""
+
+    def on_caught_up(self) -> None:
+        """`unsent` was above UNSENT_LIMIT, and has fallen to CAUGHT_UP."""
 
 
 @dataclass(frozen=True, slots=True)

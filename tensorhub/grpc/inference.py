@@ -1,30 +1,21 @@
-"""ModelInfer: a client's bytes go to a worker as they are, and a worker's bytes to the client.
-
-Of a small request only the model's name and version are of interest here. The large tensors of a large one are copied
-once, from the message into this process's arena, and taken out of the message.
-"""
+"""ModelInfer: a client's bytes go to a worker as they are, and a worker's bytes to the client."""
 
 import logging
-from typing import Any
+from collections.abc import Sequence
 
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import ServedVersion, parse_version
-from tensorhub.frontend.port import ALIGNMENT, INLINE_LIMIT, GatewayPort, InferReply, PlacedInput
-from tensorhub.grpc.answering import UNPARSABLE, parse, refuse
+from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
+from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call
-from tensorhub.ipc.wire import MAX_FRAME_SIZE
-from tensorhub.protocol import messages
-from tensorhub.protocol.grpc_frames import FrameError, join_request, response_pieces, split_request
+from tensorhub.grpc.requests import place, read_request
+from tensorhub.protocol.grpc_frames import response_pieces
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_SIZE = MAX_FRAME_SIZE - (1 << 20)
-"""Bytes of a request that are not raw contents in an arena; the rest of a frame is for what goes with them."""
-
 DECOUPLED_TEXT = "ModelInfer RPC doesn't support models with decoupled transaction policy"
 
-_ModelInferRequest = messages.ModelInferRequest
-_REGION = "shared_memory_region"
+PASSING_FAILED = "the server failed to pass the answer on; its log has the reason"
 
 
 class ModelInfer:
@@ -34,71 +25,22 @@ class ModelInfer:
         self._gateway = gateway
 
     def __call__(self, call: Call, message: bytes) -> None:
-        waiting = _Waiting(call, self._gateway)
+        gateway = self._gateway
         try:
-            if len(message) <= INLINE_LIMIT:
-                target = self._find(parse(_ModelInferRequest, message))
-                waiting.send(target, message, ())
-            else:
-                self._send_large(waiting, message)
+            incoming = read_request(message)
+            head = incoming.head
+            target = gateway.catalog.find(head.model_name, parse_version(head.model_version))
+            if target.decoupled:
+                raise Unsupported(DECOUPLED_TEXT)
+            body, placed = place(incoming, gateway)
+            _Waiting(call, gateway).send(target, body, placed)
         except TensorhubError as error:
             refuse(call, error)
 
-    def _find(self, request: Any) -> ServedVersion:
-        version = parse_version(request.model_version)
-        target = self._gateway.catalog.find(request.model_name, version)
-        if target.decoupled:
-            raise Unsupported(DECOUPLED_TEXT)
-        return target
 
-    def _send_large(self, waiting: "_Waiting", message: bytes) -> None:
-        try:
-            others, raw_inputs = split_request(message)
-        except FrameError as exc:
-            raise InternalError(UNPARSABLE) from exc
-        request = parse(_ModelInferRequest, b"".join(others))
-        target = self._find(request)
-        large = {index: data for index, data in enumerate(raw_inputs) if len(data) > INLINE_LIMIT}
-        if not large:
-            waiting.send(target, _checked(message), ())
-            return
-        small = [data for data in raw_inputs if len(data) <= INLINE_LIMIT]
-        body = _checked(join_request(others, small))
-        waiting.send(target, body, self._place(request, large))
-
-    def _place(self, request: Any, large: dict[int, memoryview]) -> list[PlacedInput]:
-        """Copy the large raw contents into the arena.
-
-        Args:
-            large: by their position in raw_input_contents, which has an entry for each input that is in no region.
-        """
-        without_region = (index for index, tensor in enumerate(request.inputs) if _REGION not in tensor.parameters)
-        # Entries beyond the inputs are ignored, as in Triton.
-        places = [(index, large[raw]) for raw, index in enumerate(without_region) if raw in large]
-        offsets = []
-        total = 0
-        for _, data in places:
-            offsets.append(total)
-            total += -(-len(data) // ALIGNMENT) * ALIGNMENT
-        if not places:
-            return []
-        reservation = self._gateway.reserve(total)
-        view = reservation.view
-        for (_, data), offset in zip(places, offsets, strict=True):
-            view[offset : offset + len(data)] = data
-        return [
-            PlacedInput(index, reservation, offset, len(data))
-            for (index, data), offset in zip(places, offsets, strict=True)
-        ]
-
-
-def _checked(body: bytes) -> bytes:
-    if len(body) > MAX_BODY_SIZE:
-        raise InvalidArgument(
-            f"the request has {len(body)} bytes beside large entries of raw_input_contents; allowed are "
-            f"{MAX_BODY_SIZE}. Send large tensors in raw_input_contents or through shared memory"
-        )
-    return body
+def too_large(size: int) -> InvalidArgument:
+    """Return the error for a response that gRPC cannot carry."""
+    return InvalidArgument(f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}.")
 
 
 class _Waiting:
@@ -113,7 +55,7 @@ class _Waiting:
         self._gone = False
         self._extra = 0
 
-    def send(self, target: ServedVersion, body: bytes, placed: list[PlacedInput] | tuple[()]) -> None:
+    def send(self, target: ServedVersion, body: bytes, placed: Sequence[PlacedInput]) -> None:
         """Pass the request on, and have the answer come to `_on_reply`.
 
         Raises:
@@ -138,15 +80,15 @@ class _Waiting:
             self._answer(reply)
         except Exception:
             log.exception("an answer could not be passed on")
-            self._call.fail(INTERNAL, "the server failed to pass the answer on; its log has the reason")
+            self._call.fail(INTERNAL, PASSING_FAILED)
         finally:
             reply.release()
 
     def _answer(self, reply: InferReply) -> None:
-        if reply.error is not None:
-            refuse(self._call, reply.error)
-        elif not reply.final:
+        if not reply.final:
             self._extra += 1
+        elif reply.error is not None:
+            refuse(self._call, reply.error)
         elif reply.empty or self._extra:
             count = self._extra + (not reply.empty)
             refuse(self._call, InternalError(f"expected a single response, got {count}"))
@@ -156,11 +98,6 @@ class _Waiting:
             pieces = response_pieces(reply.response, reply.outputs)
             size = sum(map(len, pieces))
             if size > MAX_MESSAGE_SIZE:
-                refuse(
-                    self._call,
-                    InvalidArgument(
-                        f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}."
-                    ),
-                )
+                refuse(self._call, too_large(size))
             else:
                 self._call.reply(b"".join(pieces))

@@ -30,6 +30,7 @@ from grpc._cython import cygrpc
 
 from tensorhub.grpc.credentials import server_credentials
 from tensorhub.grpc.engine import (
+    CAUGHT_UP,
     HANDLER_FAILED,
     INTERNAL,
     NOT_ONE_MESSAGE,
@@ -37,6 +38,7 @@ from tensorhub.grpc.engine import (
     RESOURCE_EXHAUSTED,
     TOO_MANY_CALLS,
     UNIMPLEMENTED,
+    UNSENT_LIMIT,
     Endpoint,
     ListenError,
     Metadata,
@@ -209,7 +211,7 @@ class _StreamCall(_CoreCall):
     is not over; `_due` counts them, guarded by the engine's lock.
     """
 
-    __slots__ = ("_due", "_ending", "_greeted", "_queue", "_sending", "_stream")
+    __slots__ = ("_behind", "_due", "_ending", "_greeted", "_queue", "_sending", "_stream")
 
     def __init__(self, engine: "ReactorEngine", event: Any, method: StreamMethod) -> None:
         super().__init__(engine, event, method.compress)
@@ -218,6 +220,7 @@ class _StreamCall(_CoreCall):
         self._ending: tuple[int, bytes] | None = None
         self._greeted = False  # the initial metadata has been sent
         self._sending = False
+        self._behind = False  # `unsent` was above UNSENT_LIMIT
         self._due = 0
 
     @property
@@ -242,6 +245,7 @@ class _StreamCall(_CoreCall):
                 return
             self._queue.append(message)
             if self._sending:
+                self._behind = self._behind or len(self._queue) >= UNSENT_LIMIT
                 return
             self._sending = True
         self._send_next()
@@ -321,7 +325,13 @@ class _StreamCall(_CoreCall):
             if not self._open or not (self._queue or self._ending):
                 self._sending = False
                 return
+            caught_up = self._behind and len(self._queue) <= CAUGHT_UP
+            if caught_up:
+                self._behind = False
         self._send_next()
+        stream = self._stream
+        if caught_up and stream is not None:
+            stream.on_caught_up()
 
     def _on_closed(self, event: Any) -> None:
         cancelled = event.batch_operations[0].cancelled()

@@ -9,6 +9,7 @@ from tensorhub.grpc import observation, repository, shared_memory, state
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
 from tensorhub.grpc.engine import UNIMPLEMENTED, Call, Methods, Stream, StreamCall, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
+from tensorhub.grpc.streaming import ModelStreamInfer
 from tensorhub.protocol import messages
 
 INFERENCE = "inference.GRPCInferenceService"
@@ -51,6 +52,8 @@ def _method(gateway: GatewayPort, name: str, descriptor: Any) -> UnaryMethod | S
     request_class = messages.message_class(descriptor.input_type.full_name)
     if name == f"{INFERENCE}/ModelInfer":
         return UnaryMethod(ModelInfer(gateway), compress=True)
+    if name == f"{INFERENCE}/ModelStreamInfer":
+        return StreamMethod(ModelStreamInfer(gateway), compress=True)
     if name in _FROM_CATALOG:
         return UnaryMethod(FromCatalog(gateway, request_class, _FROM_CATALOG[name]))
     if name in _BY_HUB:
@@ -91,6 +94,9 @@ class _Deaf:
         """Nothing."""
 
     def on_gone(self) -> None:
+        """Nothing."""
+
+    def on_caught_up(self) -> None:
         """Nothing."""
 
 

@@ -15,9 +15,11 @@ import grpc
 
 from tensorhub.grpc.credentials import server_credentials
 from tensorhub.grpc.engine import (
+    CAUGHT_UP,
     HANDLER_FAILED,
     INTERNAL,
     OK,
+    UNSENT_LIMIT,
     Endpoint,
     ListenError,
     Metadata,
@@ -149,6 +151,7 @@ class _StreamCall(_ContextCall):
         self._wanted = threading.Semaphore(0)
         self._reader: threading.Thread | None = None
         self._stream: Stream | None = None
+        self._behind = False  # `unsent` was above UNSENT_LIMIT
 
     @property
     def unsent(self) -> int:
@@ -169,6 +172,9 @@ class _StreamCall(_ContextCall):
                 self._send_metadata()
                 greeted = True
             yield message
+            if self._behind and self._queue.qsize() <= CAUGHT_UP and self._stream is not None:
+                self._behind = False
+                self._stream.on_caught_up()
         if self._context.is_active():
             self._close()
 
@@ -200,6 +206,8 @@ class _StreamCall(_ContextCall):
     def send(self, message: bytes) -> None:
         if self._open:
             self._queue.put(message)
+            if self._queue.qsize() > UNSENT_LIMIT:
+                self._behind = True
 
     def finish(self, status: int = OK, details: str = "") -> None:
         if self._claim():

@@ -5,13 +5,14 @@ One ZeroMQ frame is one message: a fixed header, then up to two parts.
      0  kind           u8    Kind
      1  version        u8    VERSION
      2  role           u8    Role of the sender: with `sender` it names the mailbox to answer to
-     3  flags          u8    FLAG_* for INFER; the error's Code for FAILURE
+     3  flags          u8    FLAG_*; FAILURE: the error's Code and FAILURE_*
      4  sender         u32   pid of the sender
      8  request_id     u64   chosen by the one that asks, echoed in every answer
     16  generation     u32   which incarnation of the asker; an answer to another one is dropped
     20  (padding)      u32
     24  deadline_ns    i64   CLOCK_MONOTONIC, 0: none
-    32  load_id        u64   INFER: which load of which model version, as in the snapshot; else 0
+    32  number         u64   INFER: which load of which model version, as in the snapshot. RESULT and PARTIAL with arena
+                             slots, and the RELEASE of these: which of the request's answers. CREDIT: how many. Else 0
     40  head_size      u32
     44  tail_size      u32
     48  head, tail
@@ -38,10 +39,10 @@ class Kind(IntEnum):
 
     INFER = 1  # frontend to worker [ModelInferRequest, RequestExtras]
     RESULT = 2  # worker to frontend, the last answer [ModelInferResponse, ResponseExtras]
-    FAILURE = 3  # worker to frontend, the last answer [UTF-8 text, empty]
+    FAILURE = 3  # worker to frontend, the last answer unless FAILURE_MORE [UTF-8 text, empty]
     PARTIAL = 4  # worker to frontend, more will follow [ModelInferResponse, ResponseExtras]
     CANCEL = 5  # frontend to worker, by request id
-    RELEASE = 6  # receiver of arena slots to their owner, by request id
+    RELEASE = 6  # receiver of arena slots to their owner, by request id and number
     HELLO = 7  # anyone to the hub [Hello]
     SNAPSHOT = 8  # hub to all [Snapshot]
     ACKNOWLEDGE = 9  # anyone to the hub [Acknowledge]
@@ -50,6 +51,7 @@ class Kind(IntEnum):
     ORDER = 12  # hub to worker [Order]
     REPORT = 13  # worker to hub [Report]
     WAKE = 14  # a process to itself: look at what has changed
+    CREDIT = 15  # frontend to worker, by request id: the client has taken so many answers of a streamed request
 
 
 class Role(IntEnum):
@@ -70,11 +72,23 @@ give back."""
 FLAG_FROM_HTTP = 1
 """The request was written by our HTTP frontend, which checked its form; else it is a client's own protobuf."""
 FLAG_STREAM = 2
-"""It came on a stream: decoupled models may answer it."""
+"""Its client takes any number of answers, at its own pace: no more than STREAM_WINDOW of them may be on their way."""
 FLAG_HEAD_ONLY = 4
 """RESULT and PARTIAL: the raw contents are in the tail, not in the ModelInferResponse."""
 FLAG_FINAL_ONLY = 8
 """RESULT of a decoupled model: the request is done, and no response comes with it."""
+
+FAILURE_CODE = 0x3F
+"""FAILURE: the bits of the flags that are the error's Code."""
+FAILURE_REFUSED = 0x40
+"""FAILURE: the worker did not take the request; otherwise the model's answer is this error."""
+FAILURE_MORE = 0x80
+"""FAILURE: an answer of a decoupled model, and not the last."""
+
+STREAM_WINDOW = 256
+"""Answers of one FLAG_STREAM request that a worker sends ahead of the credit for them; its model waits then."""
+CREDIT_STEP = 64
+"""Answers that a frontend gives credit for in one message."""
 
 
 class WireError(ValueError):
@@ -91,7 +105,7 @@ class Message(NamedTuple):
     request_id: int
     generation: int
     deadline_ns: int
-    load_id: int
+    number: int
     head: bytes
     tail: bytes
 
@@ -109,7 +123,7 @@ def encode(
     generation: int = 0,
     flags: int = 0,
     deadline_ns: int = 0,
-    load_id: int = 0,
+    number: int = 0,
     head: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
@@ -128,7 +142,7 @@ def encode(
             request_id,
             generation,
             deadline_ns,
-            load_id,
+            number,
             len(head),
             len(tail),
         )
@@ -154,7 +168,7 @@ def decode(frame: bytes) -> Message:
         request_id,
         generation,
         deadline_ns,
-        load_id,
+        number,
         head_size,
         tail_size,
     ) = _HEADER.unpack_from(frame)
@@ -173,7 +187,7 @@ def decode(frame: bytes) -> Message:
         request_id,
         generation,
         deadline_ns,
-        load_id,
+        number,
         frame[HEADER_SIZE:head_end],
         frame[head_end:],
     )

@@ -21,6 +21,12 @@ MAX_FIELDS = 65_536
 
 _RAW_INPUT_TAG = bytes((RAW_INPUT_CONTENTS << 3 | 2,))
 _RAW_OUTPUT_TAG = bytes((RAW_OUTPUT_CONTENTS << 3 | 2,))
+_STREAM_RESPONSE_TAG = bytes((2 << 3 | 2,))
+"""Of infer_response in ModelStreamInferResponse."""
+
+FINAL_RESPONSE = "triton_final_response"
+"""The response parameter that tells whether more responses to the request will follow on the stream."""
+
 _MAX_TAG = 2**32 - 1
 _MAX_LENGTH = 2**31 - 1
 
@@ -128,3 +134,31 @@ def response_pieces(response: bytes, outputs: Sequence[bytes | memoryview]) -> l
     for data in outputs:
         pieces += (_RAW_OUTPUT_TAG, varint(len(data)), data)
     return pieces
+
+
+def _final_parameter(final: bool) -> bytes:
+    """Serialise the parameter triton_final_response as an entry of ModelInferResponse.parameters."""
+    name = FINAL_RESPONSE.encode()
+    value = bytes((1 << 3, final))  # InferParameter.bool_param
+    entry = bytes((1 << 3 | 2, len(name))) + name + bytes((2 << 3 | 2, len(value))) + value
+    return bytes((4 << 3 | 2, len(entry))) + entry
+
+
+_MORE, _LAST = _final_parameter(False), _final_parameter(True)
+
+
+def stream_response(response: bytes, outputs: Sequence[bytes | memoryview] | None, *, final: bool) -> bytes:
+    """Make a serialised ModelStreamInferResponse of a response.
+
+    A protobuf message may be extended by appending fields to its bytes, so the response is not parsed.
+
+    Args:
+        response: a serialised ModelInferResponse.
+        outputs: its outputs' data, if they are not in it; see `response_pieces`.
+        final: no other response to the same request will follow.
+    """
+    last = _LAST if final else _MORE
+    if outputs is None:
+        return b"".join((_STREAM_RESPONSE_TAG, varint(len(response) + len(last)), response, last))
+    pieces = response_pieces(response, outputs)
+    return b"".join((_STREAM_RESPONSE_TAG, varint(sum(map(len, pieces)) + len(last)), *pieces, last))

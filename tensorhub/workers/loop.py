@@ -9,8 +9,8 @@ once, by whoever answers it, which releases the regions that it pinned. The aren
 the frontend says RELEASE, or dies.
 """
 
+import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +29,17 @@ from tensorhub.protocol import messages
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
+from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
 from tensorhub.workers.model import RunningModel
 
 log = logging.getLogger(__name__)
 
 Key = tuple[int, int]
+"""(frontend's pid, request id)."""
+
+SlotKey = tuple[int, int, int]
+"""(frontend's pid, request id, number of the answer)."""
 
 _GATHER_LIMIT = 64
 """Messages that are taken before models that batch are polled: enough to fill a batch, and a few milliseconds."""
@@ -52,6 +57,7 @@ class _Token(NamedTuple):
     mailbox: Path
     model: RunningModel
     from_http: bool
+    window: Window | None
 
 
 class WorkerLoop:
@@ -71,8 +77,8 @@ class WorkerLoop:
         self._loading: dict[int, Any] = {}
         self._frontends: dict[int, Path] = {}
         self._open: dict[Key, InferRequest] = {}
-        self._slots: dict[Key, list[Slot]] = {}
-        self._slots_lock = threading.Lock()
+        self._slots: dict[SlotKey, list[Slot]] = {}
+        self._slot_numbers = itertools.count(1)
         self._report_due = False
         self._stopping = False
         self._running = True
@@ -126,6 +132,9 @@ class WorkerLoop:
         self._end_if_idle()
 
     def _end(self) -> None:
+        for request in list(self._open.values()):
+            if isinstance(request.token, _Token) and request.token.window is not None:
+                request.token.window.close()  # its model would wait for ever
         self._running = False
 
     def _end_if_idle(self) -> None:
@@ -147,11 +156,15 @@ class WorkerLoop:
         if kind is wire.Kind.INFER:
             self._infer(message)
         elif kind is wire.Kind.RELEASE:
-            self._release((message.sender, message.request_id))
+            self._release((message.sender, message.request_id, message.number))
         elif kind is wire.Kind.CANCEL:
             request = self._open.get((message.sender, message.request_id))
-            if request is not None and isinstance(request.token, _Token):
-                request.token.model.cancel(request)
+            if request is not None:
+                _cancel(request)
+        elif kind is wire.Kind.CREDIT:
+            request = self._open.get((message.sender, message.request_id))
+            if request is not None and isinstance(request.token, _Token) and request.token.window is not None:
+                request.token.window.give(message.number)
         elif kind is wire.Kind.ORDER:
             self._order(message)
         elif kind is wire.Kind.SNAPSHOT:
@@ -166,20 +179,22 @@ class WorkerLoop:
         sender = message.sender
         mailbox = self._frontends.get(sender) or self._meet(sender, message.role)
         key = (sender, message.request_id)
-        model = self._models.get(message.load_id)
+        model = self._models.get(message.number)
         try:
             if model is None:
                 raise Unavailable("the model has been unloaded or reloaded meanwhile; try again")
             request = model.decoder.decode(message, arrival_ns)
         except TensorhubError as exc:
-            self._fail(mailbox, key, message.generation, exc)
+            self._fail(mailbox, key, message.generation, exc, wire.FAILURE_REFUSED)
             return
         except Exception as exc:
             log.exception("a request could not be decoded")
-            self._fail(mailbox, key, message.generation, InternalError(f"{type(exc).__name__}: {exc}"))
+            error = InternalError(f"{type(exc).__name__}: {exc}")
+            self._fail(mailbox, key, message.generation, error, wire.FAILURE_REFUSED)
             return
-        from_http = message.flags & wire.FLAG_FROM_HTTP != 0
-        request.token = _Token(key, message.generation, mailbox, model, from_http)
+        flags = message.flags
+        window = Window() if model.decoupled and flags & wire.FLAG_STREAM else None
+        request.token = _Token(key, message.generation, mailbox, model, flags & wire.FLAG_FROM_HTTP != 0, window)
         request.responder = self._respond
         self._open[key] = request
         if not self._report_due:
@@ -192,7 +207,7 @@ class WorkerLoop:
             del self._open[key]
             for lease in request.leases:
                 lease.release()
-            self._fail(mailbox, key, message.generation, exc)
+            self._fail(mailbox, key, message.generation, exc, wire.FAILURE_REFUSED)
 
     def _meet(self, pid: int, role: wire.Role) -> Path:
         """Note a frontend at its first request."""
@@ -211,15 +226,13 @@ class WorkerLoop:
         self._peers.forget(pid)
         for key in [key for key in self._open if key[0] == pid]:
             request = self._open.get(key)
-            if request is not None and isinstance(request.token, _Token):
-                request.token.model.cancel(request)
-        for key in [key for key in list(self._slots) if key[0] == pid]:
-            self._release(key)
+            if request is not None:
+                _cancel(request)
+        for slot_key in [slot_key for slot_key in list(self._slots) if slot_key[0] == pid]:
+            self._release(slot_key)
 
-    def _release(self, key: Key) -> None:
-        with self._slots_lock:
-            slots = self._slots.pop(key, ())
-        for slot in slots:
+    def _release(self, key: SlotKey) -> None:
+        for slot in self._slots.pop(key, ()):
             slot.free()
 
     def _respond(self, request: InferRequest, response: InferResponse | None, final: bool) -> None:
@@ -227,19 +240,25 @@ class WorkerLoop:
         token = request.token
         if not isinstance(token, _Token):
             raise TypeError(f"a request of another worker: {request!r}")
+        if not final and token.window is not None:
+            token.window.take()
+        more = 0 if final else wire.FAILURE_MORE
         output_start_ns = time.monotonic_ns() if token.model.decoupled else 0
         try:
-            if response is None:
+            if request.cancelled and not final:
+                pass  # nobody reads it
+            elif response is None:
                 self._send(token, wire.Kind.RESULT, wire.FLAG_FINAL_ONLY, b"", b"")
             elif response.error is not None:
-                self._fail(token.mailbox, token.key, token.generation, response.error)
+                self._fail(token.mailbox, token.key, token.generation, response.error, more)
             else:
                 self._send_response(request, token, response, final)
         except TensorhubError as exc:
-            self._fail(token.mailbox, token.key, token.generation, exc)
+            self._fail(token.mailbox, token.key, token.generation, exc, more)
         except Exception as exc:
             log.exception("an answer could not be sent")
-            self._fail(token.mailbox, token.key, token.generation, InternalError(f"{type(exc).__name__}: {exc}"))
+            error = InternalError(f"{type(exc).__name__}: {exc}")
+            self._fail(token.mailbox, token.key, token.generation, error, more)
         finally:
             if output_start_ns:
                 token.model.observe_response(request, response, output_start_ns, time.monotonic_ns())
@@ -250,14 +269,15 @@ class WorkerLoop:
         head, tail, flags, slots = encode_response(
             request, response, self._memory, from_http=token.from_http, spec=token.model.spec
         )
+        number = 0
         if slots:
-            with self._slots_lock:
-                self._slots.setdefault(token.key, []).extend(slots)
-        self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail)
+            number = next(self._slot_numbers)
+            self._slots[(*token.key, number)] = slots
+        self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail, number)
         if slots and token.key[0] not in self._frontends:
-            self._release(token.key)  # its funeral was before these slots
+            self._release((*token.key, number))  # its funeral was before these slots
 
-    def _send(self, token: _Token, kind: wire.Kind, flags: int, head: bytes, tail: bytes) -> None:
+    def _send(self, token: _Token, kind: wire.Kind, flags: int, head: bytes, tail: bytes, number: int = 0) -> None:
         node = self._node
         sender, request_id = token.key
         if sender not in self._frontends:
@@ -269,6 +289,7 @@ class WorkerLoop:
             request_id=request_id,
             generation=token.generation,
             flags=flags,
+            number=number,
             head=head,
             tail=tail,
         )
@@ -276,16 +297,16 @@ class WorkerLoop:
             node.outbox.send(token.mailbox, frame)
         except PeerFull:
             log.warning("frontend %d takes no mail: an answer is lost", sender)
-            self._release(token.key)
+            self._release((*token.key, number))
 
-    def _fail(self, mailbox: Path, key: Key, generation: int, error: TensorhubError) -> None:
+    def _fail(self, mailbox: Path, key: Key, generation: int, error: TensorhubError, flags: int) -> None:
         frame = wire.encode(
             wire.Kind.FAILURE,
             wire.Role.WORKER,
             self._node.pid,
             request_id=key[1],
             generation=generation,
-            flags=error.code,
+            flags=error.code | flags,
             head=error.message.encode("utf-8", "replace"),
         )
         if key[0] in self._frontends:
@@ -295,9 +316,10 @@ class WorkerLoop:
                 log.warning("frontend %d takes no mail: an answer is lost", key[0])
 
     def _close_request(self, request: InferRequest, token: _Token) -> None:
+        if self._open.pop(token.key, None) is None:
+            return
         for lease in request.leases:
             lease.release()
-        self._open.pop(token.key, None)
         token.model.closed()
         if self._stopping:
             self._node.post(self._end_if_idle)
@@ -422,3 +444,12 @@ class WorkerLoop:
         news.state, news.reason = "UNAVAILABLE", "unloaded"
         log.info("unloaded model '%s' version %d", news.model, news.version)
         self._report(messages.Report(model=news))
+
+
+def _cancel(request: InferRequest) -> None:
+    """Nobody waits for the answers of a request any more."""
+    token = request.token
+    if isinstance(token, _Token):
+        token.model.cancel(request)
+        if token.window is not None:
+            token.window.close()

@@ -152,7 +152,7 @@ class RunningModel:
     def _start_runs(self, runs: list[Run]) -> None:
         while runs:
             run = runs.pop(0)
-            if self._history.quick:
+            if self._history.quick and not self.decoupled:
                 self._execute(run)
                 with self._lock:
                     self._scheduler.release(run.instance)
@@ -203,7 +203,7 @@ class RunningModel:
             log.exception("model '%s' failed", self.news.model)
             error = InternalError(f"{type(exc).__name__}: {exc}")
         for request in requests:
-            if not request.answered and (error is not None or not self.decoupled):
+            if not request.answered and (error is not None or not (self.decoupled or request.deferred)):
                 request.fail(error or InternalError("expected a single response, got 0"))
         ended_ns = time.monotonic_ns()
         durations = Durations.between(started_ns, times, ended_ns)

@@ -1,7 +1,8 @@
-"""Unary gRPC calls with bytes, and protobuf messages as plain values."""
+"""gRPC calls with bytes, and protobuf messages as plain values."""
 
 from __future__ import annotations
 
+import queue
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,60 @@ def call(address: str, path: str, body: bytes) -> GrpcAnswer:
                 raise ConnectionError(error.details()) from error
             return GrpcAnswer(error.code().name, error.details() or "", None)
     return GrpcAnswer("OK", "", response)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """The messages of a stream, serialised, and how it ended."""
+
+    responses: list[bytes]
+    code: str
+    details: str
+
+
+def stream(
+    address: str, bodies: Sequence[bytes], metadata: Sequence[tuple[str, str]], *, one_by_one: bool
+) -> StreamAnswer:
+    """Call ModelStreamInfer on a channel of its own; see steps.GrpcStream.
+
+    Raises:
+        ConnectionError: nobody listens, or the server went away during the call.
+    """
+    left = list(bodies)
+    requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def send(count: int) -> None:
+        for body in left[:count]:
+            requests.put(body)
+        del left[:count]
+        if not left:
+            # At once after the last request: a decoupled model need not tell its end.
+            requests.put(None)
+
+    responses = []
+    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        method = channel.stream_stream(SERVICE + "ModelStreamInfer")
+        call = method(iter(requests.get, None), metadata=tuple(metadata), timeout=_TIMEOUT_S)
+        send(1 if one_by_one else len(left))
+        try:
+            for response in call:
+                responses.append(response)
+                if left and _is_last(response):
+                    send(1)
+        except grpc.RpcError:
+            requests.put(None)
+            if call.code() is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.search(call.details() or ""):
+                raise ConnectionError(call.details()) from None
+        return StreamAnswer(responses, call.code().name, call.details() or "")
+
+
+def _is_last(data: bytes) -> bool:
+    """Whether a streamed response is the last to its request."""
+    response = service_pb2.ModelStreamInferResponse.FromString(data)
+    parameters = response.infer_response.parameters
+    if "triton_final_response" in parameters:
+        return bool(parameters["triton_final_response"].bool_param)
+    return bool(response.error_message)
 
 
 def parse_response(method: str, data: bytes) -> dict[str, Any]:

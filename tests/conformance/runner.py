@@ -24,6 +24,7 @@ from .steps import (
     Case,
     Grpc,
     GrpcBytes,
+    GrpcStream,
     Http,
     Raw,
     ReleaseRegion,
@@ -87,6 +88,8 @@ class _Session:
                 return self._grpc(step)
             case GrpcBytes():
                 return self._grpc_bytes(step)
+            case GrpcStream():
+                return self._grpc_stream(step)
             case ShmCreate():
                 return self._shm_create(step)
             case ShmRead():
@@ -168,6 +171,23 @@ class _Session:
 
     def _grpc_bytes(self, step: GrpcBytes) -> Answer:
         return self._call(step.path, step.path, step.body, lambda response: {"response": response.hex()})
+
+    def _grpc_stream(self, step: GrpcStream) -> Answer:
+        bodies = [body if isinstance(body, bytes) else grpc_wire.request_bytes(body) for body in step.requests]
+        answer = grpc_wire.stream(
+            f"{self._target.host}:{self._target.grpc_port}",
+            [self._own(body) for body in bodies],
+            step.metadata,
+            one_by_one=step.one_by_one,
+        )
+        result = _about("ModelStreamInfer", b"".join(bodies)) | {
+            "responses": [
+                normalise.strings(grpc_wire.parse_response("ModelStreamInfer", item), self._text)
+                for item in answer.responses
+            ],
+            "code": answer.code,
+        }
+        return result | ({"details": self._text(answer.details)} if answer.details else {})
 
     def _call(self, path: str, label: str, data: bytes, parse: Callable[[bytes], Answer]) -> Answer:
         answer = grpc_wire.call(f"{self._target.host}:{self._target.grpc_port}", path, self._own(data))

@@ -65,6 +65,19 @@ class GrpcBytes:
 
 
 @dataclass(frozen=True, slots=True)
+class GrpcStream:
+    """One ModelStreamInfer call: the requests are sent and the stream is half-closed.
+
+    With `one_by_one` the next request waits for the final response, or the error, to the one before, so that answers
+    of decoupled models, which come as they come, have an order. `metadata` is the client's.
+    """
+
+    requests: tuple[Message | bytes, ...]
+    metadata: tuple[tuple[str, str], ...] = ()
+    one_by_one: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ShmCreate:
     """Create the shared-memory object `key`, which begins with a slash, of `data`; it lives until the case ends."""
 
@@ -115,7 +128,17 @@ class AwaitState:
 
 
 Step: TypeAlias = (
-    Http | Raw | Grpc | GrpcBytes | ShmCreate | ShmRead | ReleaseRegion | WriteFile | RemoveTree | AwaitState
+    Http
+    | Raw
+    | Grpc
+    | GrpcBytes
+    | GrpcStream
+    | ShmCreate
+    | ShmRead
+    | ReleaseRegion
+    | WriteFile
+    | RemoveTree
+    | AwaitState
 )
 
 

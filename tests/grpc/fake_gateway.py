@@ -1,7 +1,7 @@
 """A gateway without a server behind it: it keeps the contract of `frontend.port.GatewayPort` and runs models itself.
 
-Models: `add_sub` (two INT32 inputs), `identity` (outputs are the inputs), `stream` (decoupled, for its refusal), `old`
-(two versions, the second not ready). Request parameters tell what to do: see `_Request`.
+Models: `add_sub` (two INT32 inputs), `identity` (outputs are the inputs), `stream` (decoupled), `old` (two versions,
+the second not ready). Request parameters tell what to do: see `_Request`.
 """
 
 import heapq
@@ -9,12 +9,13 @@ import itertools
 import threading
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tensorhub.errors import Code, TensorhubError, Unavailable, error_for
 from tensorhub.frontend.catalog import Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
+from tensorhub.ipc.wire import FLAG_STREAM, STREAM_WINDOW
 from tensorhub.protocol import messages
 
 
@@ -67,7 +68,8 @@ class FakeGateway:
         immediate: answer inside `infer`, and do nothing but add_sub: for measuring what is around it.
         reserved, unreleased: pieces of memory that are taken: of requests, and of responses.
         placed: how many inputs came in reserved memory. cancelled: the numbers of cancelled requests.
-        last_deadline_ns: of the newest request. operations: what the hub was asked for.
+        produced: responses of decoupled requests. last_deadline_ns: of the newest request.
+        operations: what the hub was asked for.
         on_control: answers control operations; by default everything succeeds.
     """
 
@@ -81,11 +83,13 @@ class FakeGateway:
         self.placed = 0
         self.cancelled: list[int] = []
         self.last_deadline_ns = 0
+        self.produced = 0
         self.operations: list[Any] = []
         self.on_control: Callable[[Any], Any] = lambda operation: messages.ControlResult()
         self.closed = False
         self._numbers = itertools.count(1)
         self._waiting: dict[int, OnReply | None] = {}
+        self._emissions: dict[int, _Emission] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._answer, name="fake-replies", daemon=True)
@@ -126,7 +130,7 @@ class FakeGateway:
             return request_id
         self.last_deadline_ns = deadline_ns
         self.placed += len(placed)
-        request = _Request(target, messages.ModelInferRequest.FromString(body), placed)
+        request = _Request(target, messages.ModelInferRequest.FromString(body), placed, flags)
         if request.parameter("refuse"):
             for item in placed:
                 item.reservation.free()
@@ -139,6 +143,9 @@ class FakeGateway:
     def cancel(self, request_id: int) -> None:
         if self._waiting.pop(request_id, None) is not None:
             self.cancelled.append(request_id)
+
+    def credit(self, request_id: int, count: int) -> None:
+        self._later(0, lambda: self._emit(request_id, count))
 
     def control(self, operation: Any, on_result: OnControl) -> None:
         self.operations.append(operation)
@@ -170,7 +177,31 @@ class FakeGateway:
             call()
             del call
 
+    def _emit(self, request_id: int, count: int) -> None:
+        emission = self._emissions.get(request_id)
+        if emission is None:
+            return
+        emission.free += count
+        while emission.free > 0:
+            reply = next(emission.replies)
+            on_reply = self._waiting.get(request_id)
+            if on_reply is None or reply.final:
+                del self._emissions[request_id]
+                self._waiting.pop(request_id, None)
+            if on_reply is not None:
+                self.produced += not reply.empty
+                on_reply(reply)
+            if on_reply is None or reply.final:
+                return
+            emission.free -= 1
+
     def _finish(self, request_id: int, request: "_Request") -> None:
+        if request.target.decoupled:
+            assert request.flags & FLAG_STREAM
+            request.free()
+            self._emissions[request_id] = _Emission(request.emit())
+            self._emit(request_id, STREAM_WINDOW)
+            return
         on_reply = self._waiting.pop(request_id, None)
         replies = request.run(self) if on_reply is not None else []
         request.free()
@@ -179,13 +210,25 @@ class FakeGateway:
             on_reply(reply)
 
 
-class _Request:
-    """One request to run. Its parameters (int64): delay_ms, never, refuse; fail (a Code), apart (outputs apart from the
-    response), extra (a reply before the last), empty (only the end)."""
+class _Emission:
+    """What a decoupled request has still to answer, and how far it may go."""
 
-    def __init__(self, target: ServedVersion, message: Any, placed: Sequence[PlacedInput]) -> None:
+    def __init__(self, replies: Iterator[InferReply]) -> None:
+        self.replies = replies
+        self.free = 0
+
+
+class _Request:
+    """One request to run. Its parameters (int64): delay_ms, never, refuse; fail (a Code), refused (the failure is not
+    the model's), apart (outputs apart from the response), extra (a reply before the last), empty (only the end).
+
+    Of the decoupled model: count (of responses), errors (the last ones of them fail), last (the last response is the
+    end, in place of an empty one)."""
+
+    def __init__(self, target: ServedVersion, message: Any, placed: Sequence[PlacedInput], flags: int) -> None:
         self.target = target
         self.message = message
+        self.flags = flags
         self._placed = placed
 
     def parameter(self, name: str) -> int:
@@ -195,7 +238,8 @@ class _Request:
         """Return the replies."""
         if "fail" in self.message.parameters:
             text = self.message.parameters["text"].string_param if "text" in self.message.parameters else "no"
-            return [InferReply(error=error_for(self.parameter("fail"), text))]
+            refused = bool(self.parameter("refused"))
+            return [InferReply(error=error_for(self.parameter("fail"), text), refused=refused)]
         if self.parameter("empty"):
             return [InferReply(empty=True)]
         inputs = self.inputs()
@@ -213,6 +257,21 @@ class _Request:
             response.raw_output_contents.extend(outputs)
             last = InferReply(response.SerializeToString())
         return [InferReply(b"", final=False), last] if self.parameter("extra") else [last]
+
+    def emit(self) -> Iterator[InferReply]:
+        """Yield the replies of the decoupled model: OUTPUT0 counts from 0."""
+        count = self.parameter("count")
+        for index in range(count):
+            final = bool(self.parameter("last")) and index == count - 1
+            if index >= count - self.parameter("errors"):
+                yield InferReply(error=error_for(1, f"error {index}"), final=final)
+                continue
+            response = messages.ModelInferResponse(model_name="stream", model_version="1", id=self.message.id)
+            response.outputs.add(name="OUTPUT0", datatype="INT32", shape=[1])
+            response.raw_output_contents.append(array("i", [index]).tobytes())
+            yield InferReply(response.SerializeToString(), final=final)
+        if not (count and self.parameter("last")):
+            yield InferReply(empty=True)
 
     def inputs(self) -> list[bytes]:
         """Return the data of the inputs, as a worker finds it."""

@@ -13,6 +13,7 @@ import pytest
 
 from tensorhub.grpc.engine import (
     INTERNAL,
+    UNSENT_LIMIT,
     Call,
     Endpoint,
     Engine,
@@ -306,6 +307,7 @@ class Recorder:
         self.messages: list[bytes] = []
         self.half_closed = threading.Event()
         self.gone = threading.Event()
+        self.caught_up = 0
         call.read()
 
     def on_message(self, message: bytes) -> None:
@@ -329,6 +331,9 @@ class Recorder:
 
     def on_gone(self) -> None:
         self.gone.set()
+
+    def on_caught_up(self) -> None:
+        self.caught_up += 1
 
 
 class Streams:
@@ -369,6 +374,18 @@ def test_a_stream_may_send_many_for_one(serve: Serve) -> None:
     _, channel = serve({METHOD: StreamMethod(Streams())})
     responses = list(channel.stream_stream(METHOD)(iter([b"many3000", b"x"])))
     assert responses == [b"%d" % index for index in range(3000)] + [b"x"]
+
+
+def test_a_stream_is_told_when_its_client_has_caught_up(serve: Serve) -> None:
+    streams = Streams()
+    _, channel = serve({METHOD: StreamMethod(streams)})
+    count = 20_000  # more than the buffers on the way hold
+    responses = channel.stream_stream(METHOD)(iter([b"many%d" % count]))
+    until(lambda: streams.opened and streams.opened[0].half_closed.is_set())
+    assert streams.opened[0].call.unsent > UNSENT_LIMIT
+    assert streams.opened[0].caught_up == 0
+    assert sum(1 for _ in responses) == count
+    assert streams.opened[0].caught_up == 1
 
 
 def test_a_stream_ends_with_a_status_after_what_was_sent(serve: Serve) -> None:

@@ -112,6 +112,9 @@ class FakeGateway:
             for item in entry[1]:
                 item.reservation.free()
 
+    def credit(self, request_id: int, count: int) -> None:
+        """Nothing: no window is kept here."""
+
     def control(self, operation: Any, on_result: OnControl) -> None:
         self.controls.append(operation)
         try:

@@ -27,7 +27,7 @@ _messages = st.builds(
 
 
 def encode(message: wire.Message) -> bytes:
-    kind, role, flags, sender, request_id, generation, deadline_ns, load_id, head, tail = message
+    kind, role, flags, sender, request_id, generation, deadline_ns, number, head, tail = message
     return wire.encode(
         kind,
         role,
@@ -36,7 +36,7 @@ def encode(message: wire.Message) -> bytes:
         generation=generation,
         flags=flags,
         deadline_ns=deadline_ns,
-        load_id=load_id,
+        number=number,
         head=head,
         tail=tail,
     )
@@ -93,7 +93,7 @@ def test_unknown_kinds_versions_and_roles(position: int, byte: int) -> None:
         {"generation": 2**32},
         {"flags": 256},
         {"deadline_ns": 2**63},
-        {"load_id": -1},
+        {"number": -1},
     ],
 )
 def test_numbers_that_do_not_fit(field: dict[str, int]) -> None:

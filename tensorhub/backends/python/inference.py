@@ -186,6 +186,7 @@ class InferenceRequest:
             raise TritonModelException("Only a request that the model has been given has a response sender.")
         if self._sender is None:
             self._sender = InferenceResponseSender(self._server, self._requested, self._decoupled)
+            self._server.deferred = True
         return self._sender
 
     def set_release_flags(self, flags: int) -> None:

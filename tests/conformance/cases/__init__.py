@@ -19,6 +19,7 @@ from . import (
     routing,
     shapes,
     shared_memory,
+    streaming,
     versions,
 )
 
@@ -41,5 +42,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         shared_memory,
         control,
         broken_models,
+        streaming,
     )
 }
