@@ -46,14 +46,14 @@ def too_large(size: int) -> InvalidArgument:
 class _Waiting:
     """A call that waits for a worker."""
 
-    __slots__ = ("_call", "_extra", "_gateway", "_gone", "_request_id")
+    __slots__ = ("_call", "_early", "_gateway", "_gone", "_request_id")
 
     def __init__(self, call: Call, gateway: GatewayPort) -> None:
         self._call = call
         self._gateway = gateway
         self._request_id = 0
         self._gone = False
-        self._extra = 0
+        self._early: list[bytes | TensorhubError] = []  # answers before the last
 
     def send(self, target: ServedVersion, body: bytes, placed: Sequence[PlacedInput]) -> None:
         """Pass the request on, and have the answer come to `_on_reply`.
@@ -85,19 +85,32 @@ class _Waiting:
             reply.release()
 
     def _answer(self, reply: InferReply) -> None:
+        if reply.final and not reply.empty and not self._early:
+            self._send(_result(reply))
+            return
+        # A model may send its one response first, and its end later.
+        if not reply.empty:
+            self._early.append(_result(reply))
         if not reply.final:
-            self._extra += 1
-        elif reply.error is not None:
-            refuse(self._call, reply.error)
-        elif reply.empty or self._extra:
-            count = self._extra + (not reply.empty)
-            refuse(self._call, InternalError(f"expected a single response, got {count}"))
-        elif reply.outputs is None:
-            self._call.reply(reply.response)
+            return
+        if len(self._early) == 1:
+            self._send(self._early[0])
         else:
-            pieces = response_pieces(reply.response, reply.outputs)
-            size = sum(map(len, pieces))
-            if size > MAX_MESSAGE_SIZE:
-                refuse(self._call, too_large(size))
-            else:
-                self._call.reply(b"".join(pieces))
+            refuse(self._call, InternalError(f"expected a single response, got {len(self._early)}"))
+
+    def _send(self, result: bytes | TensorhubError) -> None:
+        if isinstance(result, bytes):
+            self._call.reply(result)
+        else:
+            refuse(self._call, result)
+
+
+def _result(reply: InferReply) -> bytes | TensorhubError:
+    """Return the serialised response of a reply that is not empty, or its error; nothing of it is needed any more."""
+    if reply.error is not None:
+        return reply.error
+    if reply.outputs is None:
+        return reply.response
+    pieces = response_pieces(reply.response, reply.outputs)
+    size = sum(map(len, pieces))
+    return b"".join(pieces) if size <= MAX_MESSAGE_SIZE else too_large(size)

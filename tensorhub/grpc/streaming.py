@@ -57,7 +57,7 @@ class ModelStreamInfer:
 class _Request:
     """One request of a stream; the handler of its replies."""
 
-    __slots__ = ("answer", "decoupled", "head", "over", "request_id", "stream", "uncredited", "wants_empty")
+    __slots__ = ("answers", "decoupled", "head", "over", "request_id", "stream", "uncredited", "wants_empty")
 
     def __init__(self, stream: "InferStream", head: Any) -> None:
         self.stream = stream
@@ -65,8 +65,8 @@ class _Request:
         self.decoupled = False
         self.wants_empty = False
         self.request_id = 0  # the gateway's; 0 before it has one
-        self.answer: bytes | None = None  # of an ordinary model's request, until it is its turn
-        self.over = False
+        self.answers: list[bytes] = []  # of an ordinary model's request, until it is its turn
+        self.over = False  # the final answer has come
         self.uncredited = 0  # answers that the worker has got no credit for
 
     def on_reply(self, reply: InferReply) -> None:
@@ -210,22 +210,29 @@ class InferStream:
         with self._lock:
             if self._ended:
                 return
+            request.over = final
             if request.decoupled:
                 if message:
                     self._call.send(message)
             else:
-                request.answer = message
+                if message:
+                    request.answers.append(message)
                 self._send_in_order()
             if final:
-                request.over = True
                 self._open.discard(request)
                 self._waiting_credit.discard(request)
                 self._finish_if_done()
 
     def _send_in_order(self) -> None:
         in_order = self._in_order
-        while in_order and in_order[0].answer is not None:
-            self._call.send(in_order.popleft().answer or b"")
+        while in_order:
+            first = in_order[0]
+            for message in first.answers:
+                self._call.send(message)
+            first.answers.clear()
+            if not first.over:
+                return
+            in_order.popleft()
 
     def _finish_if_done(self) -> None:
         if self._half_closed and not self._open and not self._ended:

@@ -137,6 +137,10 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
             ],
         },
     ),
+    "stream-not-a-request": Difference(
+        "Bytes that are no request end the stream with an error. Triton stops reading and says nothing.",
+        {"0.code": "INTERNAL", "0.details": "Unable to parse request"},
+    ),
     "control-files_without_config": Difference(
         "What is wrong is named, as in later versions.",
         {"2.status": 400, "2.json.error": "Load parameter 'config' must be specified for model file override"},

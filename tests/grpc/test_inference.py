@@ -8,7 +8,7 @@ import pytest
 
 from tensorhub.errors import Code
 from tensorhub.frontend.port import INLINE_LIMIT
-from tensorhub.grpc import inference
+from tensorhub.grpc import inference, requests
 from tensorhub.grpc.routes import INFERENCE, methods
 from tensorhub.protocol import messages
 
@@ -174,7 +174,7 @@ def test_a_full_queue_and_a_full_arena(channel: grpc.Channel, gateway: FakeGatew
 
 
 def test_a_request_without_raw_contents_has_a_limit(channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "MAX_BODY_SIZE", 200_000)
+    monkeypatch.setattr(requests, "MAX_BODY_SIZE", 200_000)
     made = messages.ModelInferRequest(model_name="identity")
     made.inputs.add(name="A").contents.bytes_contents.append(bytes(200_000))
     code, details = failure(channel, made)

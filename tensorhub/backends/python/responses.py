@@ -96,11 +96,11 @@ class InferenceResponseSender:
     """Answers a request at any time and from any thread.
 
     A model that is not decoupled sends one response, and the final flag with it or after it; the request is over with
-    the flag, so that the model may read its inputs until then. A decoupled model sends as many as it likes. A sender
-    that is dropped without the final flag ends its request.
+    the flag, so that the model may read its inputs until then. A decoupled model sends as many as it likes, and waits
+    in `send` for a client that reads slowly. A sender that is dropped without the final flag ends its request.
     """
 
-    __slots__ = ("_closed", "_decoupled", "_held", "_lock", "_request", "_sent", "_wanted")
+    __slots__ = ("_closed", "_decoupled", "_lock", "_request", "_sent", "_wanted")
 
     def __init__(self, request: InferRequest, wanted: frozenset[str] | set[str], decoupled: bool) -> None:
         self._request = request
@@ -109,7 +109,6 @@ class InferenceResponseSender:
         self._lock = threading.Lock()
         self._closed = False
         self._sent = False
-        self._held: InferResponse | None = None
 
     def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
         """Send a response, or end the request, or both.
@@ -131,10 +130,6 @@ class InferenceResponseSender:
             self._check(answer, final)
             self._closed = final
             self._sent = self._sent or answer is not None
-            if not self._decoupled:
-                answer, self._held = answer or self._held, answer
-                if not final:
-                    return
         try:
             self._request.respond(answer, final)
         except RuntimeError as exc:
@@ -163,8 +158,8 @@ class InferenceResponseSender:
             return
         log.warning("a model has dropped the sender of request '%s' before its end", self._request.request_id)
         self._closed = True
-        if self._decoupled or self._held is not None:
-            self._request.respond(self._held)
+        if self._decoupled or self._sent:
+            self._request.respond(None)
         else:
             self._request.fail(
                 to_tensorhub(TritonError("The model has dropped the request without sending a response."))
