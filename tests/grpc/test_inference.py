@@ -8,7 +8,7 @@ import pytest
 
 from tensorhub.errors import Code
 from tensorhub.frontend.port import INLINE_LIMIT
-from tensorhub.grpc import inference, requests
+from tensorhub.grpc import requests
 from tensorhub.grpc.routes import INFERENCE, methods
 from tensorhub.protocol import messages
 
