@@ -98,6 +98,12 @@ class Restrictions:
             headers: what the request carries, names in lower case; both names and values bytes, or both text.
         """
         required = self._required.get(category)
-        if required is None or any(header in (required.text, required.raw) for header in headers):
+        if required is None:
             return None
+        (text_name, text_value), (raw_name, raw_value) = required.text, required.raw
+        for name, value in headers:
+            if name in (text_name, raw_name):
+                if value in (text_value, raw_value):
+                    return None
+                break  # Of several, the first counts.
         return f"This {_WORDS[self._flavour.word]} is restricted, expecting header '{required.shown}'"

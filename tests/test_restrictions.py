@@ -13,7 +13,13 @@ def test_what_a_category_needs() -> None:
     assert restrictions.denial(Category.HEALTH, [(b"other", b"x"), (b"key", b"a=b")]) is None
     assert restrictions.denial(Category.MODEL_CONFIG, [("other", "x")]) is None
     refusal = "This API is restricted, expecting header 'Key'"
-    for headers in ([], [(b"key", b"a")], [(b"key", b"a=b ")], [(b"other", b"a=b")], [("key", b"a=b")]):
+    for headers in (
+        [],
+        [(b"key", b"a")],
+        [(b"key", b"a=b ")],
+        [(b"other", b"a=b")],
+        [(b"key", b"x"), (b"key", b"a=b")],
+    ):
         assert restrictions.denial(Category.METADATA, headers) == refusal
 
 

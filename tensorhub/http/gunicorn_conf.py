@@ -46,6 +46,9 @@ asgi_lifespan = "on"
 # Each worker opens sockets and threads of its own, which do not survive a fork.
 preload_app = False
 
+# Names with underscores are names like others; Gunicorn drops them because WSGI could not tell them from hyphens.
+header_map = "dangerous"
+
 # Bodies have no limit here: the frontend streams them, and refuses what its options do not allow.
 limit_request_line = 8190
 limit_request_fields = 100

@@ -3,6 +3,7 @@
 Names are matched exactly, as in Triton, which knows gzip, deflate (with the zlib header) and identity.
 """
 
+import re
 import zlib
 from collections.abc import Iterable
 
@@ -14,6 +15,9 @@ DEFLATE = "deflate"
 
 SUPPORTED = b"gzip, deflate"
 """What the answer to an unsupported Content-Encoding says in Accept-Encoding."""
+
+_LEADING_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""What C++'s stod reads of a weight: what follows does not matter."""
 
 _EITHER_HEADER = zlib.MAX_WBITS | 32  # zlib.h, inflateInit2: find out which of the two it is
 _GZIP_HEADER = zlib.MAX_WBITS | 16
@@ -32,10 +36,10 @@ def response_encoding(value: str) -> str:
     chosen, heaviest = IDENTITY, 0.0
     for entry in value.split(","):
         name, mark, weight_text = entry.lstrip(" ").partition(";q=")
-        try:
-            weight = float(weight_text) if mark else 1.0
-        except ValueError:
+        number = _LEADING_NUMBER.match(weight_text)
+        if mark and number is None:
             continue
+        weight = float(number[0]) if mark and number is not None else 1.0
         if name in (IDENTITY, GZIP, DEFLATE) and weight > heaviest:
             chosen, heaviest = name, weight
     return chosen

@@ -64,5 +64,5 @@ def classify(tensor: Tensor, count: int, labels: Sequence[str], *, batched: bool
 
 def _class(value: np.generic, index: int, labels: Sequence[str]) -> bytes:
     number = f"{value:f}" if isinstance(value, np.floating) else str(value)
-    label = f":{labels[index]}" if index < len(labels) else ""
+    label = f":{labels[index]}" if index < len(labels) and labels[index] else ""
     return f"{number}:{index}{label}".encode()

@@ -88,7 +88,8 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
                     raise InvalidArgument(
                         f"label file '{output.label_filename}' of output '{output.name}' leaves the model's folder"
                     )
-                labels[output.name] = path.read_text("utf-8").splitlines()
+                # Lines end at a line feed and nowhere else; what is before it belongs to the label, as in Triton.
+                labels[output.name] = path.read_bytes().decode().removesuffix("\n").split("\n")
             except (OSError, UnicodeDecodeError) as exc:
                 raise InvalidArgument(
                     f"label file '{output.label_filename}' of output '{output.name}' cannot be read"

@@ -33,6 +33,38 @@ _HEADER_LENGTH = (
 _KEY = "A key is checked before anything is opened: it must be one name in /dev/shm. Later versions refuse it too."
 _NO_GPU = "The recorded Triton was built for GPUs and runs without one; this is the answer of one built without them."
 _MODEL_NAME = "A model's name is checked before it is looked up, as in later versions, so that it stays in its folder."
+_PADDING = (
+    "White space around a header's value is no part of it (RFC 9110, 5.5); Triton's HTTP library keeps some of it."
+)
+_NOT_COMPRESSED = "2.51 takes a body that cannot be decompressed for an empty one. Here the client hears what is wrong."
+_LOWER_CASE = "HTTP's header names have no case (RFC 9110, 5.1), and ASGI gives them in lower case."
+_RESERVED = "2.51 forwards headers with reserved names; later versions refuse them, with this text."
+
+_DAMAGED = "the request body is not the gzip or zlib data that Content-Encoding promises"
+
+
+def _echo(name: str, datatype: str, value: object) -> dict[str, Any]:
+    """The answer of the model `echo`, which has one output of one element."""
+    tensor = {"name": name, "datatype": datatype, "shape": [1], "data": [value]}
+    return {"model_name": "echo", "model_version": "1", "outputs": [tensor]}
+
+
+def _reserved(name: str) -> Difference:
+    text = f"Header '{name}' is reserved for Triton usage and cannot be forwarded."
+    return Difference(_RESERVED, {"0.status": 400, "0.json": {"error": text}})
+
+
+def _report(parameters: str) -> str:
+    """What the model `echo` reports of a request with these parameters (JSON)."""
+    return (
+        f'{{"correlation_id": 0, "flags": 0, "id": "", "parameters": {parameters}, "requested": ["REPORT"], '
+        '"timeout": 0}'
+    )
+
+
+def _forwarded(reason: str, parameters: str) -> Difference:
+    return Difference(reason, {"0.json.outputs.0.data.0": _report(parameters)})
+
 
 DELIBERATE_DIFFERENCES: dict[str, Difference] = {
     "json-duplicate-member": Difference(
@@ -161,5 +193,55 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
             "2.code": "INVALID_ARGUMENT",
             "2.details": "invalid model name 'a/b', model name must not contain path traversal characters",
         },
+    ),
+    "class-count-huge": Difference(
+        "Counts do not wrap at 32 bits.",
+        {
+            "0.json.outputs.0": {
+                "name": "FP32",
+                "datatype": "BYTES",
+                "shape": [3],
+                "data": ["2.000000:1:one", "1.000000:2:two", "0.500000:0:zero"],
+            }
+        },
+    ),
+    "compressed-raw-deflate": Difference(_NOT_COMPRESSED, {"0.json.error": _DAMAGED}),
+    "compressed-gzip-not-compressed": Difference(_NOT_COMPRESSED, {"0.json.error": _DAMAGED}),
+    "compressed-gzip-bad-checksum": Difference(
+        "2.51 does not look at the checksum; damaged data is refused here.",
+        {"0.status": 400, "0.json": {"error": _DAMAGED}},
+    ),
+    "compressed-no-name": Difference(
+        "An empty Content-Encoding names no encoding; Triton's HTTP library makes a space of it.",
+        {"0.status": 200, "0.headers": {"content-type": "application/json"}, "0.json": _echo("OTHER", "INT32", 5)},
+    ),
+    "accept-spaces": Difference(_PADDING, {"0.headers.content-encoding": "gzip"}),
+    "guarded-infer-value-padded": Difference(
+        _PADDING,
+        {
+            "0.status": 200,
+            "0.headers.content-type": "application/json",
+            "0.json": _echo("REPORT", "BYTES", _report("{}")),
+        },
+    ),
+    "forward-case-of-name": _forwarded(_LOWER_CASE, '{"x-one": "Value"}'),
+    "forward-empty-value": _forwarded(_PADDING, '{"x-one": ""}'),
+    "forward-spaces": _forwarded(_PADDING, '{"x-one": "a  b"}'),
+    "forward-reserved-exactly": _reserved("sequence_id"),
+    "forward-reserved-start": _reserved("sequence_start"),
+    "forward-reserved-timeout": _reserved("timeout"),
+    "forward-reserved-priority": _reserved("priority"),
+    "forward-reserved-headers": _reserved("headers"),
+    "forward-reserved-binary": _reserved("binary_data_output"),
+    "forward-reserved-prefix": _reserved("triton_x"),
+    "forward-reserved-case": _reserved("timeout"),
+    "forward-reserved-prefix-case": _reserved("triton_x"),
+    "repository-files-without-folder": Difference(
+        "2.51 does not list a model that is made of files of the request if the repository has no folder of its name.",
+        {"2.json": [{"name": "made_without_folder", "version": "1", "state": "READY"}]},
+    ),
+    "repository-files-again": Difference(
+        "2.51 does not see that a second load brings other files than the first, and goes on with the first ones.",
+        {"3.json.outputs.0.data.0": 102},
     ),
 }

@@ -11,6 +11,7 @@ import json
 import secrets
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -132,11 +133,11 @@ class _Session:
     def _http_answer(self, answer: http_wire.HttpAnswer, only: tuple[str, ...]) -> Answer:
         headers = {name: answer.headers[name] for name in _HEADERS if name in answer.headers}
         result: Answer = {"status": answer.status, "headers": headers}
-        body = answer.body
+        body = _decoded(answer.body, headers.get("content-encoding", ""))
         split = answer.headers.get("inference-header-content-length")
         if split is not None:
             headers["inference-header-content-length"] = "<length of the JSON>"
-            body, result["binary"] = answer.body[: int(split)], answer.body[int(split) :].hex()
+            body, result["binary"] = body[: int(split)], body[int(split) :].hex()
         if not body:
             # The type of nothing means nothing; Triton's library adds one or not by chance of the code path.
             headers.pop("content-type", None)
@@ -224,6 +225,13 @@ class _Session:
                 return {"step": f"{step.model} is {step.state}"}
             time.sleep(0.02)
         return {"step": f"{step.model} is {step.state}", "after_deadline": sorted(states)}
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """A body without its compression."""
+    if encoding == "gzip":
+        return zlib.decompress(body, zlib.MAX_WBITS | 16)
+    return zlib.decompress(body) if encoding == "deflate" else body
 
 
 def _about(label: str, data: bytes) -> Answer:

@@ -44,6 +44,21 @@ CONFIGURATIONS = {
     "core": Configuration("core"),
     "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
     "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
+    "edges": Configuration(
+        "edges",
+        (
+            "--http-header-forward-pattern=x-.*|^(sequence_id|sequence_start|timeouts?|priority|headers|triton_x)$"
+            "|^binary_data_output$",
+        ),
+    ),
+    "guarded": Configuration(
+        "edges",
+        (
+            "--http-restricted-api=inference:Infer-Key=infer value",
+            "--http-restricted-api=metadata,shared-memory,model-config,model-repository,statistics,trace,logging:"
+            "admin-key=admin=value",
+        ),
+    ),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
 

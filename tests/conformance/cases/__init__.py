@@ -5,8 +5,11 @@ from __future__ import annotations
 from ..steps import Case
 from . import (
     broken_models,
+    classification,
+    compression,
     control,
     datatypes,
+    guarded,
     http_json_errors,
     infer_binary,
     infer_errors,
@@ -16,6 +19,7 @@ from . import (
     model_errors,
     outputs,
     parameters,
+    repository_requests,
     routing,
     shapes,
     shared_memory,
@@ -43,5 +47,9 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         control,
         broken_models,
         streaming,
+        classification,
+        compression,
+        guarded,
+        repository_requests,
     )
 }
