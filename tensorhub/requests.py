@@ -41,6 +41,18 @@ class Tensor:
     shape: tuple[int, ...]
     data: Buffer
 
+    def renamed(self, name: str, shape: tuple[int, ...] | None = None) -> "Tensor":
+        """Return the same data under another name, and with another shape if one is given."""
+        return Tensor(name, self.datatype, self.shape if shape is None else shape, self.data)
+
+
+def flat_view(data: Buffer) -> memoryview:
+    """View the bytes of a tensor (format "B", one dimension)."""
+    view = memoryview(data)
+    if view.format == "B" and view.ndim == 1:
+        return view
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:

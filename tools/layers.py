@@ -52,6 +52,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.ipc.arena": Layer.PURE,
     "tensorhub.ipc.wire": Layer.PURE,
     "tensorhub.backends": Layer.IO,
+    "tensorhub.backends.calling": Layer.PURE,
     "tensorhub.backends.destinations": Layer.PURE,
     "tensorhub.backends.port": Layer.PURE,
     "tensorhub.client": Layer.IO,
@@ -67,12 +68,14 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.state": Layer.PURE,
     "tensorhub.hub.statistics": Layer.PURE,
     "tensorhub.workers": Layer.ASSEMBLY,
+    "tensorhub.workers.call_messages": Layer.PURE,
     "tensorhub.workers.classification": Layer.PURE,
     "tensorhub.workers.decode": Layer.PURE,
     "tensorhub.workers.encode": Layer.PURE,
     "tensorhub.workers.history": Layer.PURE,
     "tensorhub.workers.main": Layer.EDGE,
     "tensorhub.workers.schedulers": Layer.PURE,
+    "tensorhub.workers.serving": Layer.PURE,
     "tensorhub.workers.statistics": Layer.PURE,
     "tensorhub.cli": Layer.EDGE,
     "tensorhub.cli.startup": Layer.PURE,
@@ -101,6 +104,14 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
     {
         # The supervisor follows the start as a frontend would, from snapshots, and reads them with the same pure code.
         ("tensorhub.hub.supervisor", "tensorhub.frontend.catalog"),
+        # A worker whose models call models of another worker is a client of it like any frontend.
+        ("tensorhub.workers.call_messages", "tensorhub.frontend.catalog"),
+        ("tensorhub.workers.call_messages", "tensorhub.frontend.port"),
+        ("tensorhub.workers.calls", "tensorhub.frontend.catalog"),
+        ("tensorhub.workers.calls", "tensorhub.frontend.gateway"),
+        ("tensorhub.workers.calls", "tensorhub.frontend.port"),
+        ("tensorhub.workers.loop", "tensorhub.frontend.gateway"),
+        ("tensorhub.workers.main", "tensorhub.frontend.gateway"),
         # What it prints meanwhile is text of the command line, which is pure as well.
         ("tensorhub.hub.supervisor", "tensorhub.cli.startup"),
     }

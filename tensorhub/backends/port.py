@@ -77,7 +77,11 @@ class ModelInstance(Protocol):
 
 
 class LoadedModel(Protocol):
-    """One loaded version."""
+    """One loaded version.
+
+    An attribute `calls_models`, if it has one and that is true, says that its instances may call other models and wait
+    for them: then they run on threads of their own only.
+    """
 
     def new_instance(self, spec: InstanceSpec) -> ModelInstance:
         """Make an instance.

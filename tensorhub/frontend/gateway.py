@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,15 @@ class Gateway:
         """Nothing is in flight and no memory is held."""
         return self.in_flight == 0 and self._arena.blocks == 0 and not self._controls
 
-    def open(self) -> None:
-        """Take part in the server: be reachable, and look for the hub."""
+    def open(self, fill_hello: Callable[[Any], None] = lambda hello: None) -> None:
+        """Take part in the server: be reachable, and look for the hub.
+
+        Args:
+            fill_hello: adds what this process has to a `tensorhub.wire.Hello`.
+        """
         self._node.start()
         self._handles.start()
-        self._node.join(lambda hello: None, self._hub_lost)
+        self._node.join(fill_hello, self._hub_lost)
 
     def reserve(self, byte_size: int) -> Block:
         """See GatewayPort."""
@@ -199,8 +203,11 @@ class Gateway:
     def handle(self, frame: bytes) -> None:
         """Deal with one frame of the mailbox."""
         message = self._node.decode(frame)
-        if message is None:
-            return
+        if message is not None:
+            self.dispatch(message)
+
+    def dispatch(self, message: wire.Message) -> None:
+        """Deal with one message."""
         kind = message.kind
         if kind is wire.Kind.RESULT or kind is wire.Kind.PARTIAL or kind is wire.Kind.FAILURE:
             self._replied(message)
@@ -300,7 +307,8 @@ class Gateway:
             if on_result is not None:
                 on_result(None, error)
 
-    def _close(self) -> None:
+    def close_down(self) -> None:
+        """Leave the server, when nobody reads the mailbox any more."""
         self._node.close()
         self._handles.close()
         self._arena.close()
@@ -332,7 +340,7 @@ class AsyncGateway(Gateway):
         """Leave the server; requests in flight get no answer any more."""
         if self._loop is not None:
             self._loop.remove_reader(self._node.mailbox.fd)
-        self._close()
+        self.close_down()
 
 
 class ThreadGateway(Gateway):
@@ -362,7 +370,7 @@ class ThreadGateway(Gateway):
         self._stopping = True
         self._node.post(lambda: None)
         self._thread.join()
-        self._close()
+        self.close_down()
 
 
 def _request_extras(placed: Sequence[PlacedInput]) -> bytes:

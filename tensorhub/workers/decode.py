@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tensorhub import bytes_codec
+from tensorhub.backends.calling import ModelCall
 from tensorhub.backends.destinations import PlacedOutput
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.ipc import wire
@@ -23,7 +24,14 @@ from tensorhub.memory import Lease, Memory
 from tensorhub.protocol import messages
 from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest, Parameter, RequestedOutput
+from tensorhub.requests import (
+    FLAG_SEQUENCE_END,
+    FLAG_SEQUENCE_START,
+    InferRequest,
+    Parameter,
+    RequestedOutput,
+    flat_view,
+)
 from tensorhub.tensors import BY_NAME, DataType
 
 MAX_CORRELATION_ID_SIZE = 128
@@ -94,6 +102,47 @@ class RequestDecoder:
             raise
         return request
 
+    def accept_call(self, call: ModelCall, arrival_ns: int) -> InferRequest:
+        """Validate what a model of this process asks for.
+
+        Args:
+            arrival_ns: CLOCK_MONOTONIC.
+
+        Returns:
+            The request, without token and responder. Its inputs are the caller's memory, to be written to only where
+            the call says so; copies if the model asks for copies.
+
+        Raises:
+            TensorhubError: Triton's error for what is wrong first.
+        """
+        request = InferRequest(
+            self._spec.name,
+            self._spec.version,
+            call.request_id,
+            {},
+            tuple([RequestedOutput(name) for name in call.requested]),
+            call.parameters,
+            call.correlation_id,
+            call.flags,
+            call.priority,
+            call.timeout_us,
+            arrival_ns=arrival_ns,
+        )
+        copies = self._spec.copies_region_inputs
+        given = []
+        for tensor in call.inputs:
+            data: bytearray | memoryview = flat_view(tensor.data)
+            if tensor.name not in call.writable:
+                data = bytearray(data) if copies else memoryview(data).toreadonly()
+            given.append(GivenInput(tensor.name, tensor.datatype.value, tensor.shape, data))
+        self._accept(request, given, tuple(call.requested))
+        return request
+
+    def _accept(self, request: InferRequest, given: list[GivenInput], requested: tuple[str, ...]) -> None:
+        request.batch_size, request.inputs = self._validator.accept(given, requested, request.request_id)
+        if self._spec.correlation is not None:
+            check_correlation(self._spec.correlation, request.correlation_id, self._spec.name)
+
     def _fill(self, request: InferRequest, head: Any, placed: dict[int, Any] | None, message: wire.Message) -> None:
         from_http = message.flags & wire.FLAG_FROM_HTTP != 0
         parameters = head.parameters
@@ -105,9 +154,7 @@ class RequestDecoder:
         if outputs:
             request.requested = self._outputs(outputs, request.leases, from_http)
             requested = tuple([output.name for output in request.requested])
-        request.batch_size, request.inputs = self._validator.accept(given, requested, request.request_id)
-        if self._spec.correlation is not None:
-            check_correlation(self._spec.correlation, request.correlation_id, self._spec.name)
+        self._accept(request, given, requested)
 
     def _inputs(
         self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Lease]

@@ -23,6 +23,9 @@ DISTRUST = 1_000
 
 _RUNS_PER_STRIKE = 100
 
+_NEVER = 1 << 62
+"""More runs than there will be."""
+
 
 class RunHistory:
     """Of one model version."""
@@ -30,6 +33,10 @@ class RunHistory:
     def __init__(self) -> None:
         self._needed = TRIAL_RUNS
         self._credit = STRIKES * _RUNS_PER_STRIKE
+
+    def keep_off_the_loop(self) -> None:
+        """The model waits for others, which may need the loop to answer: never trust it."""
+        self._needed = _NEVER
 
     @property
     def quick(self) -> bool:

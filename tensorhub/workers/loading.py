@@ -70,6 +70,8 @@ def load(order: Any, memory: Memory, alarms: Alarms) -> RunningModel:
             order=ResponseOrder() if preserves_ordering(config) else None,
         )
         undo.pop_all()
+    if getattr(loaded, "calls_models", False):
+        running.keep_off_the_loop()
     return running
 
 

@@ -1,6 +1,6 @@
 """The worker's loop: one mailbox, from which everything that happens to a worker comes, in order.
 
-The loop's thread decodes requests, schedules them, and runs the models that are quick. Loading happens on loader
+The loop decodes requests, schedules them, and runs the models that are quick. Loading happens on loader
 threads, other models on the threads of their instances; both send their answers themselves and `post` what concerns
 the loop.
 
@@ -11,13 +11,15 @@ the frontend says RELEASE, or dies.
 
 import itertools
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tensorhub.errors import InternalError, TensorhubError, Unavailable
+from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
@@ -31,7 +33,7 @@ from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
-from tensorhub.workers.model import RunningModel
+from tensorhub.workers.serving import ServingModel
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class _Token(NamedTuple):
     key: Key
     generation: int
     mailbox: Path
-    model: RunningModel
+    model: ServingModel
     from_http: bool
     window: Window | None
 
@@ -64,16 +66,24 @@ class WorkerLoop:
     """See the module."""
 
     def __init__(
-        self, node: Node, memory: Memory, peers: PeerArenas, regions: RegionTable, *, loader_threads: int
+        self,
+        node: Node,
+        gateway: Gateway,
+        memory: Memory,
+        peers: PeerArenas,
+        regions: RegionTable,
+        *,
+        loader_threads: int,
     ) -> None:
         self._node = node
+        self._gateway = gateway
         self._memory = memory
         self._peers = peers
         self._regions = regions
         self._loaders = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
         self._alarms = Alarms()
-        self._models: dict[int, RunningModel] = {}
-        self._gathering: dict[RunningModel, None] = {}
+        self._models: dict[int, ServingModel] = {}
+        self._gathering: dict[ServingModel, None] = {}
         self._loading: dict[int, Any] = {}
         self._frontends: dict[int, Path] = {}
         self._open: dict[Key, InferRequest] = {}
@@ -82,25 +92,50 @@ class WorkerLoop:
         self._report_due = False
         self._stopping = False
         self._running = True
+        self._thread = 0
+        self._successors: list[threading.Thread] = []
 
     def __repr__(self) -> str:
         return f"<WorkerLoop {self._node!r}, {len(self._models)} models, {len(self._open)} requests open>"
 
     def run(self) -> None:
         """Work until `stop` has been called and the last request has been answered."""
-        self._node.start()
-        self._node.join(self._fill_hello, lambda: None)
+        self._gateway.open(self._fill_hello)
+        self._turn()
+        for thread in self._successors:  # which may grow meanwhile
+            thread.join()
+        self._alarms.close()
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        for model in self._models.values():
+            model.unload()
+
+    @property
+    def models(self) -> Mapping[int, ServingModel]:
+        """By load id."""
+        return self._models
+
+    def step_aside(self) -> None:
+        """If this is the loop's thread, let another one be it: this one is going to wait for another model.
+
+        The mailbox is read by one thread at a time: this one does not come back to it. What is still on its stack
+        (the end of a run) may happen on any thread.
+        """
+        if threading.get_ident() == self._thread:
+            self._thread = 0
+            successor = threading.Thread(target=self._turn, name="loop")
+            self._successors.append(successor)
+            successor.start()
+
+    def _turn(self) -> None:
+        """Be the loop, until the end or until this thread has stepped aside."""
+        me = self._thread = threading.get_ident()
         receive = self._node.mailbox.receive
-        while self._running:
+        while self._running and self._thread == me:
             frame = receive()
             if frame is not None:
                 self._take(frame)
             if self._gathering:
                 self._gather()
-        self._alarms.close()
-        self._loaders.shutdown(wait=False, cancel_futures=True)
-        for model in self._models.values():
-            model.unload()
 
     def _take(self, frame: bytes) -> None:
         try:
@@ -167,10 +202,8 @@ class WorkerLoop:
                 request.token.window.give(message.number)
         elif kind is wire.Kind.ORDER:
             self._order(message)
-        elif kind is wire.Kind.SNAPSHOT:
-            self._node.welcome(messages.Snapshot.FromString(message.head))
-        elif kind is wire.Kind.WAKE:
-            self._node.run_posted()
+        else:
+            self._gateway.dispatch(message)
 
     # Requests
 
@@ -396,7 +429,7 @@ class WorkerLoop:
 
     def _load_here(self, order: Any) -> None:
         """On a loader's thread."""
-        model: RunningModel | None = None
+        model: ServingModel | None = None
         error: TensorhubError | None = None
         try:
             model = load(order, self._memory, self._alarms)
@@ -407,7 +440,7 @@ class WorkerLoop:
             error = InternalError(f"{type(exc).__name__}: {exc}")
         self._node.post(lambda: self._loaded(order, model, error))
 
-    def _loaded(self, order: Any, model: RunningModel | None, error: TensorhubError | None) -> None:
+    def _loaded(self, order: Any, model: ServingModel | None, error: TensorhubError | None) -> None:
         news = self._loading.pop(order.load_id)
         if model is not None:
             model.start()
@@ -429,15 +462,15 @@ class WorkerLoop:
             return
         model.drain(lambda: self._node.post(lambda: self._drained(model)))
 
-    def _drained(self, model: RunningModel) -> None:
+    def _drained(self, model: ServingModel) -> None:
         self._loaders.submit(self._unload_here, model)
 
-    def _unload_here(self, model: RunningModel) -> None:
+    def _unload_here(self, model: ServingModel) -> None:
         """On a loader's thread; no request of the model is open."""
         model.unload()
         self._node.post(lambda: self._unloaded(model))
 
-    def _unloaded(self, model: RunningModel) -> None:
+    def _unloaded(self, model: ServingModel) -> None:
         self._models.pop(model.load_id, None)
         news = messages.ModelVersion()
         news.CopyFrom(model.news)

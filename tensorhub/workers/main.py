@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorhub import settings
+from tensorhub.backends import calling
+from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
-from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
+from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
 
@@ -49,15 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
     regions = RegionTable(chosen.shared_memory.shm_allowed_uids)
-    handles = HandleServer(run_dir.handles(node.pid), arena.fd)
-    handles.start()
+    gateway = Gateway(node, arena)
     loop = WorkerLoop(
         node,
+        gateway,
         WorkerMemory(arena, peers, regions),
         peers,
         regions,
         loader_threads=chosen.repository.model_load_thread_count,
     )
+    calling.install(ModelCalls(gateway, loop))
     timeout_s = float(chosen.server.exit_timeout_secs)
     # A handler runs between two bytecodes of the loop, which may hold the outbox's lock: post from elsewhere.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         loop.run()
     finally:
-        node.close()
-        handles.close()
+        gateway.close_down()
     return 0
 
 

@@ -17,6 +17,7 @@ from tensorhub.backends.port import ComputeTimes, LoadedModel, ModelInstance
 from tensorhub.errors import Cancelled, InternalError, TensorhubError, Unavailable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.workers import continuations
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.history import RunHistory
@@ -25,6 +26,8 @@ from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 
 log = logging.getLogger(__name__)
+
+_NO_LIMIT = 1 << 62
 
 
 class RunningModel:
@@ -84,8 +87,21 @@ class RunningModel:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: InferRequest) -> None:
-        """Take a request, on the loop's thread; it may have been answered when this returns.
+    @property
+    def quick(self) -> bool:
+        """A run of it may be on any thread."""
+        return self._history.quick and not self.decoupled
+
+    def keep_off_the_loop(self) -> None:
+        """It waits for other models: run it on its own threads only."""
+        self._history.keep_off_the_loop()
+
+    def submit(self, request: InferRequest, inline_runs: int = _NO_LIMIT) -> None:
+        """Take a request; it may have been answered when this returns.
+
+        Args:
+            inline_runs: how many runs may be on this thread, if the model is quick. A thread that is not the loop's
+                has other things to do than to run what happens to wait for the model as well.
 
         Raises:
             Unavailable: the queue is full, or the model is being unloaded; the request was not taken.
@@ -106,13 +122,13 @@ class RunningModel:
             if self.gathers:
                 return
             decisions = self._decide(now_ns)
-        self._start_runs(self._rejected(decisions))
+        self._start_runs(self._rejected(decisions), inline_runs)
 
-    def poll(self) -> None:
-        """Start what can start; on the loop's thread."""
+    def poll(self, inline_runs: int = _NO_LIMIT) -> None:
+        """Start what can start; `inline_runs` as for `submit`."""
         with self._lock:
             decisions = self._decide(time.monotonic_ns())
-        self._start_runs(self._rejected(decisions))
+        self._start_runs(self._rejected(decisions), inline_runs)
 
     def _decide(self, now_ns: int) -> list[Decision]:
         """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held."""
@@ -149,15 +165,18 @@ class RunningModel:
         for run in self._rejected(decisions):
             self._queues[run.instance].put(run)
 
-    def _start_runs(self, runs: list[Run]) -> None:
+    def _start_runs(self, runs: list[Run], inline_runs: int = _NO_LIMIT) -> None:
         while runs:
             run = runs.pop(0)
-            if self._history.quick and not self.decoupled:
+            if inline_runs and self.quick:
+                inline_runs -= 1
+                level = continuations.enter(self)
                 self._execute(run)
                 with self._lock:
                     self._scheduler.release(run.instance)
                     decisions = self._decide(time.monotonic_ns())
                 runs += self._rejected(decisions)
+                continuations.leave(level)
             else:
                 self._queues[run.instance].put(run)
 
@@ -166,8 +185,10 @@ class RunningModel:
         queue = self._queues[index]
         while (run := queue.get()) is not None:
             while run is not None:
+                level = continuations.enter(self)
                 self._execute(run)
                 run = self._next_run(index)
+                continuations.leave(level)
 
     def _next_run(self, index: int) -> Run | None:
         """Free an instance, start what can start now, and return what that instance itself is to run.

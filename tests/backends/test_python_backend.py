@@ -515,23 +515,25 @@ def test_coroutines_run_together_on_the_instances_loop(tmp_path: Path) -> None:
     model.finalize()
 
 
-BLS = "calling other models from a model"
+def test_what_is_not_there_says_so(tmp_path: Path) -> None:
+    error = error_of(run(instance(tmp_path, body("pb_utils.MetricFamily('a', 'b', pb_utils.MetricFamily.COUNTER)"))))
+    assert "TritonModelException: 'MetricFamily' is not available" in error.message
 
 
-@pytest.mark.parametrize(
-    ("expression", "text"),
-    [
-        ("pb_utils.InferenceRequest(model_name='m').exec()", BLS),
-        ("pb_utils.InferenceRequest(model_name='m').async_exec()", BLS),
-        ("pb_utils.load_model('m')", "'load_model' is not available"),
-        ("pb_utils.unload_model('m')", "'unload_model' is not available"),
-        ("pb_utils.is_model_ready('m')", "'is_model_ready' is not available"),
-        ("pb_utils.MetricFamily('a', 'b', pb_utils.MetricFamily.COUNTER)", "'MetricFamily' is not available"),
-    ],
-)
-def test_what_is_not_there_says_so(tmp_path: Path, expression: str, text: str) -> None:
-    error = error_of(run(instance(tmp_path, body(expression))))
-    assert f"TritonModelException: {text}" in error.message
+def test_models_call_models_in_a_worker_only(tmp_path: Path) -> None:
+    error = error_of(run(instance(tmp_path, body("pb_utils.InferenceRequest(model_name='m').exec()"))))
+    assert "models can be called only in a worker process" in error.message
+
+
+def test_no_model_is_called_while_one_is_initialized(tmp_path: Path) -> None:
+    code = """
+    import triton_python_backend_utils as pb_utils
+    class TritonPythonModel:
+        def initialize(self, args):
+            pb_utils.InferenceRequest(model_name="m").exec()
+    """
+    with pytest.raises(InternalError, match="BLS is only supported during the 'execute' function"):
+        instance(tmp_path, code)
 
 
 def test_several_instances_are_several_objects(tmp_path: Path) -> None:

@@ -245,3 +245,35 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
         {"3.json.outputs.0.data.0": 102},
     ),
 }
+
+_BLS_CODE = "2.51 gives every error of a called model to the calling one as INTERNAL; later versions keep its code."
+_BLS_STREAM_ERROR = (
+    "2.51 loses the error that a decoupled model sends to a model that called it, which hears of the end."
+)
+
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"bls-{kind}{name}": Difference(
+            _BLS_CODE, {"0.json.outputs.0.data.0": f'[{{"code": {code}, "error": "told to fail"}}]'}
+        )
+        for kind in ("", "async-")
+        for name, code in (
+            ("error-unknown", 0),
+            ("error-not-found", 2),
+            ("error-invalid", 3),
+            ("error-cancelled", 7),
+            ("decoupled-ordinary-model-error", 3),
+        )
+    }
+)
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"bls-{kind}decoupled-error-at-the-end": Difference(
+            _BLS_STREAM_ERROR,
+            {
+                "0.json.outputs.0.data.0": '[{"OUT": [0]}, {"OUT": [1]}, {"code": 1, "error": "told to fail"}, {}]',
+            },
+        )
+        for kind in ("", "async-")
+    }
+)

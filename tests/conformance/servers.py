@@ -43,6 +43,7 @@ class Configuration:
 CONFIGURATIONS = {
     "core": Configuration("core"),
     "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
+    "graph": Configuration("graph"),
     "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
     "edges": Configuration(
         "edges",

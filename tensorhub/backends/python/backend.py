@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tensorhub.backends import calling
 from tensorhub.backends.port import ComputeTimes, InstanceSpec, ModelSource
-from tensorhub.backends.python import autocomplete, failures
+from tensorhub.backends.python import autocomplete, failures, model_calls
 from tensorhub.backends.python.inference import InferenceRequest
 from tensorhub.backends.python.loading import ModelModules
 from tensorhub.backends.python.responses import InferenceResponse
@@ -25,8 +26,11 @@ from tensorhub.requests import InferRequest
 
 DEFAULT_FILE = "model.py"
 
+_CALLS = frozenset(("exec", "async_exec", "is_model_ready", "load_model", "unload_model"))
+
 _READ_ONLY_REMEDY = (
-    "\n\nAn input that lies in a shared memory region of the client is read-only. Let the model work on a copy of it, "
+    "\n\nAn input that lies in a shared memory region of the client, or that other models hold as well, is read-only. "
+    "Let the model work on a copy of it, "
     'or have the server make one: parameters { key: "SHM_INPUT" value { string_value: "copy" } } in config.pbtxt.'
 )
 
@@ -90,11 +94,17 @@ class PythonModel:
         try:
             model = self._model_class()
             if hasattr(model, "initialize"):
-                model.initialize(arguments)
+                with model_calls.not_executing(spec.name):
+                    model.initialize(arguments)
         except Exception as exc:
             raise InternalError(failures.describe(exc)) from exc
         file = Path(self._modules.version_folder, _file_name(source))
         return PythonInstance(spec.name, model, self._spec, file, source.config.model_transaction_policy.decoupled)
+
+    @property
+    def calls_models(self) -> bool:
+        """See LoadedModel: its code has the names of the functions for it."""
+        return not _CALLS.isdisjoint(self._modules.names)
 
     def unload(self) -> None:
         """Forget the model's modules."""
@@ -135,7 +145,8 @@ class PythonInstance:
         """Run the model's `finalize`, if it has one."""
         try:
             if hasattr(self._model, "finalize"):
-                self._model.finalize()
+                with model_calls.not_executing(self._name):
+                    self._model.finalize()
         except Exception as exc:
             raise InternalError(failures.describe(exc)) from exc
         finally:
@@ -149,7 +160,10 @@ class PythonInstance:
             raise self._failure(f"Python model {self._file} does not implement `execute` method.") from None
         try:
             result = execute(wrapped)
-            return self._loop.run(result) if asyncio.iscoroutine(result) else result
+            if not asyncio.iscoroutine(result):
+                return result
+            calling.may_block()
+            return self._loop.run(result)
         except Exception as exc:
             raise self._failure(failures.describe(exc) + self._remedy(exc, wrapped)) from exc
 

@@ -1,15 +1,19 @@
 """`pb_utils.InferenceRequest`: a request as a model sees it."""
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tensorhub.backends.calling import ModelCall
 from tensorhub.backends.destinations import maybe_place
+from tensorhub.backends.python import model_calls
 from tensorhub.backends.python.errors import TritonModelException
-from tensorhub.backends.python.responses import InferenceResponseSender, checked_parameters
+from tensorhub.backends.python.model_calls import ResponseIterator
+from tensorhub.backends.python.responses import InferenceResponse, InferenceResponseSender, checked_parameters
 from tensorhub.backends.python.tensors import NUMPY_TYPES, Tensor
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
@@ -22,11 +26,6 @@ MEMORY_GPU = 1
 RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2
 """TRITONSERVER_REQUEST_RELEASE_*."""
-
-NO_MODEL_CALLS = (
-    "calling other models from a model (exec, async_exec) is not available in this version of tensorhub; "
-    "use an ensemble"
-)
 
 
 class PreferredMemory:
@@ -226,18 +225,40 @@ class InferenceRequest:
             return None
         return np.ndarray(wanted, dtype, buffer=view)
 
-    def exec(self, decoupled: bool = False) -> NoReturn:
+    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:
         """Run the request on the model that it names.
 
-        Raises:
-            TritonModelException: always.
-        """
-        raise TritonModelException(NO_MODEL_CALLS)
+        Args:
+            decoupled: return an iterator over the responses. Without it, the model must not be decoupled.
 
-    def async_exec(self, decoupled: bool = False) -> NoReturn:
-        """Run the request on the model that it names, and await it.
+        Returns:
+            The response; what went wrong is its error.
 
         Raises:
-            TritonModelException: always.
+            TritonModelException: not inside a model's `execute`.
         """
-        raise TritonModelException(NO_MODEL_CALLS)
+        return model_calls.run(self._call(), decoupled)
+
+    def async_exec(self, decoupled: bool = False) -> "asyncio.Future[Any]":
+        """Start the request on the model that it names; to be awaited in an `async def execute`.
+
+        Raises:
+            TritonModelException: not inside a model's `execute`.
+            RuntimeError: not inside a coroutine.
+        """
+        return model_calls.start(self._call(), decoupled)
+
+    def _call(self) -> ModelCall:
+        parameters = self._parameters if self._server is None else self._server.parameters
+        return ModelCall(
+            self.model_name(),
+            self.model_version(),
+            [tensor._to_wire() for tensor in self._inputs().values()],
+            tuple(self._requested),
+            self.request_id(),
+            self.correlation_id(),
+            self._flags,
+            0,
+            self.timeout(),
+            parameters,
+        )

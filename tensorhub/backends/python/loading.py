@@ -26,7 +26,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -46,6 +46,9 @@ class ModelModules:
         name: the model's.
         folder: the model's folder.
         version: the version's number; its files are in folder/version.
+
+    Attributes:
+        names: of all attributes and globals that the code of the model's files uses.
     """
 
     def __init__(self, name: str, folder: str, version: int) -> None:
@@ -53,6 +56,7 @@ class ModelModules:
         self._folders = [self.version_folder, folder]
         self._package = f"{_ROOT}.{next(_numbers)}_{re.sub('[^0-9A-Za-z_]', '_', name)}_{version}"
         self._own: dict[str, bool] = {}
+        self.names: set[str] = set()
         self._builtins = {**vars(builtins), "__import__": self._import}
 
     def load(self, file_name: str) -> ModuleType:
@@ -96,7 +100,9 @@ class ModelModules:
                     sys.path.remove(folder)
 
     def _finder(self) -> "_Finder":
-        return _Finder(self._package, {"__builtins__": self._builtins, utils.MODEL_FOLDER: self.version_folder})
+        return _Finder(
+            self._package, {"__builtins__": self._builtins, utils.MODEL_FOLDER: self.version_folder}, self.names
+        )
 
     def _import(
         self,
@@ -144,10 +150,11 @@ def _add_root() -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds the modules of one package, and gives them globals before their code runs."""
 
-    def __init__(self, package: str, given_globals: Mapping[str, Any]) -> None:
+    def __init__(self, package: str, given_globals: Mapping[str, Any], names: set[str]) -> None:
         self.package = package
         self._prefix = f"{package}."
         self._globals = given_globals
+        self._names = names
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -156,19 +163,29 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _Loader(fullname, spec.loader.path, self._globals)
+            spec.loader = _Loader(fullname, spec.loader.path, self._globals, self._names)
         return spec
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Runs a source file with some globals set."""
+    """Runs a source file with some globals set, and notes which names its code uses."""
 
-    def __init__(self, fullname: str, path: str, given_globals: Mapping[str, Any]) -> None:
+    def __init__(self, fullname: str, path: str, given_globals: Mapping[str, Any], names: set[str]) -> None:
         super().__init__(fullname, path)
         self._globals = given_globals
+        self._names = names
 
     def exec_module(self, module: ModuleType) -> None:
         code = self.get_code(module.__name__)
         assert isinstance(code, CodeType)
         module.__dict__.update(self._globals)
+        self._names.update(_names_of(code))
         exec(code, module.__dict__)
+
+
+def _names_of(code: CodeType) -> Iterator[str]:
+    """Yield the names that a module's code, and the functions and classes in it, use."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_of(constant)

@@ -1,12 +1,14 @@
 """The module that models import as `triton_python_backend_utils`."""
 
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tensorhub import bytes_codec
+from tensorhub.backends import calling
+from tensorhub.backends.python import model_calls
 from tensorhub.backends.python.autocomplete import ModelConfig
 from tensorhub.backends.python.errors import TritonError, TritonModelException
 from tensorhub.backends.python.inference import (
@@ -22,6 +24,7 @@ from tensorhub.backends.python.logger import Level as LogLevel
 from tensorhub.backends.python.logger import Logger
 from tensorhub.backends.python.responses import RESPONSE_COMPLETE_FINAL, InferenceResponse, InferenceResponseSender
 from tensorhub.backends.python.tensors import _FROM_NUMPY, NUMPY_TYPES, Tensor
+from tensorhub.errors import InvalidArgument
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START
 from tensorhub.tensors import DataType
 
@@ -160,31 +163,44 @@ def get_model_dir() -> str:
     raise TritonModelException("get_model_dir() must be called by a model")
 
 
-def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> NoReturn:
-    """Load a model.
+def load_model(model_name: str, config: str = "", files: dict[str, bytes] | None = None) -> None:
+    """Load a model, or load it anew, and wait until it is served. The server must be in explicit control mode.
+
+    Args:
+        config: JSON, in place of the model's config.pbtxt.
+        files: `file:<path>` to content, in place of the model's folder; then `config` must be given.
 
     Raises:
-        TritonModelException: always.
+        TritonModelException: it cannot be loaded; the message says why.
     """
-    raise TritonModelException(_not_available("load_model"))
+    model_calls.control("load model", model_calls.load_operation(model_name, config, files))
 
 
-def unload_model(model_name: str, unload_dependents: bool = False) -> NoReturn:
-    """Unload a model.
+def unload_model(model_name: str, unload_dependents: bool = False) -> None:
+    """Unload a model; it need not have gone when this returns.
+
+    Args:
+        unload_dependents: unload also the models that it brought in as an ensemble.
 
     Raises:
-        TritonModelException: always.
+        TritonModelException: the server does not allow it.
     """
-    raise TritonModelException(_not_available("unload_model"))
+    model_calls.control("unload model", model_calls.unload_operation(model_name, unload_dependents))
 
 
-def is_model_ready(model_name: str, model_version: str = "") -> NoReturn:
-    """Ask whether a model is ready.
+def is_model_ready(model_name: str, model_version: str = "") -> bool:
+    """Tell whether a model can be called.
+
+    Args:
+        model_version: a number, or "" for any.
 
     Raises:
-        TritonModelException: always.
+        TritonModelException: the version is no number.
     """
-    raise TritonModelException(_not_available("is_model_ready"))
+    try:
+        return calling.caller().is_ready(model_name, model_version)
+    except InvalidArgument as exc:
+        raise model_calls.control_error("check model readiness", exc.message) from None
 
 
 class MetricFamily:

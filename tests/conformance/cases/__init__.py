@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..steps import Case
 from . import (
+    bls,
     broken_models,
     classification,
     compression,
@@ -51,5 +52,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         compression,
         guarded,
         repository_requests,
+        bls,
     )
 }

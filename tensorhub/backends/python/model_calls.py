@@ -1,0 +1,278 @@
+"""What a model calls other models with: the work behind `exec`, `async_exec` and the model control functions.
+
+A call that fails gives a response with an error, as in Triton, and no exception. What a called model returns belongs to
+the caller: it is handed over as it is if nobody else refers to it, and copied otherwise.
+"""
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tensorhub.backends import calling
+from tensorhub.backends.calling import ModelCall
+from tensorhub.backends.python.errors import TritonError, TritonModelException
+from tensorhub.backends.python.responses import InferenceResponse
+from tensorhub.backends.python.tensors import Tensor
+from tensorhub.errors import InternalError, TensorhubError
+from tensorhub.protocol import messages
+from tensorhub.requests import InferResponse, flat_view
+from tensorhub.requests import Tensor as WireTensor
+
+_ONLY_IN_EXECUTE = "BLS is only supported during the 'execute' function."
+
+_OWN_REFERENCES = 3
+"""To the data of a tensor that nobody else refers to: the tensor's, a local name, and the argument of getrefcount."""
+
+_state = threading.local()
+
+
+@contextmanager
+def not_executing(instance: str) -> Iterator[None]:
+    """Be around a model's `initialize` and `finalize`, from which no model can be run."""
+    _state.instance = instance
+    try:
+        yield
+    finally:
+        _state.instance = ""
+
+
+def run(call: ModelCall, decoupled: bool) -> "InferenceResponse | ResponseIterator":
+    """Run a call and wait for its response, or start one that may have several.
+
+    Raises:
+        TritonModelException: not inside `execute`.
+    """
+    _check_executing()
+    if decoupled:
+        return _iterate(call, None, inline=True)
+    answers = _Answers()
+    error = _start(call, answers, decoupled=False, inline=True)
+    return _failed(error) if error is not None else answers.take()[0]
+
+
+def start(call: ModelCall, decoupled: bool) -> "asyncio.Future[Any]":
+    """Start a call from a coroutine, and return what to await: the response, or the iterator once it has one.
+
+    Raises:
+        TritonModelException: not inside `execute`.
+        RuntimeError: there is no running event loop.
+    """
+    _check_executing()
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    iterator: list[ResponseIterator] = []
+
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(iterator[0] if decoupled else answers.take()[0])
+
+    def on_first() -> None:
+        try:
+            loop.call_soon_threadsafe(resolve)
+        except RuntimeError:
+            return  # the model's event loop has been closed: nobody waits any more
+
+    if decoupled:
+        iterator.append(_iterate(call, on_first, inline=False))
+        return future
+    answers = _Answers(on_first)
+    error = _start(call, answers, decoupled=False, inline=False)
+    if error is not None:
+        future.set_result(_failed(error))
+    return future
+
+
+def control(what: str, operation: Any) -> None:
+    """Have the hub carry out a `tensorhub.wire.Control`, and wait for it.
+
+    Args:
+        what: for the error's text.
+
+    Raises:
+        TritonModelException: it failed; the message says why.
+    """
+    done = threading.Event()
+    errors: list[TensorhubError | None] = []
+
+    def answered(error: TensorhubError | None) -> None:
+        errors.append(error)
+        done.set()
+
+    caller = calling.caller()
+    caller.control(operation, answered)
+    if not done.is_set():
+        caller.may_block()
+        done.wait()
+    if errors[0] is not None:
+        raise control_error(what, errors[0].message)
+
+
+def control_error(what: str, cause: str) -> TritonModelException:
+    """Return the error of a model control function, in the words of Triton's Python backend."""
+    # Models that use these functions run on threads that have the instance's name: see LoadedModel.calls_models.
+    instance = getattr(_state, "instance", "") or threading.current_thread().name.removesuffix(" asyncio")
+    return TritonModelException(
+        f"Failed to {what}: Failed to process the request for model '{instance}', message: {cause}"
+    )
+
+
+def load_operation(name: str, config: str, files: Mapping[str, bytes] | None) -> Any:
+    """Return the `tensorhub.wire.Control` that loads a model."""
+    operation = messages.Control()
+    load = operation.load_model
+    load.name = name
+    if config:
+        load.has_config, load.config = True, config
+    for path, content in (files or {}).items():
+        load.files[path.removeprefix("file:")] = bytes(content)
+    return operation
+
+
+def unload_operation(name: str, unload_dependents: bool) -> Any:
+    """Return the `tensorhub.wire.Control` that unloads a model."""
+    operation = messages.Control()
+    operation.unload_model.name = name
+    operation.unload_model.unload_dependents = unload_dependents
+    return operation
+
+
+class _Answers:
+    """What has come for a call, in order; for one thread that waits."""
+
+    __slots__ = ("_changed", "_on_first", "_received")
+
+    def __init__(self, on_first: Callable[[], None] | None = None) -> None:
+        self._changed = threading.Condition()
+        self._received: deque[tuple[InferResponse | None, bool]] = deque()
+        self._on_first = on_first
+
+    def put(self, response: InferResponse | None, final: bool) -> None:
+        with self._changed:
+            self._received.append((response, final))
+            self._changed.notify()
+        on_first, self._on_first = self._on_first, None
+        if on_first is not None:
+            on_first()
+
+    def take(self) -> tuple[InferenceResponse, bool]:
+        """Wait for the next response; return it, and whether it is the last one."""
+        if not self._received:
+            calling.caller().may_block()
+            with self._changed:
+                while not self._received:
+                    self._changed.wait()
+        response, final = self._received.popleft()
+        return _received(response), final
+
+
+class ResponseIterator:
+    """The responses of a call with `decoupled=True`, as they come.
+
+    The last one may have no tensors. Iterated once more after its end, it starts from the first response again.
+    """
+
+    def __init__(self, answers: _Answers | None, cancel: Callable[[], None], error: TensorhubError | None) -> None:
+        self._answers = answers
+        self._cancel = cancel
+        self._seen: list[InferenceResponse] = [] if error is None else [_failed(error)]
+        self._next = 0
+
+    def __iter__(self) -> "ResponseIterator":
+        if self._answers is None and self._next >= len(self._seen):
+            self._next = 0
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        if self._answers is not None:
+            response, final = self._answers.take()
+            self._seen.append(response)
+            if final:
+                self._answers = None
+                self._next = len(self._seen)
+            return response
+        if self._next >= len(self._seen):
+            raise StopIteration
+        self._next += 1
+        return self._seen[self._next - 1]
+
+    def cancel(self) -> None:
+        """Tell the called model that no more responses are wanted; it decides what it does then."""
+        if self._answers is not None:
+            self._cancel()
+
+
+def _check_executing() -> None:
+    if getattr(_state, "instance", ""):
+        raise TritonModelException(_ONLY_IN_EXECUTE)
+
+
+def _iterate(call: ModelCall, on_first: Callable[[], None] | None, *, inline: bool) -> ResponseIterator:
+    answers = _Answers(on_first)
+    cancels: list[Callable[[], None]] = []
+    error = _start(call, answers, decoupled=True, inline=inline, cancels=cancels)
+    if error is None:
+        return ResponseIterator(answers, cancels[0], None)
+    if on_first is not None:
+        on_first()
+    return ResponseIterator(None, lambda: None, error)
+
+
+def _start(
+    call: ModelCall,
+    answers: _Answers,
+    *,
+    decoupled: bool,
+    inline: bool,
+    cancels: list[Callable[[], None]] | None = None,
+) -> TensorhubError | None:
+    """Start a call; return why it could not be started, in the words of Triton's Python backend."""
+    caller = calling.caller()
+    try:
+        if not caller.is_ready(call.model, call.version):
+            raise InternalError(f"Failed for execute the inference request. Model '{call.model}' is not ready.")
+        if not decoupled and caller.is_decoupled(call.model, call.version):
+            raise InternalError(
+                f"Model {call.model} is using the decoupled. The current BLS request call doesn't support models using "
+                "the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' or 'async_exec' "
+                "calls for decoupled models.'"
+            )
+        cancel = caller.call(call, answers.put, inline=inline)
+    except TensorhubError as exc:
+        return InternalError(f"Model {call.model} - Error when running inference: {exc.message}")
+    if cancels is not None:
+        cancels.append(cancel)
+    return None
+
+
+def _failed(error: TensorhubError) -> InferenceResponse:
+    return InferenceResponse(error=TritonError(error.message, error.code))
+
+
+def _received(response: InferResponse | None) -> InferenceResponse:
+    """Return a response as a model sees it; None, the end of several, has no tensors."""
+    if response is None:
+        return InferenceResponse([])
+    if response.error is not None:
+        return _failed(response.error)
+    outputs = [tensor if _is_private(tensor) else _copied(tensor) for tensor in response.outputs]
+    return InferenceResponse([Tensor._from_wire(tensor) for tensor in outputs], parameters=response.parameters)
+
+
+def _is_private(tensor: WireTensor) -> bool:
+    """Tell whether nobody but this tensor refers to its memory, or nobody can write to it."""
+    data = tensor.data
+    if isinstance(data, bytes):
+        return True
+    return (isinstance(data, bytearray) or (isinstance(data, np.ndarray) and data.flags.owndata)) and (
+        sys.getrefcount(data) <= _OWN_REFERENCES
+    )
+
+
+def _copied(tensor: WireTensor) -> WireTensor:
+    return WireTensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(tensor.data)))

@@ -1,0 +1,181 @@
+"""Requests of models to models: the worker as a client of itself and of the others.
+
+A model of the same worker is handed the tensors as they are: no copy, no message. A model of another worker is called
+as a frontend would call it, with the same gateway: over the mailboxes, large tensors through the arena, and the death
+of the other worker fails the call.
+
+Who may wait for whom. A call goes through no thread but the caller's and those of the called model's instances, except
+that answers of other workers come in through the worker's loop. So a model that waits must not run on the loop. One
+that does it all the same, because it never did so before, steps aside: the loop goes on on another thread, and the
+model never runs on it again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from tensorhub.backends.calling import Cancel, ModelCall, OnResponse
+from tensorhub.errors import Cancelled, TensorhubError, error_for
+from tensorhub.frontend.catalog import LATEST, ServedVersion, parse_version
+from tensorhub.frontend.gateway import Gateway
+from tensorhub.frontend.port import InferReply
+from tensorhub.ipc import wire
+from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.workers import continuations
+from tensorhub.workers.call_messages import read_reply, write_request
+from tensorhub.workers.serving import ServingModel
+
+
+class Loop(Protocol):
+    """The worker's loop, as far as calls need it."""
+
+    @property
+    def models(self) -> Mapping[int, ServingModel]:
+        """By load id."""
+
+    def step_aside(self) -> None:
+        """If this is the loop's thread: let another one be it."""
+
+
+class ModelCalls:
+    """See the module, and `backends.calling.ModelCaller`."""
+
+    def __init__(self, gateway: Gateway, loop: Loop) -> None:
+        self._gateway = gateway
+        self._loop = loop
+
+    def call(self, call: ModelCall, on_response: OnResponse, *, inline: bool) -> Cancel:
+        """See ModelCaller."""
+        with continuations.waiting():
+            return self.start(call, on_response, inline=inline)
+
+    def start(self, call: ModelCall, on_response: OnResponse, *, inline: bool) -> Cancel:
+        """Do as `call` does, for one that comes back to this thread's continuations to go on, and does not wait."""
+        target = self._gateway.catalog.find(call.model, call.version)
+        model = self._loop.models.get(target.load_id)
+        if model is None:
+            return self._call_other_worker(call, target, on_response)
+        request = model.decoder.accept_call(call, time.monotonic_ns())
+        request.responder = _Answers(model, on_response)
+        inline_runs = 1 if inline else 0
+        model.submit(request, inline_runs)
+        if model.gathers:
+            model.poll(inline_runs)
+        return lambda: model.cancel(request)
+
+    def _call_other_worker(self, call: ModelCall, target: ServedVersion, on_response: OnResponse) -> Cancel:
+        remote = _RemoteCall(on_response)
+        body, placed = write_request(call, target, self._gateway.reserve)
+        request_id = self._gateway.infer(target, body, remote.replied, flags=wire.FLAG_FROM_HTTP, placed=placed)
+
+        def cancel() -> None:
+            self._gateway.cancel(request_id)
+            remote.end(InferResponse(error=Cancelled("")))
+
+        return cancel
+
+    def is_quick(self, model: str, version: int) -> bool:
+        """Whether `call` may run the model on the calling thread."""
+        try:
+            target = self._gateway.catalog.find(model, version)
+        except TensorhubError:
+            return False
+        found = self._loop.models.get(target.load_id)
+        return found is not None and found.quick
+
+    def is_ready(self, model: str, version: int | str) -> bool:
+        """See ModelCaller."""
+        if isinstance(version, str):
+            version = parse_version(version)
+        found = self._gateway.catalog.models.get(model)
+        if found is None:
+            return False
+        if version == LATEST:
+            return bool(found.ready_versions)
+        served = found.versions.get(version)
+        return served is not None and served.ready
+
+    def is_decoupled(self, model: str, version: int) -> bool:
+        """See ModelCaller."""
+        return self._gateway.catalog.find(model, version).decoupled
+
+    def control(self, operation: Any, on_result: Callable[[TensorhubError | None], None]) -> None:
+        """See ModelCaller."""
+
+        def answered(result: Any, error: TensorhubError | None) -> None:
+            if error is None and result.code:
+                error = error_for(result.code - 1, result.message)
+            on_result(error)
+
+        self._gateway.control(operation, answered)
+
+    def may_block(self) -> None:
+        """See ModelCaller."""
+        model = continuations.maybe_owner()
+        if model is not None:
+            model.keep_off_the_loop()
+        self._loop.step_aside()
+
+
+class _Answers:
+    """The responder of a request that came from a model of this worker."""
+
+    __slots__ = ("_model", "_on_response")
+
+    def __init__(self, model: ServingModel, on_response: OnResponse) -> None:
+        self._model = model
+        self._on_response = on_response
+
+    def __call__(self, request: InferRequest, response: InferResponse | None, final: bool) -> None:
+        if response is not None and response.error is None:
+            response = self._as_clients_see_it(request, response)
+        if self._model.decoupled:
+            # A model that goes on sending must not wait, nor its caller for the end of its run.
+            started_ns = time.monotonic_ns()
+            self._deliver(response, final)
+            self._model.observe_response(request, response, started_ns, time.monotonic_ns())
+        else:
+            continuations.later(lambda: self._deliver(response, final))
+
+    def _deliver(self, response: InferResponse | None, final: bool) -> None:
+        try:
+            self._on_response(response, final)
+        finally:
+            if final:
+                self._model.closed()
+
+    def _as_clients_see_it(self, request: InferRequest, response: InferResponse) -> InferResponse:
+        """Undo reshapes, and leave out what was not asked for."""
+        specs = self._model.spec.outputs
+        wanted = {item.name for item in request.requested}
+        outputs = [tensor for tensor in response.outputs if not wanted or tensor.name in wanted]
+        for index, tensor in enumerate(outputs):
+            spec = specs.get(tensor.name)
+            if spec is not None and spec.reshape is not None:
+                outputs[index] = tensor.renamed(tensor.name, spec.client_shape(tensor.shape))
+        return InferResponse(outputs, response.parameters)
+
+
+class _RemoteCall:
+    """A call that another worker answers, until its last answer or its cancellation."""
+
+    __slots__ = ("_ended", "_on_response")
+
+    def __init__(self, on_response: OnResponse) -> None:
+        self._on_response = on_response
+        self._ended = False
+
+    def replied(self, reply: InferReply) -> None:
+        if reply.error is not None:
+            response: InferResponse | None = InferResponse(error=reply.error)
+        else:
+            response = None if reply.empty else read_reply(reply)
+        if reply.final:
+            self.end(response)
+        elif not self._ended:
+            self._on_response(response, False)
+
+    def end(self, response: InferResponse | None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._on_response(response, True)
