@@ -102,6 +102,8 @@ class InferRequest:
             next one.
         cancelled: set when the client has gone; a model may look at it.
         answered: finally. deferred: whoever runs it will answer it later, and not before `execute` returns.
+        rescheduled: the model wants it again, which only iterative sequences have; set by `execute`, cleared by who
+            queues it again.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -124,6 +126,7 @@ class InferRequest:
     deferred: bool = False
     response_count: int = 0
     response_start_ns: int = 0
+    rescheduled: bool = False
     token: object = None
     responder: Responder | None = None
 

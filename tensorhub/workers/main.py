@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tensorhub import settings
 from tensorhub.backends import calling
+from tensorhub.backends.python import output
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     follow_parent()
     set_up(chosen, own.name)
+    output.capture()
     run_dir = RunDir(Path(chosen.server.run_dir))
     try:
         run_dir.open()

@@ -465,7 +465,12 @@ SEND = "Unable to send response. "
             "Inference Response object must be provided when the response flags is set to zero.",
             CONFIG,
         ),
-        (["s.send(one(), 1)", "s.send(one(), 1)"], f"{SEND}Response sender has been closed.", CONFIG),
+        (["s.send(one(), 1)", "s.send(flags=1)"], f"{SEND}Response sender has been closed.", CONFIG),
+        (
+            ["s.send(one(), 1)", "s.send(one(), 1)"],
+            f"{SEND}Non-decoupled model cannot send more than one response.",
+            CONFIG,
+        ),
         (["s.send(flags=1)", "s.send(one())"], f"{SEND}Response sender has been closed.", DECOUPLED),
         (
             ["s.send(one())", "s.send(one())"],

@@ -190,8 +190,6 @@ def test_requests_of_a_models_own() -> None:
     with pytest.raises(pb_utils.TritonModelException):
         request.get_response_sender()
     request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_ALL)
-    with pytest.raises(pb_utils.TritonModelException):
-        request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
 
 
 def test_the_logger(caplog: pytest.LogCaptureFixture) -> None:

@@ -60,6 +60,7 @@ CONFIGURATIONS = {
             "admin-key=admin=value",
         ),
     ),
+    "python": Configuration("python"),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
 

@@ -6,9 +6,10 @@ of what a model may return, and the texts of what it does wrong, are those of Tr
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +19,11 @@ from tensorhub.backends.port import ComputeTimes, InstanceSpec, ModelSource
 from tensorhub.backends.python import autocomplete, failures, model_calls
 from tensorhub.backends.python.inference import InferenceRequest
 from tensorhub.backends.python.loading import ModelModules
+from tensorhub.backends.python.logger import log_of
+from tensorhub.backends.python.loop_thread import LoopThread
 from tensorhub.backends.python.responses import InferenceResponse
-from tensorhub.errors import InternalError, InvalidArgument
+from tensorhub.backends.python.traits import Traits, read_traits
+from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
 from tensorhub.protocol import config_json
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
@@ -49,7 +53,7 @@ class PythonBackend:
             try:
                 completed = function(autocomplete.ModelConfig(_config_text(source.config, source.name)))
             except Exception as exc:
-                raise InternalError(failures.describe(exc)) from exc
+                raise _raised_by(source.name, "auto_complete_config", exc) from exc
             if not isinstance(completed, autocomplete.ModelConfig):
                 raise InternalError(
                     f"auto_complete_config function in model '{source.name}' must return a valid pb.ModelConfig object."
@@ -60,6 +64,7 @@ class PythonBackend:
 
     def load(self, source: ModelSource) -> "PythonModel":
         """Import the model's file."""
+        read_traits(source.config)
         modules = _modules(source)
         module = _load(modules, source)
         try:
@@ -77,6 +82,7 @@ class PythonModel:
         self._modules = modules
         self._model_class = model_class
         self._spec = ModelSpec.from_config(source.config, source.name, source.version)
+        self._traits = read_traits(source.config)
         self._config_text = _config_text(source.config, source.name)
 
     def new_instance(self, spec: InstanceSpec) -> "PythonInstance":
@@ -97,9 +103,9 @@ class PythonModel:
                 with model_calls.not_executing(spec.name):
                     model.initialize(arguments)
         except Exception as exc:
-            raise InternalError(failures.describe(exc)) from exc
+            raise _raised_by(source.name, "initialize", exc) from exc
         file = Path(self._modules.version_folder, _file_name(source))
-        return PythonInstance(spec.name, model, self._spec, file, source.config.model_transaction_policy.decoupled)
+        return PythonInstance(spec.name, model, self._spec, file, self._traits)
 
     @property
     def calls_models(self) -> bool:
@@ -112,33 +118,41 @@ class PythonModel:
 
 
 class PythonInstance:
-    """See backends.port.ModelInstance: one TritonPythonModel."""
+    """See backends.port.ModelInstance: one TritonPythonModel.
 
-    def __init__(self, name: str, model: Any, spec: ModelSpec, file: Path, decoupled: bool) -> None:
+    An `execute` that is a coroutine runs on the event loop of the instance. For a decoupled model, and one with the
+    parameter ASYNC_OVERLAP, nobody waits for it: the next call may begin before it has ended.
+    """
+
+    def __init__(self, name: str, model: Any, spec: ModelSpec, file: Path, traits: Traits) -> None:
         self._name = name
         self._model = model
         self._spec = spec
         self._file = file
-        self._decoupled = decoupled
+        self._decoupled = traits.decoupled
+        self._traits = traits
         self._outputs = frozenset(spec.outputs)
-        self._loop = _LoopThread(name)
+        self._loop = LoopThread(name)
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes:
         """Run the model's `execute` and answer the requests."""
         spec, outputs, decoupled = self._spec, self._outputs, self._decoupled
         wrapped = [InferenceRequest._from_server(request, spec, outputs, decoupled) for request in requests]
         input_end_ns = time.monotonic_ns()
-        result = self._call(wrapped)
+        try:
+            result = self._model.execute(wrapped)
+            if asyncio.iscoroutine(result):
+                if self._traits.overlaps:
+                    for request in requests:
+                        request.deferred = True
+                    self._loop.start(result, partial(self._end_overlapping, wrapped))
+                    return ComputeTimes(input_end_ns, time.monotonic_ns())
+                calling.may_block()
+                result = self._loop.run(result)
+        except Exception as exc:
+            raise self._raised(exc, wrapped) from exc
         times = ComputeTimes(input_end_ns, time.monotonic_ns())
-        if decoupled:
-            self._end_decoupled(result, wrapped)
-            return times
-        for request, item, response in zip(requests, wrapped, self._checked(result, wrapped), strict=True):
-            if response is None:
-                continue
-            if item._sender is not None:
-                raise self._failure("A request must be answered by its response sender or by execute, not by both.")
-            request.respond(response._to_server(item._requested))
+        self._finish(result, wrapped)
         return times
 
     def finalize(self) -> None:
@@ -148,31 +162,42 @@ class PythonInstance:
                 with model_calls.not_executing(self._name):
                     self._model.finalize()
         except Exception as exc:
-            raise InternalError(failures.describe(exc)) from exc
+            raise _raised_by(self._spec.name, "finalize", exc) from exc
         finally:
             self._loop.stop()
             self._model = None
 
-    def _call(self, wrapped: list[InferenceRequest]) -> Any:
+    def _end_overlapping(self, wrapped: list[InferenceRequest], future: Future[Any]) -> None:
+        """Finish a call that nobody waited for; on the thread of the event loop."""
         try:
-            execute = self._model.execute
-        except AttributeError:
-            raise self._failure(f"Python model {self._file} does not implement `execute` method.") from None
-        try:
-            result = execute(wrapped)
-            if not asyncio.iscoroutine(result):
-                return result
-            calling.may_block()
-            return self._loop.run(result)
-        except Exception as exc:
-            raise self._failure(failures.describe(exc) + self._remedy(exc, wrapped)) from exc
+            self._finish(future.result(), wrapped)
+        except (Exception, CancelledError) as exc:
+            error = exc if isinstance(exc, TensorhubError) else self._raised(exc, wrapped)
+            for item in wrapped:
+                if item._server is not None:
+                    item._server.fail(error)
+
+    def _finish(self, result: Any, wrapped: list[InferenceRequest]) -> None:
+        """Answer what the model has returned."""
+        if self._decoupled:
+            self._end_decoupled(result, wrapped)
+            return
+        for item, response in zip(wrapped, self._checked(result, wrapped), strict=True):
+            request = item._server
+            assert request is not None
+            if response is None:
+                if item._rescheduled:
+                    self._reschedule(request)
+            elif item._sender is None or item._sender._give_way():
+                request.respond(response._to_server(item._requested))
 
     def _checked(self, result: Any, wrapped: list[InferenceRequest]) -> list[InferenceResponse | None]:
         """Check what a model that is not decoupled has returned.
 
-        None stands for a request that has a response sender; None in place of the list, that all have one.
+        None stands for a request that has a response sender or is to be run again; None in place of the list, that all
+        are such requests.
         """
-        if result is None and all(item._sender is not None for item in wrapped):
+        if result is None and all(item._sender is not None or item._rescheduled for item in wrapped):
             return [None] * len(wrapped)
         if type(result) is not list:
             raise self._failure(f"Expected a list in the execute return, found type '{_type_text(result)}'.")
@@ -182,7 +207,14 @@ class PythonInstance:
                 f"InferenceRequest(s) size is:{len(wrapped)}, and InferenceResponse(s) size is:{len(result)}\n"
             )
         for response, item in zip(result, wrapped, strict=True):
-            if type(response) is InferenceResponse or (response is None and item._sender is not None):
+            if item._rescheduled and response is not None:
+                raise self._failure(
+                    "Expected a None object in the execute function return list for reschduled request, found type "
+                    f"'{_type_text(response)}'."
+                )
+            if type(response) is InferenceResponse or (
+                response is None and (item._sender is not None or item._rescheduled)
+            ):
                 continue
             raise self._failure(
                 "Expected an 'InferenceResponse' object in the execute function return list, found type "
@@ -196,54 +228,40 @@ class PythonInstance:
                 f"Python model '{self._name}' is using the decoupled mode and the execute function must return None."
             )
         for item in wrapped:
-            # Nobody can answer it any more.
-            if item._sender is None and item._server is not None:
-                item._server.respond(None)
+            if item._server is None:
+                continue
+            if item._rescheduled:
+                self._reschedule(item._server)
+            elif item._sender is None:
+                item._server.respond(None)  # nobody can answer it any more
+
+    def _reschedule(self, request: InferRequest) -> None:
+        """Have the scheduler run a request again; a model that does not iterate would wait for it for ever."""
+        if request.answered:
+            return
+        if not self._traits.iterative:
+            raise self._failure(
+                "Unable to reschedule the request: the model does not use iterative sequence batching. Set "
+                "sequence_batching { iterative_sequence: true } in config.pbtxt."
+            )
+        request.deferred = request.rescheduled = True
+
+    def _raised(self, exc: BaseException, wrapped: list[InferenceRequest]) -> InternalError:
+        """Log what the model has raised, and return the error of its requests."""
+        if isinstance(exc, AttributeError) and not hasattr(self._model, "execute"):
+            return self._failure(f"Python model {self._file} does not implement `execute` method.")
+        log_of(self._spec.name).error("execute of '%s' raised", self._name, exc_info=exc)
+        return self._failure(failures.describe(exc) + self._remedy(exc, wrapped))
 
     def _failure(self, text: str) -> InternalError:
         return InternalError(f"Failed to process the request(s) for model '{self._name}', message: {text}")
 
-    def _remedy(self, exc: Exception, wrapped: list[InferenceRequest]) -> str:
+    def _remedy(self, exc: BaseException, wrapped: list[InferenceRequest]) -> str:
         """Say what to do if a model has written to a client's region, which NumPy refuses."""
         if not isinstance(exc, ValueError) or "read-only" not in str(exc):
             return ""
         inputs = (tensor for item in wrapped if item._server is not None for tensor in item._server.inputs.values())
         return _READ_ONLY_REMEDY if any(memoryview(tensor.data).readonly for tensor in inputs) else ""
-
-
-class _LoopThread:
-    """The event loop of an instance, on a thread of its own, which starts with the first coroutine."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end, and return what it returns or raise what it raises."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=loop.run_forever, name=f"{self._name} asyncio", daemon=True)
-            self._thread.start()
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-    def stop(self) -> None:
-        """End the thread; tasks that are left are cancelled."""
-        if self._loop is None or self._thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(_cancel_tasks(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = self._thread = None
-
-
-async def _cancel_tasks() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _file_name(source: ModelSource) -> str:
@@ -264,7 +282,7 @@ def _load(modules: ModelModules, source: ModelSource) -> ModuleType:
     try:
         return modules.load(_file_name(source))
     except Exception as exc:
-        raise InternalError(failures.describe(exc)) from exc
+        raise _raised_by(source.name, "import", exc) from exc
 
 
 def _model_class(module: ModuleType, source: ModelSource) -> Any:
@@ -273,6 +291,12 @@ def _model_class(module: ModuleType, source: ModelSource) -> Any:
     except AttributeError:
         shown = f"{source.version}.{_file_name(source).removesuffix('.py')}"
         raise InternalError(f"AttributeError: module '{shown}' has no attribute 'TritonPythonModel'") from None
+
+
+def _raised_by(model: str, what: str, exc: Exception) -> InternalError:
+    """Log what a model has raised outside of `execute`, and return the error that says so."""
+    log_of(model).error("%s raised", what, exc_info=exc)
+    return InternalError(failures.describe(exc))
 
 
 def _config_text(config: Any, name: str) -> str:

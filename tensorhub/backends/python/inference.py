@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,16 @@ from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
 from tensorhub.tensors import element_count
 
-MEMORY_CPU = 0
-MEMORY_GPU = 1
-"""TRITONSERVER_MEMORY_*, as PreferredMemory takes them."""
-
 RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2
 """TRITONSERVER_REQUEST_RELEASE_*."""
+
+
+class MemoryType(IntEnum):
+    """What PreferredMemory takes; the numbers are those of Triton's Python backend, not of TRITONSERVER_MemoryType."""
+
+    TRITONSERVER_MEMORY_GPU = 0
+    TRITONSERVER_MEMORY_CPU = 1
 
 
 class PreferredMemory:
@@ -57,6 +61,7 @@ class InferenceRequest:
         "_model_version",
         "_parameters",
         "_preferred_memory",
+        "_release_flags",
         "_request_id",
         "_requested",
         "_sender",
@@ -101,6 +106,7 @@ class InferenceRequest:
         self._model_name = model_name
         self._model_version = model_version
         self._flags = flags
+        self._release_flags = RELEASE_ALL
         self._timeout_us = timeout
         self._preferred_memory = preferred_memory
         self._trace = trace
@@ -119,6 +125,7 @@ class InferenceRequest:
         request._tensors = None
         request._requested = {item.name for item in server.requested} if server.requested else all_outputs
         request._flags = server.flags
+        request._release_flags = RELEASE_ALL
         return request
 
     def inputs(self) -> list[Tensor]:
@@ -189,15 +196,15 @@ class InferenceRequest:
         return self._sender
 
     def set_release_flags(self, flags: int) -> None:
-        """Say what becomes of the request after `execute`.
+        """Say what becomes of the request after `execute`: RELEASE_RESCHEDULE has it run again.
 
-        Raises:
-            TritonModelException: it is to be run again, which is for iterative sequences only.
+        Only iterative sequences can be run again. For any other model, `execute` fails afterwards.
         """
-        if flags & RELEASE_RESCHEDULE:
-            raise TritonModelException(
-                "Unable to reschedule the request: the model does not use iterative sequence batching."
-            )
+        self._release_flags = flags
+
+    @property
+    def _rescheduled(self) -> bool:
+        return self._release_flags & RELEASE_RESCHEDULE != 0
 
     def output_view(self, name: str, shape: Iterable[int] | None = None) -> npt.NDArray[Any] | None:
         """Return the memory where the client wants an output, so that the model can write it in place.

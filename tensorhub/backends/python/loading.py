@@ -31,6 +31,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from tensorhub.backends.python import utils
+from tensorhub.backends.python.callers import MODEL_FOLDER, MODEL_NAME
 
 _ROOT = "tensorhub_models"
 _numbers = itertools.count(1)
@@ -52,6 +53,7 @@ class ModelModules:
     """
 
     def __init__(self, name: str, folder: str, version: int) -> None:
+        self._name = name
         self.version_folder = os.path.join(folder, str(version))
         self._folders = [self.version_folder, folder]
         self._package = f"{_ROOT}.{next(_numbers)}_{re.sub('[^0-9A-Za-z_]', '_', name)}_{version}"
@@ -101,7 +103,9 @@ class ModelModules:
 
     def _finder(self) -> "_Finder":
         return _Finder(
-            self._package, {"__builtins__": self._builtins, utils.MODEL_FOLDER: self.version_folder}, self.names
+            self._package,
+            {"__builtins__": self._builtins, MODEL_NAME: self._name, MODEL_FOLDER: self.version_folder},
+            self.names,
         )
 
     def _import(

@@ -4,9 +4,14 @@ import logging
 from enum import IntEnum
 from typing import ClassVar
 
-log = logging.getLogger("tensorhub.model")
+from tensorhub.backends.python.callers import MODEL_NAME, maybe_calling
 
 _VERBOSE = logging.DEBUG
+
+
+def log_of(model: str) -> logging.Logger:
+    """Return where a model's messages go; without a name, those of code that belongs to no model."""
+    return logging.getLogger(f"tensorhub.model.{model.replace('.', '_')}" if model else "tensorhub.model")
 
 
 class Level(IntEnum):
@@ -40,7 +45,7 @@ class Logger:
         """Log at a level."""
         if not isinstance(message, str):
             raise TypeError(f"a log message must be a str, not {type(message)}")
-        log.log(_LEVELS[Level(level)], "%s", message, stacklevel=2)
+        log_of(maybe_calling(MODEL_NAME) or "").log(_LEVELS[Level(level)], "%s", message)
 
     @staticmethod
     def log_info(message: str) -> None:

@@ -135,19 +135,29 @@ class InferenceResponseSender:
         except RuntimeError as exc:
             raise TritonModelException(_CLOSED) from exc
 
+    def _give_way(self) -> bool:
+        """Close the sender, as `execute` has returned a response too; False if one has been sent, which then counts."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._closed = True
+        if self._sent:
+            self._request.respond(None)
+        return not self._sent
+
     def is_cancelled(self) -> bool:
         """Tell whether the client has gone."""
         return self._request.cancelled
 
     def _check(self, answer: InferResponse | None, final: bool) -> None:
+        if not self._decoupled and answer is not None and self._sent:
+            raise TritonModelException(
+                "Unable to send response. Non-decoupled model cannot send more than one response."
+            )
         if self._closed:
             raise TritonModelException(_CLOSED)
         if self._decoupled:
             return
-        if answer is not None and self._sent:
-            raise TritonModelException(
-                "Unable to send response. Non-decoupled model cannot send more than one response."
-            )
         if final and answer is None and not self._sent:
             raise TritonModelException(
                 "Unable to send response. Non-decoupled model cannot send complete final before sending a response."

@@ -1,6 +1,5 @@
 """The module that models import as `triton_python_backend_utils`."""
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,14 @@ from tensorhub import bytes_codec
 from tensorhub.backends import calling
 from tensorhub.backends.python import model_calls
 from tensorhub.backends.python.autocomplete import ModelConfig
+from tensorhub.backends.python.callers import MODEL_FOLDER, maybe_calling
 from tensorhub.backends.python.errors import TritonError, TritonModelException
 from tensorhub.backends.python.inference import (
-    MEMORY_CPU,
-    MEMORY_GPU,
     RELEASE_ALL,
     RELEASE_RESCHEDULE,
     InferenceRequest,
     InferenceTrace,
+    MemoryType,
     PreferredMemory,
 )
 from tensorhub.backends.python.logger import Level as LogLevel
@@ -43,6 +42,7 @@ __all__ = [
     "InferenceTrace",
     "LogLevel",
     "Logger",
+    "MemoryType",
     "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
@@ -67,16 +67,13 @@ __all__ = [
 
 MODULE_NAME = "triton_python_backend_utils"
 
-MODEL_FOLDER = "__tensorhub_model_folder__"
-"""A global of every module of a model: the folder of the model's version."""
-
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = FLAG_SEQUENCE_START
 TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = FLAG_SEQUENCE_END
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = RESPONSE_COMPLETE_FINAL
 TRITONSERVER_REQUEST_RELEASE_ALL = RELEASE_ALL
 TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = RELEASE_RESCHEDULE
-TRITONSERVER_MEMORY_CPU = MEMORY_CPU
-TRITONSERVER_MEMORY_GPU = MEMORY_GPU
+TRITONSERVER_MEMORY_CPU = MemoryType.TRITONSERVER_MEMORY_CPU
+TRITONSERVER_MEMORY_GPU = MemoryType.TRITONSERVER_MEMORY_GPU
 
 TRITON_STRING_TO_NUMPY: dict[str, type[Any]] = {
     datatype.config_name: dtype.type if datatype is not DataType.BOOL else bool
@@ -152,14 +149,9 @@ def get_model_dir() -> str:
     Raises:
         TritonModelException: nothing of a model is calling.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        folder = frame.f_globals.get(MODEL_FOLDER)
-        if folder is not None:
-            return str(folder)
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
+    folder = maybe_calling(MODEL_FOLDER)
+    if folder is not None:
+        return folder
     raise TritonModelException("get_model_dir() must be called by a model")
 
 

@@ -20,6 +20,7 @@ from . import (
     model_errors,
     outputs,
     parameters,
+    python_backend,
     repository_requests,
     routing,
     shapes,
@@ -53,5 +54,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         guarded,
         repository_requests,
         bls,
+        python_backend,
     )
 }
