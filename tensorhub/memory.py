@@ -48,8 +48,8 @@ class Memory(Protocol):
             InternalError: that process has no arena here, or the range lies outside it.
         """
 
-    def region(self, name: str, offset: int, byte_size: int, *, writable: bool) -> Lease:
-        """Pin a range of a region that a client registered.
+    def region(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> Lease:
+        """Pin a range of a region that a client registered; `owner` is the one whose names the request may use.
 
         Raises:
             NotFound: `Unable to find shared memory region: '<name>'`.

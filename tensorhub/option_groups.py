@@ -405,6 +405,21 @@ class SharedMemory:
     shm_allowed_uids: tuple[int, ...] = option(
         kinds.COUNT, (), "User whose segments may be registered, besides the one that the server runs as."
     )
+    shm_scope: str = option(
+        kinds.SHM_SCOPE,
+        "global",
+        "Whose regions a client sees. global: all have one set of names, as in Triton; header:NAME: those with the "
+        "same value of this header or gRPC metadata; peer: those that connect from the same address.",
+    )
+    shm_max_regions: int = option(kinds.POSITIVE, 4096, "Most regions that are registered at a time.")
+    shm_max_byte_size: int = option(
+        kinds.integer(0, kinds.INT64_MAX, "bytes"), 0, "Most memory that is registered at a time; 0 is any amount."
+    )
+    shm_reap: bool = option(
+        kinds.BOOL,
+        False,
+        "Unregister regions whose segment has been unlinked, or whose client has died, if it can be told.",
+    )
     arena_byte_size: int = option(
         kinds.integer(1024 * 1024, kinds.INT64_MAX, "bytes"),
         1024**3,

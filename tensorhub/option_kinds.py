@@ -137,6 +137,17 @@ def _parse_pattern(text: str) -> str:
 PATTERN = Kind(_parse_pattern, str, "<regex>", "a regular expression")
 
 
+def _parse_shm_scope(text: str) -> str:
+    if text not in ("global", "peer") and not re.fullmatch(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):
+        raise ValueError(f"invalid argument: {text}")
+    return text
+
+
+SHM_SCOPE = Kind(
+    _parse_shm_scope, str, "global|header:NAME|peer", "global, header:NAME with the name of a header, peer"
+)
+
+
 def _number(text: str) -> int:
     try:
         return int(text, 10)

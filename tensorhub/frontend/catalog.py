@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from tensorhub.errors import InvalidArgument, NotFound, Unavailable
+from tensorhub.frontend.ownership import parse_scope
 from tensorhub.protocol import messages
 
 READY = "READY"
@@ -80,6 +81,7 @@ class Catalog:
 
     Attributes:
         connected: a hub has answered at least once.
+        scope: --shm-scope; divided: whether it makes a difference between clients.
         settings: the server's options by their command line name, e.g. `http-max-input-size`.
     """
 
@@ -90,6 +92,8 @@ class Catalog:
         self.started: bool = self._snapshot.started
         self.stopping: bool = self._snapshot.stopping
         self.settings: dict[str, str] = dict(self._snapshot.settings)
+        self.scope = parse_scope(self.settings.get("shm-scope", "global"))
+        self.divided = self.scope.divides
         self._latest: dict[str, ServedVersion] = {}
 
     @cached_property
@@ -116,15 +120,13 @@ class Catalog:
             for model in self._snapshot.models
         }
 
-    @cached_property
-    def system_regions(self) -> dict[str, Any]:
-        """Name to `tensorhub.wire.SystemRegion`, in name order."""
-        return {region.name: region for region in sorted(self._snapshot.system_regions, key=lambda item: item.name)}
+    def system_regions(self, owner: str = "") -> dict[str, Any]:
+        """Return an owner's: name to `tensorhub.wire.SystemRegion`, in name order."""
+        return _regions_of(self._snapshot.system_regions, owner)
 
-    @cached_property
-    def cuda_regions(self) -> dict[str, Any]:
-        """Name to `tensorhub.wire.CudaRegion`, in name order."""
-        return {region.name: region for region in sorted(self._snapshot.cuda_regions, key=lambda item: item.name)}
+    def cuda_regions(self, owner: str = "") -> dict[str, Any]:
+        """Return an owner's: name to `tensorhub.wire.CudaRegion`, in name order."""
+        return _regions_of(self._snapshot.cuda_regions, owner)
 
     @property
     def processes(self) -> Any:
@@ -202,6 +204,11 @@ class Catalog:
         if not served.ready:
             raise Unavailable(f"Request for unknown model: '{name}' version {version} is not at ready state")
         return served
+
+
+def _regions_of(regions: Any, owner: str) -> dict[str, Any]:
+    found = [region for region in regions if region.owner == owner]
+    return {region.name: region for region in sorted(found, key=lambda item: item.name)}
 
 
 def parse_version(text: str) -> int:

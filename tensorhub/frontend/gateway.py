@@ -112,11 +112,12 @@ class Gateway:
         flags: int = 0,
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
+        owner: str = "",
     ) -> int:
         """See GatewayPort."""
         try:
             worker = self._pick(target)
-            tail = _request_extras(placed) if placed else b""
+            tail = _request_extras(placed, owner) if placed or owner else b""
             node = self._node
             request_id = node.next_request_id()
             frame = wire.encode(
@@ -373,8 +374,8 @@ class ThreadGateway(Gateway):
         self.close_down()
 
 
-def _request_extras(placed: Sequence[PlacedInput]) -> bytes:
-    extras = messages.RequestExtras()
+def _request_extras(placed: Sequence[PlacedInput], owner: str) -> bytes:
+    extras = messages.RequestExtras(owner=owner)
     for item in placed:
         block = item.reservation
         if not isinstance(block, Block):

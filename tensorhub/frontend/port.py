@@ -118,6 +118,7 @@ class GatewayPort(Protocol):
         flags: int = 0,
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
+        owner: str = "",
     ) -> int:
         """Send one request to a worker that serves `target`; answers come to `on_reply`.
 
@@ -130,6 +131,7 @@ class GatewayPort(Protocol):
                 `credit` for them.
             placed: inputs in the arena. Their reservations belong to the gateway from this call on, whatever happens.
             deadline_ns: CLOCK_MONOTONIC; 0 for none.
+            owner: whose regions the request may name; see `frontend.ownership`.
 
         Returns:
             The request's number, for `cancel`.

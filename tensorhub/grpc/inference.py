@@ -9,6 +9,7 @@ from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
 from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call
 from tensorhub.grpc.requests import place, read_request
+from tensorhub.grpc.shared_memory import owner_of
 from tensorhub.protocol.grpc_frames import response_pieces
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,12 @@ class _Waiting:
         call = self._call
         call.watch(self._on_gone)
         self._request_id = self._gateway.infer(
-            target, body, self._on_reply, placed=placed, deadline_ns=call.deadline_ns
+            target,
+            body,
+            self._on_reply,
+            placed=placed,
+            deadline_ns=call.deadline_ns,
+            owner=owner_of(call, self._gateway.catalog),
         )
         if self._gone:
             # The client went while the request was on its way, before there was a number to cancel.

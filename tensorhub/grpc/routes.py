@@ -22,8 +22,6 @@ _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
     f"{INFERENCE}/ServerMetadata": state.server_metadata,
     f"{INFERENCE}/ModelMetadata": state.model_metadata,
     f"{INFERENCE}/ModelConfig": state.model_config,
-    f"{INFERENCE}/SystemSharedMemoryStatus": shared_memory.system_status,
-    f"{INFERENCE}/CudaSharedMemoryStatus": shared_memory.cuda_status,
     f"{HEALTH}/Check": state.health_check,
 }
 
@@ -32,6 +30,14 @@ _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
     f"{INFERENCE}/RepositoryIndex": (repository.index, repository.index_response),
     f"{INFERENCE}/RepositoryModelLoad": (repository.load, repository.load_response),
     f"{INFERENCE}/RepositoryModelUnload": (repository.unload, repository.unload_response),
+}
+
+_OWN_STATUS: dict[str, Callable[[Call, Catalog, Any], Any]] = {
+    f"{INFERENCE}/SystemSharedMemoryStatus": shared_memory.system_status,
+    f"{INFERENCE}/CudaSharedMemoryStatus": shared_memory.cuda_status,
+}
+
+_OWN_OPERATIONS: dict[str, tuple[Callable[[Call, Catalog, Any, str], Any], Conclusion]] = {
     f"{INFERENCE}/SystemSharedMemoryRegister": (shared_memory.system_register, shared_memory.system_registered),
     f"{INFERENCE}/SystemSharedMemoryUnregister": (shared_memory.system_unregister, shared_memory.system_unregistered),
     f"{INFERENCE}/CudaSharedMemoryRegister": (shared_memory.cuda_register, shared_memory.cuda_registered),
@@ -56,6 +62,10 @@ def _method(gateway: GatewayPort, name: str, descriptor: Any) -> UnaryMethod | S
         return StreamMethod(ModelStreamInfer(gateway), compress=True)
     if name in _FROM_CATALOG:
         return UnaryMethod(FromCatalog(gateway, request_class, _FROM_CATALOG[name]))
+    if name in _OWN_STATUS:
+        return UnaryMethod(shared_memory.OwnStatus(gateway, request_class, _OWN_STATUS[name]))
+    if name in _OWN_OPERATIONS:
+        return UnaryMethod(shared_memory.OwnOperation(gateway, request_class, *_OWN_OPERATIONS[name]))
     if name in _BY_HUB:
         return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
     if descriptor.client_streaming or descriptor.server_streaming:

@@ -1,10 +1,16 @@
 """Shared memory regions: their status from the catalog; register and unregister by the hub, if this client may."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tensorhub.errors import Unsupported
 from tensorhub.frontend.catalog import Catalog
+from tensorhub.frontend.ownership import grpc_address, grpc_host
+from tensorhub.frontend.port import GatewayPort
 from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
+from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog
+from tensorhub.grpc.engine import Call, StreamCall
 from tensorhub.grpc.peers import is_on_this_host
 from tensorhub.protocol import messages
 
@@ -16,26 +22,71 @@ _CudaRegisterResponse = messages.message_class("inference.CudaSharedMemoryRegist
 _CudaUnregisterResponse = messages.message_class("inference.CudaSharedMemoryUnregisterResponse")
 
 
-def system_status(catalog: Catalog, request: Any) -> Any:
+class OwnStatus:
+    """A method that is answered from the catalog, and for each owner otherwise."""
+
+    def __init__(self, gateway: GatewayPort, request_class: Any, answer: Callable[[Call, Catalog, Any], Any]) -> None:
+        self._gateway = gateway
+        self._request_class = request_class
+        self._answer = answer
+
+    def __call__(self, call: Call, message: bytes) -> None:
+        FromCatalog(self._gateway, self._request_class, partial(self._answer, call))(call, message)
+
+
+class OwnOperation:
+    """A method that the hub carries out, for each owner otherwise."""
+
+    def __init__(
+        self,
+        gateway: GatewayPort,
+        request_class: Any,
+        operation: Callable[[Call, Catalog, Any, str], Any],
+        conclusion: Conclusion,
+    ) -> None:
+        self._gateway = gateway
+        self._request_class = request_class
+        self._operation = operation
+        self._conclusion = conclusion
+
+    def __call__(self, call: Call, message: bytes) -> None:
+        operation = partial(self._operation, call)
+        ByHub(self._gateway, self._request_class, operation, self._conclusion)(call, message)
+
+
+def owner_of(call: Call | StreamCall, catalog: Catalog) -> str:
+    """Return whose regions a call sees: --shm-scope.
+
+    Raises:
+        InvalidArgument: what it says of its owner is too long.
+    """
+    if not catalog.divided:
+        return ""
+    return catalog.scope.owner(((str(key), value) for key, value in call.metadata), grpc_host(call.peer))
+
+
+def system_status(call: Call, catalog: Catalog, request: Any) -> Any:
     catalog.check_connected()
+    owner = owner_of(call, catalog)
     response = _SystemStatusResponse()
-    for region in shown_regions(catalog.system_regions, catalog.cuda_regions, request.name, cuda=False):
+    for region in shown_regions(catalog.system_regions(owner), catalog.cuda_regions(owner), request.name, cuda=False):
         status = response.regions[region.name]
         status.name, status.key = region.name, region.key
         status.offset, status.byte_size = region.offset, region.byte_size
     return response
 
 
-def cuda_status(catalog: Catalog, request: Any) -> Any:
+def cuda_status(call: Call, catalog: Catalog, request: Any) -> Any:
     catalog.check_connected()
+    owner = owner_of(call, catalog)
     response = _CudaStatusResponse()
-    for region in shown_regions(catalog.cuda_regions, catalog.system_regions, request.name, cuda=True):
+    for region in shown_regions(catalog.cuda_regions(owner), catalog.system_regions(owner), request.name, cuda=True):
         status = response.regions[region.name]
         status.name, status.device_id, status.byte_size = region.name, region.device_id, region.byte_size
     return response
 
 
-def system_register(catalog: Catalog, request: Any, peer: str) -> Any:
+def system_register(call: Call, catalog: Catalog, request: Any, peer: str) -> Any:
     _check_allowed(catalog, peer)
     operation = messages.Control()
     region = operation.register_system
@@ -45,19 +96,22 @@ def system_register(catalog: Catalog, request: Any, peer: str) -> Any:
         request.offset,
         request.byte_size,
     )
+    region.owner = owner_of(call, catalog)
+    operation.peer = grpc_address(peer)
     region.SetInParent()
     return operation
 
 
-def system_unregister(catalog: Catalog, request: Any, peer: str) -> Any:
+def system_unregister(call: Call, catalog: Catalog, request: Any, peer: str) -> Any:
     _check_allowed(catalog, peer)
     operation = messages.Control()
     operation.unregister_system.name = request.name
+    operation.unregister_system.owner = owner_of(call, catalog)
     operation.unregister_system.SetInParent()
     return operation
 
 
-def cuda_register(catalog: Catalog, request: Any, peer: str) -> Any:
+def cuda_register(call: Call, catalog: Catalog, request: Any, peer: str) -> Any:
     _check_allowed(catalog, peer)
     operation = messages.Control()
     region = operation.register_cuda
@@ -67,14 +121,17 @@ def cuda_register(catalog: Catalog, request: Any, peer: str) -> Any:
         request.device_id,
         request.byte_size,
     )
+    region.owner = owner_of(call, catalog)
+    operation.peer = grpc_address(peer)
     region.SetInParent()
     return operation
 
 
-def cuda_unregister(catalog: Catalog, request: Any, peer: str) -> Any:
+def cuda_unregister(call: Call, catalog: Catalog, request: Any, peer: str) -> Any:
     _check_allowed(catalog, peer)
     operation = messages.Control()
     operation.unregister_cuda.name = request.name
+    operation.unregister_cuda.owner = owner_of(call, catalog)
     operation.unregister_cuda.SetInParent()
     return operation
 

@@ -25,6 +25,7 @@ from tensorhub.grpc.answering import status_details
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNSENT_LIMIT, Stream, StreamCall
 from tensorhub.grpc.inference import PASSING_FAILED, too_large
 from tensorhub.grpc.requests import place, read_request
+from tensorhub.grpc.shared_memory import owner_of
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_STREAM
 from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import FINAL_RESPONSE, stream_response
@@ -81,6 +82,7 @@ class InferStream:
         self._gateway = gateway
         self._errors_end_it = errors_end_it
         self._deadline_ns = call.deadline_ns
+        self._owner = owner_of(call, gateway.catalog)
         self._lock = threading.Lock()
         self._open: set[_Request] = set()
         self._in_order: deque[_Request] = deque()  # those of ordinary models, whose answers are still to be sent
@@ -112,7 +114,13 @@ class InferStream:
             body, placed = place(incoming, self._gateway)
             self._begin(request)
             request.request_id = self._gateway.infer(
-                target, body, request.on_reply, flags=FLAG_STREAM, placed=placed, deadline_ns=self._deadline_ns
+                target,
+                body,
+                request.on_reply,
+                flags=FLAG_STREAM,
+                placed=placed,
+                deadline_ns=self._deadline_ns,
+                owner=self._owner,
             )
         except TensorhubError as error:
             self._begin(request)

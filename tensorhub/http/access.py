@@ -25,6 +25,18 @@ class ClientMemory(Enum):
         return self is ClientMemory.ANYBODY
 
 
+def host_of(scope: Mapping[str, Any]) -> str:
+    """Return the address that the client of an ASGI scope connects from, without a port; "" for a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client and client[0] else ""
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """Return host:port of a client; "" for a Unix socket, or if the port is not known."""
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client and client[0] and client[1] else ""
+
+
 def is_on_this_host(scope: Mapping[str, Any]) -> bool:
     """Whether the peer of a connection runs on this host, as far as the connection can tell.
 

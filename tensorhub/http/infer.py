@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
 from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, OnReply, PlacedInput
+from tensorhub.http.access import host_of
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body
 from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
@@ -89,7 +90,8 @@ class InferEndpoint:
                 target = find_target(catalog, model, version)
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
-                request_id, plan = send_request(gateway, settings, target, headers, body, pending.on_reply)
+                owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
+                request_id, plan = send_request(gateway, settings, target, headers, body, pending.on_reply, owner)
                 self._waiting.add(pending)
                 try:
                     reply = await pending.reply()
@@ -129,11 +131,13 @@ def send_request(
     headers: Mapping[bytes, bytes],
     body: Body,
     on_reply: OnReply,
+    owner: str = "",
 ) -> tuple[int, v2_json.ResponsePlan]:
     """Decode a body and send it to a worker; return the request's number, and how the answer is to be encoded.
 
     Args:
         body: its arena belongs to this function, whatever happens.
+        owner: whose regions the request may name.
 
     Raises:
         TensorhubError: nothing has been sent, and `on_reply` will not be called.
@@ -163,7 +167,7 @@ def send_request(
         if arena is not None:
             arena.free()
     request_id = gateway.infer(
-        target, decoded.request.SerializeToString(), on_reply, flags=FLAG_FROM_HTTP, placed=placed
+        target, decoded.request.SerializeToString(), on_reply, flags=FLAG_FROM_HTTP, placed=placed, owner=owner
     )
     return request_id, decoded.plan
 

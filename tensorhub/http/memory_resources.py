@@ -10,6 +10,7 @@ from falcon.asgi import Request, Response
 
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
+from tensorhub.http.access import address_of, host_of
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
 from tensorhub.protocol import json_text, messages
@@ -26,6 +27,10 @@ def _check_allowed(req: Request) -> None:
         raise Unsupported(DISABLED_TEXT)
 
 
+def _owner(req: Request) -> str:
+    return context_of(req).settings.scope.owner(req.scope["headers"], host_of(req.scope))
+
+
 class SystemStatus:
     """GET /v2/systemsharedmemory[/region/<region>]/status"""
 
@@ -33,7 +38,8 @@ class SystemStatus:
 
     async def on_get(self, req: Request, resp: Response, region: str) -> None:
         catalog = context_of(req).catalog
-        found = shown_regions(catalog.system_regions, catalog.cuda_regions, region, cuda=False)
+        owner = _owner(req)
+        found = shown_regions(catalog.system_regions(owner), catalog.cuda_regions(owner), region, cuda=False)
         send_json(
             resp,
             [
@@ -55,7 +61,8 @@ class SystemRegister:
         document = _object(json_text.parse(b"") if (body := await read_json(req)) is None else body)
         operation = messages.Control()
         register = operation.register_system
-        register.name = region
+        register.name, register.owner = region, _owner(req)
+        operation.peer = address_of(req.scope)
         register.key = json_text.as_string(_needed(document, "key"))
         register.offset = json_text.as_uint(document.get("offset", 0))
         register.byte_size = json_text.as_uint(_needed(document, "byte_size"))
@@ -70,7 +77,7 @@ class SystemUnregister:
     async def on_post(self, req: Request, resp: Response, region: str) -> None:
         _check_allowed(req)
         operation = messages.Control()
-        operation.unregister_system.name = region
+        operation.unregister_system.name, operation.unregister_system.owner = region, _owner(req)
         operation.unregister_system.SetInParent()
         await control(context_of(req).gateway, operation)
 
@@ -82,7 +89,8 @@ class CudaStatus:
 
     async def on_get(self, req: Request, resp: Response, region: str) -> None:
         catalog = context_of(req).catalog
-        found = shown_regions(catalog.cuda_regions, catalog.system_regions, region, cuda=True)
+        owner = _owner(req)
+        found = shown_regions(catalog.cuda_regions(owner), catalog.system_regions(owner), region, cuda=True)
         send_json(
             resp,
             [{"name": item.name, "device_id": item.device_id, "byte_size": item.byte_size} for item in found],
@@ -102,7 +110,8 @@ class CudaRegister:
         handle = json_text.as_string(json_text.member(_needed(document, "raw_handle"), "b64"))
         operation = messages.Control()
         register = operation.register_cuda
-        register.name = region
+        register.name, register.owner = region, _owner(req)
+        operation.peer = address_of(req.scope)
         register.byte_size = json_text.as_uint(json_text.member(document, "byte_size"))
         device_id = json_text.as_uint(json_text.member(document, "device_id"))
         register.raw_handle = lenient_base64(handle)
@@ -122,7 +131,7 @@ class CudaUnregister:
     async def on_post(self, req: Request, resp: Response, region: str) -> None:
         _check_allowed(req)
         operation = messages.Control()
-        operation.unregister_cuda.name = region
+        operation.unregister_cuda.name, operation.unregister_cuda.owner = region, _owner(req)
         operation.unregister_cuda.SetInParent()
         await control(context_of(req).gateway, operation)
 

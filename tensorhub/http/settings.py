@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensorhub.errors import InvalidArgument
+from tensorhub.frontend.ownership import Scope, parse_scope
 from tensorhub.http.access import ClientMemory
 from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
 from tensorhub.restrictions import Restrictions
@@ -19,6 +20,8 @@ class HttpSettings:
         limits: --http-max-input-size.
         forward: --http-header-forward-pattern; None: forward nothing.
         client_memory: --allow-client-shm.
+        scope: --shm-scope.
+        divided: whether the scope makes a difference between clients.
         restrictions: --http-restricted-api.
     """
 
@@ -26,6 +29,8 @@ class HttpSettings:
     limits: Limits
     forward: re.Pattern[str] | None
     client_memory: ClientMemory
+    scope: Scope
+    divided: bool
     restrictions: Restrictions
 
     @staticmethod
@@ -35,11 +40,14 @@ class HttpSettings:
         Raises:
             InvalidArgument: an option cannot be understood.
         """
+        scope = parse_scope(options.get("shm-scope", "global"))
         return HttpSettings(
             server_name=options.get("id", "triton"),
             limits=Limits(_size(options)),
             forward=forward_pattern(options.get("http-header-forward-pattern", "")),
             client_memory=_client_memory(options.get("allow-client-shm", "auto")),
+            scope=scope,
+            divided=scope.divides,
             restrictions=Restrictions.parse(options.get("http-restricted-api", "")),
         )
 

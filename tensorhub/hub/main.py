@@ -11,8 +11,10 @@ from typing import Any
 
 from tensorhub import settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
+from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
-from tensorhub.hub.state import Action, Answer, Asker, HubState, Load, Send
+from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.state import HubState, Load
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
@@ -47,7 +49,8 @@ class Hub:
         self._catalogue = catalogue
         self._strings = chosen.as_strings()
         names = [f"cpu{index}" for index in range(chosen.processes.workers)]
-        self._state = HubState(names, time.time_ns())
+        self._state = HubState(names, time.time_ns(), chosen.shared_memory)
+        self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._answers: list[tuple[int, Asker, Any]] = []
         self._book = StatisticsBook()
@@ -95,7 +98,9 @@ class Hub:
             self._hello(messages.Hello.FromString(message.head))
         elif kind is wire.Kind.REPORT:
             report = messages.Report.FromString(message.head)
-            if report.HasField("statistics"):
+            if report.unlinked:
+                self._do(self._state.reap([(item.owner, item.name) for item in report.unlinked]))
+            elif report.HasField("statistics"):
                 self._statistics_reported(message.sender, report.statistics, message.request_id)
             else:
                 self._do(self._state.reported(message.sender, report, message.request_id))
@@ -119,10 +124,16 @@ class Hub:
                 process.pid, process.start_ticks, lambda pid: self._node.post(lambda: self._died(pid, process.role))
             )
         if process.role == "WORKER":
+            for region in (*hello.system_regions, *hello.cuda_regions):
+                self._clients.watch(region.client_pid, region.client_ticks)
             if all(worker.pid for worker in self._state.workers.values()):
                 self._begin()
             else:
                 self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._begin))
+
+    def _client_died(self, pid: int, ticks: int) -> None:
+        """On the watcher's thread."""
+        self._node.post(lambda: self._do(self._state.client_died(pid, ticks)))
 
     def _begin(self) -> None:
         """Load what is wanted, once it is known what the workers have already."""
@@ -162,13 +173,15 @@ class Hub:
             self._check_control()
             return [*state.unload(operation.unload_model.name), Answer(asker)]
         if kind == "register_system":
-            return state.register("system", operation.register_system, asker)
+            return state.register("system", self._clients.mark(operation.register_system, operation.peer), asker)
         if kind == "register_cuda":
-            return state.register("cuda", operation.register_cuda, asker)
+            return state.register("cuda", self._clients.mark(operation.register_cuda, operation.peer), asker)
         if kind == "unregister_system":
-            return state.unregister("system", operation.unregister_system.name, asker)
+            region = operation.unregister_system
+            return state.unregister("system", region.owner, region.name, asker)
         if kind == "unregister_cuda":
-            return state.unregister("cuda", operation.unregister_cuda.name, asker)
+            region = operation.unregister_cuda
+            return state.unregister("cuda", region.owner, region.name, asker)
         if kind == "repository_index":
             index = state.index(self._catalogue.names())
             self._queue_answer(asker, messages.ControlResult(index=index))

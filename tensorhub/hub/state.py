@@ -2,7 +2,7 @@
 
     workers      who is there, by name; what each has been told to load
     models       what is wanted, and for each version which load serves it
-    regions      which are registered, and which workers still have to open or close them
+    regions      see `hub.regions`
     controls     what clients have asked for and is not finished
 
 A model version is loaded under a *load id*, the same on every worker that shares it. A new load of a version that is
@@ -19,49 +19,23 @@ from typing import Any
 
 from tensorhub.errors import (
     TITLES,
-    AlreadyExists,
     InvalidArgument,
     TensorhubError,
     Unavailable,
     error_for,
 )
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.regions import RegionBook, RegionKey
+from tensorhub.option_groups import SharedMemory
 from tensorhub.protocol import messages
+
+DEFAULT_LIMITS = SharedMemory()
 
 CRASH_LIMIT = 2
 """Deaths of a worker while it loads a model, after which the model is given up."""
 
 _FRONTEND_ROLES = frozenset(("HTTP", "GRPC"))
 _UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send an order to a worker."""
-
-    pid: int
-    order: Any
-    request_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer a control call, once every frontend has what it changed."""
-
-    asker: "Asker"
-    error: TensorhubError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who made a control call."""
-
-    role: str
-    pid: int
-    request_id: int
-    generation: int
-
-
-Action = Send | Answer
 
 
 @dataclass(slots=True)
@@ -128,19 +102,6 @@ class Worker:
     loading: set[int] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class Region:
-    """A registered region; `waiting`: pids that have not answered yet."""
-
-    kind: str
-    message: Any
-    active: bool = False
-    waiting: set[int] = field(default_factory=set)
-    error: TensorhubError | None = None
-    asker: Asker | None = None
-    closing: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
     """What is to be loaded for a model: the answer of the repository."""
@@ -166,7 +127,7 @@ class LoadFailure:
 class HubState:
     """See the module. Every method that returns actions leaves `dirty` set if the snapshot has changed."""
 
-    def __init__(self, worker_names: Iterable[str], next_load_id: int) -> None:
+    def __init__(self, worker_names: Iterable[str], next_load_id: int, limits: SharedMemory = DEFAULT_LIMITS) -> None:
         self.dirty = True
         self.revision = 0
         self.started = False
@@ -174,12 +135,10 @@ class HubState:
         self.processes: dict[int, Any] = {}
         self.workers: dict[str, Worker] = {name: Worker(name) for name in worker_names}
         self.models: dict[str, Model] = {}
-        self.regions: dict[str, Region] = {}
+        self.regions = RegionBook(limits, self._worker_pids)
         self.loads: dict[int, Load] = {}
         self.rejoined = False
         self._next_load_id = next_load_id
-        self._next_request_id = 1
-        self._region_requests: dict[int, str] = {}
         self._load_calls: dict[str, list[Asker]] = {}
         self._startup: set[str] = set()
         self._acknowledged: dict[int, int] = {}
@@ -202,12 +161,7 @@ class HubState:
         for load in self.loads.values():
             load.ready.discard(worker.name)
         self._adopt(worker, hello)
-        actions: list[Action] = []
-        for region in self.regions.values():
-            held = {item.name for item in hello.system_regions} | {item.name for item in hello.cuda_regions}
-            if not region.closing and region.message.name not in held:
-                actions += self._open_region(region, [process.pid])
-        return actions + self._send_loads(worker)
+        return self._of_regions(self.regions.joined(process.pid, hello)) + self._send_loads(worker)
 
     def _adopt(self, worker: Worker, hello: Any) -> None:
         """Take over what a worker already has: the hub before this one told it to."""
@@ -229,12 +183,6 @@ class HubState:
                 load.final_config = news.config
             else:
                 worker.loading.add(news.load_id)
-        for kind, regions in (("system", hello.system_regions), ("cuda", hello.cuda_regions)):
-            for message in regions:
-                if message.name not in self.regions:
-                    copy = type(message)()
-                    copy.CopyFrom(message)
-                    self.regions[message.name] = Region(kind, copy, active=True)
 
     def died(self, pid: int) -> list[Action]:
         """A process has died."""
@@ -243,11 +191,7 @@ class HubState:
             return []
         self.dirty = True
         self._acknowledged.pop(pid, None)
-        actions: list[Action] = []
-        for region in list(self.regions.values()):
-            if pid in region.waiting:
-                region.waiting.discard(pid)
-                actions += self._settle_region(region)
+        actions = self._of_regions(self.regions.left(pid))
         worker = self.workers.get(process.name) if process.role == "WORKER" else None
         if worker is None or worker.pid != pid:
             return actions
@@ -365,7 +309,7 @@ class HubState:
         if process is None:
             return []
         if request_id:
-            return self._region_reported(pid, report, request_id)
+            return self._of_regions(self.regions.reported(pid, report, request_id))
         worker = self.workers.get(process.name)
         load = self.loads.get(report.model.load_id)
         if worker is None or load is None:
@@ -511,86 +455,28 @@ class HubState:
     # Regions
 
     def register(self, kind: str, message: Any, asker: Asker) -> list[Action]:
-        """A client registers a region: every worker opens it before the client hears OK."""
-        if message.name in self.regions:
-            raise AlreadyExists(f"shared memory region '{message.name}' already in manager")
-        pids = [worker.pid for worker in self.workers.values() if worker.pid]
-        if not pids:
-            raise Unavailable("no worker is running; try again")
-        region = self.regions[message.name] = Region(kind, message, asker=asker)
-        return self._open_region(region, pids)
+        """A client registers a region; see RegionBook."""
+        return self._of_regions(self.regions.register(kind, message, asker))
 
-    def _open_region(self, region: Region, pids: Sequence[int]) -> list[Action]:
-        actions: list[Action] = []
-        for pid in pids:
-            order = messages.Order()
-            target = order.open_system_region if region.kind == "system" else order.open_cuda_region
-            target.region.CopyFrom(region.message)
-            region.waiting.add(pid)
-            actions.append(self._region_order(pid, region, order))
+    def unregister(self, kind: str, owner: str, name: str, asker: Asker) -> list[Action]:
+        """A client lets a region go, or (name "") all of its owner's of that kind."""
+        return self._of_regions(self.regions.unregister(kind, owner, name, asker))
+
+    def reap(self, keys: Iterable[RegionKey]) -> list[Action]:
+        """The memory of these regions is no longer of use to anybody."""
+        return self._of_regions(self.regions.reap(keys))
+
+    def client_died(self, pid: int, ticks: int) -> list[Action]:
+        """A process that has registered regions is no more."""
+        return self._of_regions(self.regions.client_died(pid, ticks))
+
+    def _of_regions(self, actions: list[Action]) -> list[Action]:
+        self.dirty |= self.regions.changed
+        self.regions.changed = False
         return actions
 
-    def _region_order(self, pid: int, region: Region, order: Any) -> Send:
-        request_id, self._next_request_id = self._next_request_id, self._next_request_id + 1
-        self._region_requests[request_id] = region.message.name
-        return Send(pid, order, request_id)
-
-    def unregister(self, kind: str, name: str, asker: Asker) -> list[Action]:
-        """A client lets a region go, or (name "") all of that kind; unknown ones are gone already."""
-        names = [name] if name else [key for key, region in self.regions.items() if region.kind == kind]
-        actions: list[Action] = []
-        last: Region | None = None
-        for key in names:
-            region = self.regions.get(key)
-            if region is None or region.kind != kind or region.closing or not region.active:
-                continue
-            actions += self._close_region(region)
-            if region.waiting:
-                last = region
-        if last is None:
-            return [*actions, Answer(asker)]
-        last.asker = asker
-        return actions
-
-    def _close_region(self, region: Region) -> list[Action]:
-        region.closing = True
-        self.dirty = True
-        actions: list[Action] = []
-        for worker in self.workers.values():
-            if worker.pid:
-                order = messages.Order()
-                order.close_region.name = region.message.name
-                region.waiting.add(worker.pid)
-                actions.append(self._region_order(worker.pid, region, order))
-        if not region.waiting:
-            del self.regions[region.message.name]
-        return actions
-
-    def _region_reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
-        region = self.regions.get(self._region_requests.pop(request_id, ""))
-        if region is None:
-            return []
-        region.waiting.discard(pid)
-        if report.code and not region.closing and region.error is None:
-            region.error = error_for(report.code - 1, report.message)
-        return self._settle_region(region)
-
-    def _settle_region(self, region: Region) -> list[Action]:
-        if region.waiting:
-            return []
-        self.dirty = True
-        if region.error is not None and not region.closing:
-            # The name is free again when the client hears of the failure: those that did open it close it first.
-            actions = self._close_region(region)
-            return actions if region.waiting else actions + self._answer_region(region)
-        if region.closing:
-            del self.regions[region.message.name]
-        region.active = True
-        return self._answer_region(region)
-
-    def _answer_region(self, region: Region) -> list[Action]:
-        asker, region.asker = region.asker, None
-        return [] if asker is None else [Answer(asker, region.error)]
+    def _worker_pids(self) -> list[int]:
+        return [worker.pid for worker in self.workers.values() if worker.pid]
 
     # The snapshot
 
@@ -626,10 +512,9 @@ class HubState:
         for model in self.models.values():
             entry = message.models.add(name=model.name, wanted=model.wanted, reason=model.reason, known=model.known)
             entry.versions.extend(self._shown(model, version) for version in model.versions.values())
-        for region in self.regions.values():
-            if region.active and not region.closing:
-                shown = message.system_regions if region.kind == "system" else message.cuda_regions
-                shown.add().CopyFrom(region.message)
+        for region in self.regions.shown():
+            shown = message.system_regions if region.kind == "system" else message.cuda_regions
+            shown.add().CopyFrom(region.message)
         return message
 
     def _shown(self, model: Model, version: Version) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 from tensorhub.errors import AlreadyExists, InvalidArgument, NotFound
 from tensorhub.ipc.system_shm import SystemSegment
-from tensorhub.protocol import messages
 
 _UINT64 = 2**64 - 1
 
@@ -18,10 +17,10 @@ _UINT64 = 2**64 - 1
 class _Region:
     """An open region. `pins` counts the leases, and one for the table while the name is in it."""
 
-    __slots__ = ("key", "pins", "segment")
+    __slots__ = ("message", "pins", "segment")
 
-    def __init__(self, key: str, segment: SystemSegment) -> None:
-        self.key = key
+    def __init__(self, message: Any, segment: SystemSegment) -> None:
+        self.message = message
         self.segment = segment
         self.pins = 1
 
@@ -64,7 +63,7 @@ class RegionLease:
 
 
 class RegionTable:
-    """Open regions by name. Thread-safe."""
+    """Open regions by owner and name. Thread-safe."""
 
     def __init__(self, allowed_uids: Collection[int] = ()) -> None:
         """Begin empty.
@@ -73,28 +72,29 @@ class RegionTable:
             allowed_uids: users whose segments may be used, besides our own.
         """
         self._allowed_uids = frozenset(allowed_uids)
-        self._regions: dict[str, _Region] = {}
+        self._regions: dict[tuple[str, str], _Region] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<RegionTable {len(self._regions)} regions>"
 
-    def open_system(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Open a range of a client's segment under a name; on failure, nothing stays open.
+    def open_system(self, message: Any) -> None:
+        """Open a range of a client's segment, a `tensorhub.wire.SystemRegion`; on failure, nothing stays open.
 
         Raises:
             AlreadyExists: the name is taken.
             InvalidArgument, InternalError: see SystemSegment.open.
         """
-        if name in self._regions:
-            raise _taken(name)
-        segment = SystemSegment.open(name, key, offset, byte_size, self._allowed_uids)
+        key = (message.owner, message.name)
+        if key in self._regions:
+            raise _taken(message.name)
+        segment = SystemSegment.open(message.name, message.key, message.offset, message.byte_size, self._allowed_uids)
         with self._lock:
-            if name not in self._regions:
-                self._regions[name] = _Region(key, segment)
+            if key not in self._regions:
+                self._regions[key] = _Region(message, segment)
                 return
         segment.close()
-        raise _taken(name)
+        raise _taken(message.name)
 
     def open_cuda(self, name: str, raw_handle: bytes, device_id: int, byte_size: int) -> None:
         """Refuse a region in the memory of a GPU: this process uses none.
@@ -104,14 +104,14 @@ class RegionTable:
         """
         raise InvalidArgument(f"failed to register CUDA shared memory region: '{name}', GPUs not supported")
 
-    def close(self, name: str) -> None:
+    def close(self, name: str, owner: str = "") -> None:
         """Free a name; its memory goes with the last lease. An unknown name is none of our business, as in Triton."""
         with self._lock:
-            region = self._regions.pop(name, None)
+            region = self._regions.pop((owner, name), None)
         if region is not None:
             self._unpin(region)
 
-    def lease(self, name: str, offset: int, byte_size: int, *, writable: bool) -> RegionLease:
+    def lease(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> RegionLease:
         """Pin a range; the caller releases it.
 
         Raises:
@@ -119,7 +119,7 @@ class RegionTable:
             InvalidArgument: the range is not inside the region, or the segment has been truncated.
         """
         with self._lock:
-            region = self._regions.get(name)
+            region = self._regions.get((owner, name))
             if region is None:
                 raise NotFound(f"Unable to find shared memory region: '{name}'")
             region.pins += 1
@@ -140,12 +140,13 @@ class RegionTable:
     def snapshot(self) -> list[Any]:
         """Describe what is open, as `tensorhub.wire.SystemRegion` messages."""
         with self._lock:
-            return [
-                messages.SystemRegion(
-                    name=name, key=region.key, offset=region.segment.offset, byte_size=region.segment.byte_size
-                )
-                for name, region in self._regions.items()
-            ]
+            return [region.message for region in self._regions.values()]
+
+    def unlinked(self) -> list[tuple[str, str]]:
+        """Return owner and name of the regions whose segment has lost its name."""
+        with self._lock:
+            regions = list(self._regions.items())
+        return [key for key, region in regions if region.segment.is_unlinked()]
 
     def _unpin(self, region: _Region) -> None:
         with self._lock:

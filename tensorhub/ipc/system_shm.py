@@ -30,6 +30,9 @@ MAX_COPY_BYTE_SIZE = 4 << 30
 """Bytes of one tensor in a segment of another user. A sparse segment costs its maker nothing and a copy of it costs us
 all of it, so there has to be a limit."""
 
+_FOLDER = "/dev/shm"
+"""Where the C library's shm_open has its names, shm_overview(7)."""
+
 _KEY = re.compile(r"/?([A-Za-z0-9._-]{1,200})")
 
 
@@ -59,9 +62,9 @@ class SystemSegment:
         in_place: the range is mapped; else it is only copied, because another user owns it.
     """
 
-    __slots__ = ("_fd", "_map", "byte_size", "in_place", "offset", "region")
+    __slots__ = ("_fd", "_file", "_map", "_name", "byte_size", "in_place", "offset", "region")
 
-    def __init__(self, region: str, fd: int, offset: int, byte_size: int, *, in_place: bool) -> None:
+    def __init__(self, region: str, fd: int, offset: int, byte_size: int, *, in_place: bool, name: str = "") -> None:
         """Take over `fd`, which is closed if mapping fails.
 
         Raises:
@@ -71,6 +74,9 @@ class SystemSegment:
         self.offset = offset
         self.byte_size = byte_size
         self.in_place = in_place
+        self._name = name
+        found = os.fstat(fd)
+        self._file = (found.st_dev, found.st_ino)
         self._fd = fd
         self._map: mmap.mmap | None = None
         if in_place:
@@ -105,7 +111,7 @@ class SystemSegment:
             os.close(fd)
             raise
         try:
-            return cls(region, fd, offset, byte_size, in_place=in_place)
+            return cls(region, fd, offset, byte_size, in_place=in_place, name=name)
         except ValueError as exc:
             raise _invalid_args(region) from exc  # truncated since the check
         except OSError as exc:
@@ -117,6 +123,16 @@ class SystemSegment:
     def file_size(self) -> int:
         """Ask the kernel for the size of the whole segment as it is now, bytes."""
         return self._map.size() if self._map is not None else os.fstat(self._fd).st_size
+
+    def is_unlinked(self) -> bool:
+        """Whether its name is gone, or another segment's by now."""
+        if not self._name:
+            return False
+        try:
+            found = os.stat(f"{_FOLDER}{self._name}", follow_symlinks=False)
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._file
 
     def check_present(self, offset: int, byte_size: int) -> None:
         """Check that the segment still has a range.

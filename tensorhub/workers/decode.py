@@ -83,7 +83,7 @@ class RequestDecoder:
         """
         try:
             head = messages.ModelInferRequest.FromString(message.head)
-            placed = _placed_inputs(message.tail) if message.tail else None
+            placed, owner = _read_extras(message.tail) if message.tail else (None, "")
         except messages.DecodeError as exc:
             raise InvalidArgument(f"the request is no ModelInferRequest: {exc}") from exc
         request = InferRequest(
@@ -95,7 +95,7 @@ class RequestDecoder:
             arrival_ns=arrival_ns,
         )
         try:
-            self._fill(request, head, placed, message)
+            self._fill(request, head, placed, message, owner)
         except BaseException:
             for lease in request.leases:
                 lease.release()
@@ -143,21 +143,23 @@ class RequestDecoder:
         if self._spec.correlation is not None:
             check_correlation(self._spec.correlation, request.correlation_id, self._spec.name)
 
-    def _fill(self, request: InferRequest, head: Any, placed: dict[int, Any] | None, message: wire.Message) -> None:
+    def _fill(
+        self, request: InferRequest, head: Any, placed: dict[int, Any] | None, message: wire.Message, owner: str
+    ) -> None:
         from_http = message.flags & wire.FLAG_FROM_HTTP != 0
         parameters = head.parameters
         if parameters:
             _read_parameters(request, parameters, from_http)
-        given = self._inputs(head, placed, message, request.leases)
+        given = self._inputs(head, placed, message, request.leases, owner)
         outputs = head.outputs
         requested: tuple[str, ...] = ()
         if outputs:
-            request.requested = self._outputs(outputs, request.leases, from_http)
+            request.requested = self._outputs(outputs, request.leases, from_http, owner)
             requested = tuple([output.name for output in request.requested])
         self._accept(request, given, requested)
 
     def _inputs(
-        self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Lease]
+        self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Lease], owner: str
     ) -> list[GivenInput]:
         from_http = message.flags & wire.FLAG_FROM_HTTP != 0
         inputs = head.inputs
@@ -178,7 +180,7 @@ class RequestDecoder:
             if region is not None:
                 if item.HasField("contents"):
                     raise self._input_error("unexpected 'content' provided when using shared memory for", name)
-                data = self._region_input(region, datatype, leases)
+                data = self._region_input(region, datatype, leases, owner)
             elif item.HasField("contents"):
                 if has_raw:
                     raise InvalidArgument(
@@ -200,8 +202,10 @@ class RequestDecoder:
     def _input_error(self, what: str, name: str, end: str = "") -> InvalidArgument:
         return InvalidArgument(f"{what} input tensor '{name}' for model '{self._spec.name}'{end}")
 
-    def _region_input(self, region: "_Region", datatype: str, leases: list[Lease]) -> memoryview | bytearray:
-        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False)
+    def _region_input(
+        self, region: "_Region", datatype: str, leases: list[Lease], owner: str
+    ) -> memoryview | bytearray:
+        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False, owner=owner)
         # The lengths inside BYTES are read several times: from a copy that the client cannot change any more.
         if self._spec.copies_region_inputs or datatype == "BYTES":
             try:
@@ -236,7 +240,7 @@ class RequestDecoder:
                 data = bytearray(np.array(values, family.numpy_name).astype(datatype.numpy_name).tobytes())
         return bytearray() if data is None else data
 
-    def _outputs(self, outputs: Any, leases: list[Lease], from_http: bool) -> tuple[RequestedOutput, ...]:
+    def _outputs(self, outputs: Any, leases: list[Lease], from_http: bool, owner: str) -> tuple[RequestedOutput, ...]:
         result: dict[str, RequestedOutput] = {}
         for output in outputs:
             name = output.name
@@ -244,25 +248,29 @@ class RequestDecoder:
             if name in result:
                 continue
             parameters = output.parameters
-            result[name] = self._output(name, parameters, leases, from_http) if parameters else RequestedOutput(name)
+            result[name] = (
+                self._output(name, parameters, leases, from_http, owner) if parameters else RequestedOutput(name)
+            )
         return tuple(result.values())
 
-    def _output(self, name: str, parameters: Any, leases: list[Lease], from_http: bool) -> RequestedOutput:
+    def _output(self, name: str, parameters: Any, leases: list[Lease], from_http: bool, owner: str) -> RequestedOutput:
         classification = _classification(parameters, from_http)
         region = _region_of(parameters, name, from_http)
         if region is None:
             return RequestedOutput(name, classification=classification)
         if classification:
             raise InvalidArgument("output can't set both 'shared_memory_region' and 'classification'")
-        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=True)
+        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=True, owner=owner)
         leases.append(lease)
         return PlacedOutput(
             name=name, region=region.name, offset=region.offset, byte_size=region.byte_size, lease=lease
         )
 
 
-def _placed_inputs(tail: bytes) -> dict[int, Any]:
-    return {item.index: item.data for item in messages.RequestExtras.FromString(tail).inputs}
+def _read_extras(tail: bytes) -> tuple[dict[int, Any] | None, str]:
+    """Return which inputs lie in the sender's arena, None if there are none, and the owner of the regions."""
+    extras = messages.RequestExtras.FromString(tail)
+    return {item.index: item.data for item in extras.inputs} or None, extras.owner
 
 
 def _first_repeated(described: list[tuple[Any, str]]) -> str:

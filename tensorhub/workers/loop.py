@@ -33,6 +33,7 @@ from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
+from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.serving import ServingModel
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,10 @@ class WorkerLoop:
     def _end_if_idle(self) -> None:
         if self._stopping and not self._open:
             self._running = False
+
+    def reap(self) -> None:
+        """Begin to tell the hub of regions that have lost their name; before `run`."""
+        Reaper(self._node, self._regions, self._report).start()
 
     def _fill_hello(self, hello: Any) -> None:
         for model in self._models.values():
@@ -373,13 +378,12 @@ class WorkerLoop:
 
     def _region_order(self, kind: str | None, order: Any) -> None:
         if kind == "open_system_region":
-            region = order.open_system_region.region
-            self._regions.open_system(region.name, region.key, region.offset, region.byte_size)
+            self._regions.open_system(order.open_system_region.region)
         elif kind == "open_cuda_region":
             region = order.open_cuda_region.region
             self._regions.open_cuda(region.name, region.raw_handle, region.device_id, region.byte_size)
         elif kind == "close_region":
-            self._regions.close(order.close_region.name)
+            self._regions.close(order.close_region.name, order.close_region.owner)
 
     def _report_of(self, request_id: int, work: Callable[[], None]) -> None:
         try:

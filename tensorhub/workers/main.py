@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader_threads=chosen.repository.model_load_thread_count,
     )
     calling.install(ModelCalls(gateway, loop))
+    if chosen.shared_memory.shm_reap:
+        loop.reap()
     timeout_s = float(chosen.server.exit_timeout_secs)
     # A handler runs between two bytecodes of the loop, which may hold the outbox's lock: post from elsewhere.
     for number in (signal.SIGTERM, signal.SIGINT):

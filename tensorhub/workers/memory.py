@@ -20,9 +20,9 @@ class WorkerMemory:
         """View bytes in the arena of the process with pid `owner`."""
         return self._peers.view(owner, offset, byte_size)
 
-    def region(self, name: str, offset: int, byte_size: int, *, writable: bool) -> Lease:
+    def region(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> Lease:
         """Pin a range of a region that a client registered."""
-        return self._regions.lease(name, offset, byte_size, writable=writable)
+        return self._regions.lease(name, offset, byte_size, writable=writable, owner=owner)
 
     def allocate(self, byte_size: int) -> Slot:
         """Take a piece of the own arena."""

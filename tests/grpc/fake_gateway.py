@@ -123,6 +123,7 @@ class FakeGateway:
         flags: int = 0,
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
+        owner: str = "",
     ) -> int:
         request_id = next(self._numbers)
         if self.immediate:

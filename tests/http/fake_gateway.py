@@ -74,6 +74,7 @@ class FakeGateway:
         flags: int = 0,
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
+        owner: str = "",
     ) -> int:
         assert flags == FLAG_FROM_HTTP
         self._next_id += 1

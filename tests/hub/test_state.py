@@ -6,7 +6,8 @@ import pytest
 
 from tensorhub.errors import AlreadyExists, TensorhubError
 from tensorhub.frontend.catalog import Catalog
-from tensorhub.hub.state import CRASH_LIMIT, Action, Answer, Asker, HubState, LoadFailure, LoadPlan, Send
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.state import CRASH_LIMIT, HubState, LoadFailure, LoadPlan
 from tensorhub.protocol import messages
 
 ASKER = Asker("HTTP", 500, 1, 1)
@@ -172,7 +173,7 @@ def test_a_new_hub_takes_over_what_the_workers_have() -> None:
     assert state.begin([_plan(versions=(3,))], []) == []
     catalog = _catalog(state)
     assert catalog.find("m").load_id == 77
-    assert list(catalog.system_regions) == ["r"]
+    assert list(catalog.system_regions()) == ["r"]
     with pytest.raises(AlreadyExists):
         state.register("system", messages.SystemRegion(name="r"), ASKER)
 
@@ -205,7 +206,7 @@ def test_a_failed_registration_frees_its_name_before_the_client_hears_of_it() ->
     (error,) = _answers(state.reported(11, messages.Report(), sends[1].request_id))
     assert error is not None
     assert error.message == "no"
-    assert state.regions == {}
+    assert list(state.regions.shown()) == []
 
 
 def test_the_death_of_a_worker_does_not_hold_a_registration_up() -> None:
@@ -226,12 +227,12 @@ def test_unregister_of_all_takes_one_kind_only() -> None:
         (send,) = state.register(kind, message, ASKER)
         assert isinstance(send, Send)
         state.reported(10, messages.Report(), send.request_id)
-    sends = [action for action in state.unregister("system", "", ASKER) if isinstance(action, Send)]
+    sends = [action for action in state.unregister("system", "", "", ASKER) if isinstance(action, Send)]
     answers = [answer for send in sends for answer in _answers(state.reported(10, messages.Report(), send.request_id))]
     assert answers == [None]
-    assert list(state.regions) == ["c"]
-    assert _answers(state.unregister("system", "c", ASKER)) == [None]
-    assert list(state.regions) == ["c"]
+    assert [region.message.name for region in state.regions.shown()] == ["c"]
+    assert _answers(state.unregister("system", "", "c", ASKER)) == [None]
+    assert [region.message.name for region in state.regions.shown()] == ["c"]
 
 
 def test_frontends_acknowledge_what_clients_wait_for() -> None:

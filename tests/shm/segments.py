@@ -5,6 +5,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from tensorhub.protocol import messages
+
+
+def system(name: str, key: str, offset: int, byte_size: int, owner: str = "") -> Any:
+    """A registration, as the hub orders it."""
+    return messages.SystemRegion(name=name, key=key, offset=offset, byte_size=byte_size, owner=owner)
 
 
 class Segment:

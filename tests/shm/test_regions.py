@@ -18,7 +18,7 @@ from tensorhub.ipc.rundir import RunDir
 from tensorhub.memory import Memory
 from tensorhub.workers.memory import WorkerMemory
 
-from .segments import Segment, mappings, open_fds, segment
+from .segments import Segment, mappings, open_fds, segment, system
 
 PAGE = 4096
 SIZE = 2 * PAGE
@@ -45,7 +45,7 @@ def foreign(made: Segment) -> Segment:
 @pytest.fixture
 def table(made: Segment) -> Iterator[RegionTable]:
     table = RegionTable()
-    table.open_system("r", made.key, 0, SIZE)
+    table.open_system(system("r", made.key, 0, SIZE))
     yield table
     table.close("r")
 
@@ -66,7 +66,7 @@ def test_a_lease_is_the_memory_itself(table: RegionTable, made: Segment) -> None
 def test_the_offset_of_the_registration_counts(made: Segment) -> None:
     table = RegionTable()
     made.path.write_bytes(bytes(PAGE) + b"\1" * PAGE)
-    table.open_system("r", made.key, PAGE, 100)
+    table.open_system(system("r", made.key, PAGE, 100))
     lease = table.lease("r", 0, 100, writable=False)
     assert lease.view == b"\1" * 100
     lease.release()
@@ -116,7 +116,7 @@ _numbers = st.one_of(st.sampled_from(EDGES), st.integers(-(2**65), 2**65), st.in
 def test_no_lease_is_outside(places: list[tuple[int, int]]) -> None:
     with segment(bytes(SIZE)) as made:
         table = RegionTable()
-        table.open_system("r", made.key, 0, SIZE)
+        table.open_system(system("r", made.key, 0, SIZE))
         for offset, byte_size in places:
             if expected_error(offset, byte_size) is None:
                 table.lease("r", offset, byte_size, writable=True).release()
@@ -130,12 +130,12 @@ def test_no_lease_is_outside(places: list[tuple[int, int]]) -> None:
 def test_names(table: RegionTable, made: Segment) -> None:
     before = open_fds()
     with pytest.raises(AlreadyExists, match=r"^shared memory region 'r' already in manager$"):
-        table.open_system("r", made.key, 0, PAGE)
+        table.open_system(system("r", made.key, 0, PAGE))
     assert open_fds() == before
     with pytest.raises(NotFound, match=r"^Unable to find shared memory region: 'other'$"):
         table.lease("other", 0, 1, writable=False)
     table.close("other")
-    table.open_system("again", made.key[1:], PAGE, 10)
+    table.open_system(system("again", made.key[1:], PAGE, 10))
     assert [(r.name, r.key, r.offset, r.byte_size) for r in table.snapshot()] == [
         ("r", made.key, 0, SIZE),
         ("again", made.key[1:], PAGE, 10),
@@ -147,9 +147,9 @@ def test_names(table: RegionTable, made: Segment) -> None:
 def test_a_failed_registration_leaves_the_name_free(made: Segment) -> None:
     table = RegionTable()
     with pytest.raises(InvalidArgument):
-        table.open_system("r", made.key, 0, SIZE + 1)
+        table.open_system(system("r", made.key, 0, SIZE + 1))
     assert table.snapshot() == []
-    table.open_system("r", made.key, 0, SIZE)
+    table.open_system(system("r", made.key, 0, SIZE))
     table.close("r")
 
 
@@ -165,7 +165,7 @@ def test_close_while_leased(table: RegionTable, made: Segment) -> None:
     table.close("r")
     with pytest.raises(NotFound):
         table.lease("r", 0, 1, writable=False)
-    table.open_system("r", made.key, 0, PAGE)  # the name is free at once
+    table.open_system(system("r", made.key, 0, PAGE))  # the name is free at once
     assert mappings(made.key) == 2
     lease.view[:3] = b"abc"
     lease.commit(3)
@@ -211,7 +211,7 @@ def test_descriptors_and_mappings_stay_flat(made: Segment) -> None:
     table = RegionTable()
     before = open_fds()
     for _ in range(2_000):
-        table.open_system("r", made.key, 0, PAGE)
+        table.open_system(system("r", made.key, 0, PAGE))
         lease = table.lease("r", 0, PAGE, writable=True)
         with pytest.raises(InvalidArgument):
             table.lease("r", PAGE, 1, writable=True)
@@ -242,7 +242,7 @@ def test_many_threads_lease_while_others_register(made: Segment) -> None:
     def register() -> None:
         while not done.is_set():
             try:
-                table.open_system("r", made.key, 0, SIZE)
+                table.open_system(system("r", made.key, 0, SIZE))
             except AlreadyExists:
                 table.close("r")
 
@@ -268,7 +268,7 @@ def test_many_threads_lease_while_others_register(made: Segment) -> None:
 def test_another_users_segment_needs_leave(foreign: Segment) -> None:
     before = open_fds()
     with pytest.raises(InternalError, match=r"^Unable to open shared memory region: '"):
-        RegionTable().open_system("r", foreign.key, 0, SIZE)
+        RegionTable().open_system(system("r", foreign.key, 0, SIZE))
     assert open_fds() == before
 
 
@@ -276,7 +276,7 @@ def test_another_users_segment_needs_leave(foreign: Segment) -> None:
 def test_another_users_segment_is_copied(foreign: Segment) -> None:
     before = open_fds()
     table = RegionTable([FOREIGN_UID])
-    table.open_system("r", foreign.key, PAGE, PAGE)
+    table.open_system(system("r", foreign.key, PAGE, PAGE))
     source = table.lease("r", 16, 4, writable=False)
     target = table.lease("r", 100, 8, writable=True)
     assert mappings(foreign.key) == 0
@@ -296,7 +296,7 @@ def test_another_users_segment_is_copied(foreign: Segment) -> None:
 @needs_root
 def test_another_user_truncates(foreign: Segment) -> None:
     table = RegionTable([FOREIGN_UID])
-    table.open_system("r", foreign.key, 0, SIZE)
+    table.open_system(system("r", foreign.key, 0, SIZE))
     target = table.lease("r", 0, SIZE, writable=True)
     source = table.lease("r", 0, SIZE, writable=False)
     foreign.truncate(0)
@@ -329,7 +329,7 @@ def test_a_sparse_segment_of_another_user_cannot_fill_our_memory(foreign: Segmen
     huge = system_shm.MAX_COPY_BYTE_SIZE + 1
     foreign.truncate(huge)
     table = RegionTable([FOREIGN_UID])
-    table.open_system("r", foreign.key, 0, huge)
+    table.open_system(system("r", foreign.key, 0, huge))
     with pytest.raises(InvalidArgument, match=f"^{huge} bytes of shared memory region 'r' are wanted at once"):
         table.lease("r", 0, huge, writable=writable)
     table.close("r")

@@ -1,0 +1,215 @@
+"""Which regions are registered, and which workers still have to open or close them. Pure.
+
+A region has an owner and a name; without a scope (`--shm-scope=global`) all have the owner "". A registration is
+answered after every worker has opened the region; one that a worker refuses is closed by the others before the client
+hears of it, so that the name is free by then. An unregistration is answered when all workers have closed it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensorhub.errors import AlreadyExists, InvalidArgument, TensorhubError, Unavailable, error_for
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.option_groups import SharedMemory
+from tensorhub.protocol import messages
+
+MAX_NAME_SIZE = 4_096
+"""Bytes of a region's name: it is in every snapshot, which goes to every process."""
+
+RegionKey = tuple[str, str]
+"""(owner, name)."""
+
+
+@dataclass(slots=True)
+class Region:
+    """A region; `waiting`: pids that have not answered yet."""
+
+    kind: str
+    message: Any
+    active: bool = False
+    waiting: set[int] = field(default_factory=set)
+    error: TensorhubError | None = None
+    asker: Asker | None = None
+    closing: bool = False
+
+    @property
+    def key(self) -> RegionKey:
+        return self.message.owner, self.message.name
+
+    @property
+    def shown(self) -> bool:
+        """Clients see it and may use it."""
+        return self.active and not self.closing
+
+
+class RegionBook:
+    """See the module. `changed` tells that the snapshot has; whoever reads it sets it back."""
+
+    def __init__(self, limits: SharedMemory, workers: Callable[[], Sequence[int]]) -> None:
+        """Begin empty.
+
+        Args:
+            workers: returns the pids of the workers that are there.
+        """
+        self._limits = limits
+        self._workers = workers
+        self._regions: dict[RegionKey, Region] = {}
+        self._requests: dict[int, RegionKey] = {}
+        self._next_request_id = 1
+        self.changed = False
+
+    def __repr__(self) -> str:
+        return f"<RegionBook {len(self._regions)} regions>"
+
+    def shown(self) -> Iterable[Region]:
+        """The regions that clients see."""
+        return [region for region in self._regions.values() if region.shown]
+
+    def register(self, kind: str, message: Any, asker: Asker) -> list[Action]:
+        """A client registers a region: every worker opens it before the client hears OK.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            InvalidArgument: the name cannot be one.
+            Unavailable: there is no worker, or a limit is reached.
+        """
+        if (message.owner, message.name) in self._regions:
+            raise AlreadyExists(f"shared memory region '{message.name}' already in manager")
+        self._check_limits(message)
+        pids = self._workers()
+        if not pids:
+            raise Unavailable("no worker is running; try again")
+        region = self._regions[(message.owner, message.name)] = Region(kind, message, asker=asker)
+        return self._open(region, pids)
+
+    def _check_limits(self, message: Any) -> None:
+        limits = self._limits
+        where = f"failed to register shared memory region '{message.name}'"
+        if len(message.name.encode()) > MAX_NAME_SIZE:
+            raise InvalidArgument(
+                f"failed to register a shared memory region: its name has more than {MAX_NAME_SIZE} bytes"
+            )
+        if len(self._regions) >= limits.shm_max_regions:
+            raise Unavailable(
+                f"{where}: {len(self._regions)} regions are registered, and --shm-max-regions allows no more; "
+                "unregister those that are not used"
+            )
+        total = sum(region.message.byte_size for region in self._regions.values())
+        if limits.shm_max_byte_size and total + message.byte_size > limits.shm_max_byte_size:
+            raise Unavailable(
+                f"{where}: it has {message.byte_size} bytes, {total} are registered, and --shm-max-byte-size allows "
+                f"{limits.shm_max_byte_size} together; unregister what is not used"
+            )
+
+    def unregister(self, kind: str, owner: str, name: str, asker: Asker) -> list[Action]:
+        """A client lets a region go, or (name "") all its owner's of that kind; unknown ones are gone already."""
+        if name:
+            found = [self._regions[(owner, name)]] if (owner, name) in self._regions else []
+        else:
+            found = [region for region in self._regions.values() if region.message.owner == owner]
+        actions: list[Action] = []
+        last: Region | None = None
+        for region in found:
+            if region.kind == kind and region.shown:
+                actions += self._close(region)
+                if region.waiting:
+                    last = region
+        if last is None:
+            return [*actions, Answer(asker)]
+        last.asker = asker
+        return actions
+
+    def reap(self, keys: Iterable[RegionKey]) -> list[Action]:
+        """The memory of these regions is no longer of use to anybody."""
+        found = [self._regions[key] for key in keys if key in self._regions]
+        return [action for region in found if region.shown for action in self._close(region)]
+
+    def client_died(self, pid: int, ticks: int) -> list[Action]:
+        """The process that has registered regions is no more."""
+        return self.reap(
+            region.key
+            for region in list(self._regions.values())
+            if (region.message.client_pid, region.message.client_ticks) == (pid, ticks)
+        )
+
+    def joined(self, pid: int, hello: Any) -> list[Action]:
+        """A worker has come: adopt what another hub had it open, and have it open the rest."""
+        held = set()
+        for kind, messages_ in (("system", hello.system_regions), ("cuda", hello.cuda_regions)):
+            for message in messages_:
+                key = (message.owner, message.name)
+                held.add(key)
+                if key not in self._regions:
+                    copy = type(message)()
+                    copy.CopyFrom(message)
+                    self._regions[key] = Region(kind, copy, active=True)
+                    self.changed = True
+        actions: list[Action] = []
+        for key, region in self._regions.items():
+            if not region.closing and key not in held:
+                actions += self._open(region, [pid])
+        return actions
+
+    def left(self, pid: int) -> list[Action]:
+        """A worker has died: nobody waits for it any more."""
+        actions: list[Action] = []
+        for region in list(self._regions.values()):
+            if pid in region.waiting:
+                region.waiting.discard(pid)
+                actions += self._settle(region)
+        return actions
+
+    def reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
+        """A worker says what became of an order about a region."""
+        region = self._regions.get(self._requests.pop(request_id, ("", "")))
+        if region is None:
+            return []
+        region.waiting.discard(pid)
+        if report.code and not region.closing and region.error is None:
+            region.error = error_for(report.code - 1, report.message)
+        return self._settle(region)
+
+    def _open(self, region: Region, pids: Sequence[int]) -> list[Action]:
+        actions: list[Action] = []
+        for pid in pids:
+            order = messages.Order()
+            target = order.open_system_region if region.kind == "system" else order.open_cuda_region
+            target.region.CopyFrom(region.message)
+            actions.append(self._order(pid, region, order))
+        return actions
+
+    def _close(self, region: Region) -> list[Action]:
+        region.closing = True
+        self.changed = True
+        actions: list[Action] = []
+        for pid in self._workers():
+            order = messages.Order()
+            order.close_region.owner, order.close_region.name = region.key
+            actions.append(self._order(pid, region, order))
+        if not region.waiting:
+            del self._regions[region.key]
+        return actions
+
+    def _order(self, pid: int, region: Region, order: Any) -> Send:
+        request_id, self._next_request_id = self._next_request_id, self._next_request_id + 1
+        self._requests[request_id] = region.key
+        region.waiting.add(pid)
+        return Send(pid, order, request_id)
+
+    def _settle(self, region: Region) -> list[Action]:
+        if region.waiting:
+            return []
+        self.changed = True
+        if region.error is not None and not region.closing:
+            # The name is free again when the client hears of the failure: those that did open it close it first.
+            actions = self._close(region)
+            return actions if region.waiting else actions + self._answer(region)
+        if region.closing:
+            del self._regions[region.key]
+        region.active = True
+        return self._answer(region)
+
+    def _answer(self, region: Region) -> list[Action]:
+        asker, region.asker = region.asker, None
+        return [] if asker is None else [Answer(asker, region.error)]

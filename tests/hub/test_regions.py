@@ -1,0 +1,90 @@
+"""The book of regions: owners, limits, and regions that are of no use any more."""
+
+from typing import Any
+
+import pytest
+
+from tensorhub.errors import AlreadyExists, InvalidArgument, TensorhubError, Unavailable
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.regions import MAX_NAME_SIZE, RegionBook
+from tensorhub.option_groups import SharedMemory
+from tensorhub.protocol import messages
+
+ASKER = Asker("HTTP", 500, 1, 1)
+
+
+def _message(name: str, owner: str = "", byte_size: int = 64, pid: int = 0) -> Any:
+    return messages.SystemRegion(
+        name=name, key="/k", byte_size=byte_size, owner=owner, client_pid=pid, client_ticks=pid and 7
+    )
+
+
+def _book(*workers: int, **limits: int) -> RegionBook:
+    return RegionBook(SharedMemory(**limits), lambda: workers)  # type: ignore[arg-type]
+
+
+def _carried_out(book: RegionBook, actions: list[Action]) -> list[TensorhubError | None]:
+    """Have the workers do all they are told, and return what the askers hear."""
+    answers = [action.error for action in actions if isinstance(action, Answer)]
+    for action in actions:
+        if isinstance(action, Send):
+            answers += _carried_out(book, book.reported(action.pid, messages.Report(), action.request_id))
+    return answers
+
+
+def _names(book: RegionBook) -> list[tuple[str, str]]:
+    return sorted(region.key for region in book.shown())
+
+
+def test_owners_do_not_meet() -> None:
+    book = _book(10, 11)
+    for owner in ("", "a", "b"):
+        for name in ("r", "s"):
+            assert _carried_out(book, book.register("system", _message(name, owner), ASKER)) == [None]
+    with pytest.raises(AlreadyExists, match=r"^shared memory region 'r' already in manager$"):
+        book.register("cuda", _message("r", "a"), ASKER)
+    assert _carried_out(book, book.unregister("system", "a", "r", ASKER)) == [None]
+    assert _names(book) == [("", "r"), ("", "s"), ("a", "s"), ("b", "r"), ("b", "s")]
+    assert _carried_out(book, book.unregister("system", "b", "", ASKER)) == [None]
+    assert _names(book) == [("", "r"), ("", "s"), ("a", "s")]
+    assert _carried_out(book, book.unregister("cuda", "", "", ASKER)) == [None]
+    assert _carried_out(book, book.unregister("system", "b", "", ASKER)) == [None]
+    assert _names(book) == [("", "r"), ("", "s"), ("a", "s")]
+
+
+def test_limits() -> None:
+    book = _book(10, shm_max_regions=2, shm_max_byte_size=200)
+    assert _carried_out(book, book.register("system", _message("a", byte_size=100), ASKER)) == [None]
+    with pytest.raises(Unavailable, match="it has 101 bytes, 100 are registered, and --shm-max-byte-size allows 200"):
+        book.register("system", _message("b", byte_size=101), ASKER)
+    assert _carried_out(book, book.register("system", _message("b", byte_size=100), ASKER)) == [None]
+    with pytest.raises(Unavailable, match="2 regions are registered, and --shm-max-regions allows no more"):
+        book.register("system", _message("c", byte_size=0), ASKER)
+    assert _carried_out(book, book.unregister("system", "", "a", ASKER)) == [None]
+    assert _carried_out(book, book.register("system", _message("c", byte_size=100), ASKER)) == [None]
+    with pytest.raises(InvalidArgument, match=f"more than {MAX_NAME_SIZE} bytes"):
+        book.register("system", _message("n" * (MAX_NAME_SIZE + 1)), ASKER)
+
+
+def test_what_is_of_no_use_goes() -> None:
+    book = _book(10)
+    for name, pid in (("a", 5), ("b", 5), ("c", 6), ("d", 0)):
+        _carried_out(book, book.register("system", _message(name, pid=pid), ASKER))
+    assert book.client_died(5, 8) == [], "another process with the same pid"
+    assert _carried_out(book, book.client_died(5, 7)) == []
+    assert _names(book) == [("", "c"), ("", "d")]
+    assert _carried_out(book, book.reap([("", "d"), ("x", "c"), ("", "never")])) == []
+    assert _names(book) == [("", "c")]
+    assert book.client_died(0, 0) == [], "a client that nobody knows has not died"
+
+
+def test_a_worker_that_comes_opens_what_it_has_not() -> None:
+    book = _book(10)
+    _carried_out(book, book.register("system", _message("r", "a"), ASKER))
+    hello = messages.Hello()
+    hello.system_regions.append(_message("r", "b"))
+    (send,) = book.joined(11, hello)
+    assert isinstance(send, Send)
+    assert (send.order.open_system_region.region.owner, send.order.open_system_region.region.name) == ("a", "r")
+    assert _names(book) == [("a", "r"), ("b", "r")]
+    assert book.changed
