@@ -1,5 +1,6 @@
 """Regions of a running server: several processes, owners, segments that vanish, and restarts of its parts."""
 
+import json
 import os
 import signal
 import subprocess
@@ -59,11 +60,17 @@ class Owner:
         return getattr(self._grpc.stub, method)(request, timeout=20, metadata=metadata)
 
     def regions(self) -> set[str]:
-        over_http = self.http("GET", "/v2/systemsharedmemory/status")[1]
-        over_grpc = self.rpc("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest())
-        names = set(over_grpc.regions)  # type: ignore[attr-defined]
-        assert all(f'"{name}"'.encode() in over_http for name in names)
-        return names
+        """The names, once both protocols tell the same."""
+        found: list[set[str]] = []
+
+        def agree() -> bool:
+            over_http = json.loads(self.http("GET", "/v2/systemsharedmemory/status")[1])
+            over_grpc = self.rpc("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest())
+            found[:] = [{item["name"] for item in over_http}, set(over_grpc.regions)]  # type: ignore[attr-defined]
+            return found[0] == found[1]
+
+        wait_until(agree, "both protocols tell the same", account=found)
+        return found[0]
 
     def read(self, region: str) -> bytes:
         """Infer over both protocols, by a call and by a stream; return what all of them gave."""
