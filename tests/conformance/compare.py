@@ -8,6 +8,7 @@ from typing import Any
 from .differences import Difference, content_type_allowed
 
 _SHOWN = 400
+_ORDERED = ("/infer", "/generate", "/generate_stream")
 
 
 def differences(
@@ -15,7 +16,7 @@ def differences(
 ) -> list[str]:
     """One line for each place where `got` is not what was recorded, or what `deliberate` puts there; empty if equal.
 
-    Objects are equal if they hold the same members; in the answer to a successful infer over HTTP their order counts.
+    Objects are equal if they hold the same members; in the answer to a successful infer or generate over HTTP their order counts.
     Integers and floats are told apart, as they are in JSON text.
     """
     expected: Any = recorded
@@ -29,7 +30,7 @@ def differences(
         if (want["step"], want.get("request")) != (have["step"], have.get("request")):
             return [f"step {number}: recorded of another request ({want['step']} {want.get('request')}): record again"]
         want = _with_allowed_type(want, have)
-        ordered = want["step"].endswith("/infer") and want.get("status") == 200
+        ordered = want["step"].endswith(_ORDERED) and want.get("status") == 200
         lines += [f"step {number} ({want['step']}): {line}" for line in _compare("", want, have, ordered)]
     return lines
 

@@ -46,6 +46,18 @@ def exchange(address: tuple[str, int], data: bytes, responses: int = 1, method: 
     return answers
 
 
+def events(body: bytes) -> list[bytes]:
+    """The data of each server-sent event of a body, which consists of nothing else.
+
+    Raises:
+        OSError: it is none.
+    """
+    pieces = body.split(b"\n\n")
+    if pieces.pop() or any(not piece.startswith(b"data: ") or b"\n" in piece for piece in pieces):
+        raise OSError(f"no server-sent events: {body!r}")
+    return [piece.removeprefix(b"data: ") for piece in pieces]
+
+
 class _Replayed:
     """What http.client reads from: a socket's file that outlives one response, as pipelined answers share it."""
 

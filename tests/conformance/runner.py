@@ -142,6 +142,8 @@ class _Session:
             # The type of nothing means nothing; Triton's library adds one or not by chance of the code path.
             headers.pop("content-type", None)
             return result
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            return result | {"events": [self._json(json.loads(event), only) for event in http_wire.events(body)]}
         try:
             value = json.loads(body)
         except ValueError:

@@ -10,6 +10,7 @@ from . import (
     compression,
     control,
     datatypes,
+    generate,
     guarded,
     http_json_errors,
     infer_binary,
@@ -55,5 +56,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         repository_requests,
         bls,
         python_backend,
+        generate,
     )
 }
