@@ -16,8 +16,9 @@ from tensorhub.http.asgi import Receive, Scope, Send
 from tensorhub.http.connection import Connection, GatewayFactory, join_server
 from tensorhub.http.control import control_app
 from tensorhub.http.direct import DirectInfer
+from tensorhub.http.generate import GenerateEndpoint
 from tensorhub.http.infer import InferEndpoint
-from tensorhub.http.routes import infer_target
+from tensorhub.http.routes import generate_target, infer_target
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class App:
     def __init__(self, gateway_factory: GatewayFactory = join_server) -> None:
         self._connection = Connection(gateway_factory)
         self._infer = InferEndpoint(self._connection)
+        self._generate = GenerateEndpoint(self._connection)
         self.direct = DirectInfer(self._connection)
         self._control = control_app(self._connection)
         self._wsgi: Callable[..., Any] | None = None
@@ -62,6 +64,9 @@ class App:
             target = infer_target(scope.get("raw_path") or scope["path"].encode())
             if target is not None:
                 return self._infer.serve(scope, receive, send, *target)
+            generate = generate_target(scope.get("raw_path") or scope["path"].encode())
+            if generate is not None:
+                return self._generate.serve(scope, receive, send, *generate)
             serve: Awaitable[None] = self._control(scope, receive, send)
             return serve
         if scope["type"] == "lifespan":

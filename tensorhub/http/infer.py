@@ -9,8 +9,8 @@ The outputs of a reply are views of the worker's memory, given back when they ha
 
 import asyncio
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
@@ -24,7 +24,7 @@ from tensorhub.http.waiting import Pending, Waiting
 from tensorhub.ipc.wire import FLAG_FROM_HTTP
 from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.json_text import error_body
-from tensorhub.protocol.v2_json import HttpInfer
+from tensorhub.protocol.v2_json import LargeInput
 from tensorhub.restrictions import Category
 
 Chunks = list[bytes | memoryview]
@@ -149,9 +149,9 @@ def send_request(
             body.data, body.header_length, target, settings.limits, in_arena=arena is not None
         )
         if settings.forward is not None:
-            _forward(headers, settings.forward, decoded)
+            forward_headers(headers, settings.forward, decoded.request)
         if decoded.large:
-            _place(decoded, gateway, placed)
+            place_large(decoded.large, gateway, placed)
         if arena is not None and decoded.ranges:
             lead = arena.lead
             reservation = arena.take()
@@ -186,19 +186,27 @@ def encode_reply(reply: InferReply, plan: v2_json.ResponsePlan) -> tuple[Headers
     return [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % json_size)], chunks
 
 
-def _forward(headers: Mapping[bytes, bytes], pattern: re.Pattern[str], decoded: HttpInfer) -> None:
-    """Make request parameters of the headers that the pattern finds."""
+def forward_headers(headers: Mapping[bytes, bytes], pattern: re.Pattern[str], request: Any) -> None:
+    """Make parameters of a ModelInferRequest of the headers that the pattern finds.
+
+    Raises:
+        InvalidArgument: one of them has the name of a parameter with a meaning.
+    """
     for raw_name, value in headers.items():
         name = raw_name.decode("latin-1")
         if pattern.search(name):
             if name in _RESERVED_HEADERS or name.startswith("triton_"):
                 raise InvalidArgument(f"Header '{name}' is reserved for Triton usage and cannot be forwarded.")
-            decoded.request.parameters[name].string_param = value.decode("latin-1")
+            request.parameters[name].string_param = value.decode("latin-1")
 
 
-def _place(decoded: HttpInfer, gateway: GatewayPort, placed: list[PlacedInput]) -> None:
-    """Copy the inputs that lie nowhere yet into the arena; `placed` owns what is done, also after an error."""
-    for item in decoded.large:
+def place_large(large: Sequence[LargeInput], gateway: GatewayPort, placed: list[PlacedInput]) -> None:
+    """Copy inputs that lie nowhere yet into the arena; `placed` owns what is done, also after an error.
+
+    Raises:
+        Unavailable: the arena is full.
+    """
+    for item in large:
         size = len(item.data)
         reservation = gateway.reserve(size)
         placed.append(PlacedInput(item.input_index, reservation, 0, size))

@@ -19,13 +19,21 @@ _METHODS = ("GET", "POST")
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
 
 _INFER = re.compile(_MODEL + "/infer")
+_GENERATE = re.compile(_MODEL + "/generate(?P<stream>_stream)?")
 
 
 @functools.lru_cache(maxsize=1024)
 def infer_target(raw: bytes) -> tuple[str, str] | None:
-    """Return model and version text of the one route that no resource serves, or None if it is another path."""
+    """Return model and version text of the infer route, which no resource serves; None if it is another path."""
     match = _INFER.fullmatch(decode_path(raw))
     return None if match is None else (match["model"], match["version"] or "")
+
+
+@functools.lru_cache(maxsize=1024)
+def generate_target(raw: bytes) -> tuple[str, str, bool] | None:
+    """Return model and version text of a generate route, and whether it is the one with a stream; None as above."""
+    match = _GENERATE.fullmatch(decode_path(raw))
+    return None if match is None else (match["model"], match["version"] or "", match["stream"] is not None)
 
 
 async def method_not_allowed(req: Request, resp: Response, **segments: str) -> None:
@@ -63,14 +71,12 @@ def _route(pattern: str, resource: Any) -> Route:
 def routes() -> list[Route]:
     """Make the table."""
     trace = NotServed(Category.TRACE, "trace settings", "GET", "POST")
-    generate = NotServed(Category.INFERENCE, "generate", "POST")
     region = r"(?:/region/(?P<region>[^/]+))?"
     return [
         _route(r"/v2/models/stats", observation_resources.AllStatistics()),
         _route(r"/v2/logging", NotServed(Category.LOGGING, "log settings", "GET", "POST")),
         _route(_MODEL + "/ready", resources.ModelReady()),
         _route(_MODEL + "/config", resources.ModelConfig()),
-        _route(_MODEL + "/(?:generate|generate_stream)", generate),
         _route(_MODEL + "/stats", observation_resources.ModelStatistics()),
         _route(r"/v2/models/(?P<model>[^/]+)/trace/setting", trace),
         _route(_MODEL, resources.ModelMetadata()),

@@ -77,6 +77,8 @@ FLAG_HEAD_ONLY = 4
 """RESULT and PARTIAL: the raw contents are in the tail, not in the ModelInferResponse."""
 FLAG_FINAL_ONLY = 8
 """RESULT of a decoupled model: the request is done, and no response comes with it."""
+FLAG_PLAIN_PARAMETERS = 16
+"""INFER: the parameters are all the model's own; none of their names has a meaning."""
 
 FAILURE_CODE = 0x3F
 """FAILURE: the bits of the flags that are the error's Code."""

@@ -183,7 +183,7 @@ def decode_infer(
         raise _missing_inputs()
     request = messages.ModelInferRequest(model_name=target.model)
     if "id" in document:
-        request.id = _c_string(_field("id", json_text.as_string, document["id"]))
+        request.id = c_string(_field("id", json_text.as_string, document["id"]))
     binary_by_default = "parameters" in document and _decode_parameters(document["parameters"], request.parameters)
     inputs = _InputDecoder(body, header_length, target.model, request, limits, in_arena)
     try:
@@ -211,7 +211,7 @@ def _field(name: str, read: Any, value: Any) -> Any:
         raise json_text.in_field(name, exc) from None
 
 
-def _c_string(text: str) -> str:
+def c_string(text: str) -> str:
     """Ids and parameters are C strings in Triton: they end at a NUL."""
     return text.partition("\0")[0] if "\0" in text else text
 
@@ -241,7 +241,7 @@ def _decode_parameters(parameters: Any, into: Any) -> bool:
                 "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified."
             )
         else:
-            _set_custom(into, name, value)
+            set_custom(into, name, value)
     return binary
 
 
@@ -249,7 +249,7 @@ def _set_correlation_id(parameter: Any, value: Any) -> None:
     if type(value) is int and 0 <= value <= MAX_UINT64:
         _set_uint(parameter, value)
         return
-    text = _c_string(_field("sequence_id", json_text.as_string, value))
+    text = c_string(_field("sequence_id", json_text.as_string, value))
     if len(text.encode()) > MAX_CORRELATION_ID_SIZE:
         raise Unsupported(f"string correlation ID cannot be longer than {MAX_CORRELATION_ID_SIZE} characters")
     parameter.string_param = text
@@ -262,11 +262,11 @@ def _set_uint(parameter: Any, value: int) -> None:
         parameter.uint64_param = value
 
 
-def _set_custom(into: Any, name: str, value: Any) -> None:
+def set_custom(into: Any, name: str, value: Any) -> None:
     kind = type(value)
-    name = _c_string(name)
+    name = c_string(name)
     if kind is str:
-        into[name].string_param = _c_string(value)
+        into[name].string_param = c_string(value)
     elif kind is int and MIN_INT64 <= value <= MAX_INT64:
         into[name].int64_param = value
     elif kind is bool:
@@ -568,7 +568,7 @@ def encode_infer(
     document["model_name"] = response.model_name
     document["model_version"] = response.model_version
     if response.parameters:
-        document["parameters"] = {name: _parameter_value(value) for name, value in response.parameters.items()}
+        document["parameters"] = {name: parameter_value(value) for name, value in response.parameters.items()}
     chunks: list[bytes | memoryview] = [b""]
     listed = plan.listed
     described = []
@@ -590,7 +590,7 @@ def encode_infer(
     return EncodedReply(len(chunks[0]) if len(chunks) > 1 else None, chunks)
 
 
-def _parameter_value(parameter: Any) -> Any:
+def parameter_value(parameter: Any) -> Any:
     choice = parameter.WhichOneof("parameter_choice")
     if choice == "double_param":
         return orjson.Fragment(json_text.double(parameter.double_param).encode())

@@ -149,7 +149,10 @@ class RequestDecoder:
         from_http = message.flags & wire.FLAG_FROM_HTTP != 0
         parameters = head.parameters
         if parameters:
-            _read_parameters(request, parameters, from_http)
+            if message.flags & wire.FLAG_PLAIN_PARAMETERS:
+                request.parameters = {name: _value(parameter) for name, parameter in parameters.items()}
+            else:
+                _read_parameters(request, parameters, from_http)
         given = self._inputs(head, placed, message, request.leases, owner)
         outputs = head.outputs
         requested: tuple[str, ...] = ()
@@ -300,9 +303,14 @@ def _read_parameters(request: InferRequest, parameters: Any, from_http: bool) ->
         elif choice is None or (choice == "uint64_param" and not from_http):
             raise _wrong_parameter(name, "int64_param, bool_param, or string_param")
         else:
-            custom[name] = getattr(parameter, choice)
+            custom[name] = _value(parameter)
     if custom:
         request.parameters = custom
+
+
+def _value(parameter: Any) -> Parameter:
+    value: Parameter = getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
+    return value
 
 
 def _read_sequence_id(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:

@@ -16,8 +16,8 @@ def differences(
 ) -> list[str]:
     """One line for each place where `got` is not what was recorded, or what `deliberate` puts there; empty if equal.
 
-    Objects are equal if they hold the same members; in the answer to a successful infer or generate over HTTP their order counts.
-    Integers and floats are told apart, as they are in JSON text.
+    Objects are equal if they hold the same members; in the answer to a successful infer or generate over HTTP their
+    order counts. Integers and floats are told apart, as they are in JSON text.
     """
     expected: Any = recorded
     if deliberate is not None:

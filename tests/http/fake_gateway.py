@@ -9,7 +9,7 @@ read it from another process.
     failing    answers with an error
     twice      answers two times
     nothing    ends without an answer
-    decoupled  is one
+    decoupled  is one; answers as often as its parameter `count` says, within its window
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any
 from tensorhub.errors import Code, InvalidArgument, TensorhubError, Unavailable
 from tensorhub.frontend.catalog import Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
-from tensorhub.ipc.wire import FLAG_FROM_HTTP
+from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, STREAM_WINDOW
 from tensorhub.protocol import messages
 
 ARENA_BUDGET = 512 * 1024 * 1024
@@ -59,6 +59,8 @@ class FakeGateway:
         self.control_result: Callable[[Any], Any] = lambda operation: messages.ControlResult()
         self._next_id = 0
         self._in_flight: dict[int, tuple[OnReply, Sequence[PlacedInput]]] = {}
+        self._free: dict[int, int] = {}
+        self.window_waits: dict[int, Callable[[], None]] = {}
 
     def reserve(self, byte_size: int) -> FakeReservation:
         if self.held + byte_size > ARENA_BUDGET:
@@ -76,7 +78,7 @@ class FakeGateway:
         deadline_ns: int = 0,
         owner: str = "",
     ) -> int:
-        assert flags == FLAG_FROM_HTTP
+        assert flags in (FLAG_FROM_HTTP, FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS)
         self._next_id += 1
         request_id = self._next_id
         request = messages.ModelInferRequest.FromString(body)
@@ -99,6 +101,9 @@ class FakeGateway:
 
     def reply(self, request_id: int, reply: InferReply) -> None:
         """Answer a request, as the worker would."""
+        if not reply.final:
+            self._free[request_id] = self._free.get(request_id, STREAM_WINDOW) - 1
+            self.count["partial"] += 1
         on_reply, placed = self._in_flight[request_id]
         if reply.final:
             del self._in_flight[request_id]
@@ -114,7 +119,14 @@ class FakeGateway:
                 item.reservation.free()
 
     def credit(self, request_id: int, count: int) -> None:
-        """Nothing: no window is kept here."""
+        self._free[request_id] += count
+        go_on = self.window_waits.pop(request_id, None)
+        if go_on is not None:
+            asyncio.get_running_loop().call_soon(go_on)
+
+    def has_room(self, request_id: int) -> bool:
+        """Whether a streamed request may be answered once more."""
+        return request_id in self._in_flight and self._free.get(request_id, STREAM_WINDOW) > 0
 
     def control(self, operation: Any, on_result: OnControl) -> None:
         self.controls.append(operation)
@@ -251,6 +263,31 @@ def nothing(gateway: FakeGateway, request_id: int, target: ServedVersion, reques
     gateway.reply(request_id, InferReply(empty=True))
 
 
+def decoupled(gateway: FakeGateway, request_id: int, target: ServedVersion, request: Any, inputs: Any) -> None:
+    """OUTPUT0 counts; `fail_at`: that response is an error; `last`: the last response is the end."""
+    values = {name: value.int64_param for name, value in request.parameters.items()}
+    numbers = iter(range(values.get("count", 0)))
+
+    def go_on() -> None:
+        while gateway.has_room(request_id):
+            number = next(numbers, None)
+            if number is None:
+                gateway.reply(request_id, InferReply(empty=True))
+                return
+            final = "last" in values and number == values["count"] - 1
+            if number == values.get("fail_at"):
+                gateway.reply(request_id, InferReply(error=InvalidArgument(f"error {number}"), final=final))
+            else:
+                response = response_of(target, request)
+                response.outputs.add(name="OUTPUT0", datatype="INT32", shape=[1])
+                response.raw_output_contents.append(_int32([number]))
+                gateway.reply(request_id, InferReply(response.SerializeToString(), final=final))
+        if not gateway.has_room(request_id):
+            gateway.window_waits[request_id] = go_on
+
+    go_on()
+
+
 def inspect(gateway: FakeGateway, request_id: int, target: ServedVersion, request: Any, inputs: Any) -> None:
     account = gateway.account()
     account["requests"] -= 1
@@ -269,13 +306,14 @@ MODELS: dict[str, Model] = {
     "twice": twice,
     "nothing": nothing,
     "inspect": inspect,
+    "decoupled": decoupled,
 }
 
 
 def snapshot(**settings: str) -> Any:
     """A server with the toy models, and two that are not ready."""
     made = messages.Snapshot(revision=1, hub_pid=1, started=True)
-    for name in (*MODELS, "echo", "decoupled"):
+    for name in (*MODELS, "echo"):
         config = messages.ModelConfig(name=name, backend="python")
         if name == "decoupled":
             config.model_transaction_policy.decoupled = True

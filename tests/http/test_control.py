@@ -63,12 +63,13 @@ def gateway() -> FakeGateway:
             "failed to get model version from specified version string '99999999999999999999' (details: stol), version "
             "should be an integral value > 0",
         ),
-        ("POST", "/v2/models/echo/generate", 501, "generate over HTTP is not supported by this server"),
+        ("GET", "/v2/models/echo/generate", 405, "Method Not Allowed"),
+        ("POST", "/v2/models/nope/generate", 404, "Request for unknown model: 'nope' is not found"),
         (
             "POST",
-            "/v2/models/echo/versions/1/generate_stream",
-            501,
-            "generate over HTTP is not supported by this server",
+            "/v2/models/echo/versions/2/generate_stream",
+            404,
+            "Request for unknown model: 'echo' version 2 is not found",
         ),
         ("GET", "/v2/trace/setting", 501, "trace settings over HTTP is not supported by this server"),
         ("POST", "/v2/models/echo/trace/setting", 501, "trace settings over HTTP is not supported by this server"),

@@ -1,4 +1,4 @@
-"""The generate extension: how fields become tensors and parameters, what comes back, errors before and in the stream."""
+"""The generate extension: how fields become tensors and parameters, what comes back, and errors on the way."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ _BOTH = {
     "mixed-array": ("identity_variable", {"INPUT0": [1, "x"]}),
     "too-many-elements": ("echo", {"INPUT0": [1, 2]}),
     "no-elements": ("echo", {"INPUT0": []}),
+    "no-elements-of-a-variable-tensor": ("identity_variable", {"INPUT0": []}),
+    "no-strings": ("identity_bytes", {"INPUT0": []}),
     "nested-array": ("identity_variable", {"INPUT0": [[1, 2], [3, 4]]}),
     "two-variable-dimensions": ("identity_variable", {"INPUT0": [1, 2, 3, 4]}),
     "variable-scalar": ("identity_variable", {"INPUT0": 4}),
