@@ -144,8 +144,13 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.workers.encode",
     ),
     "onnxruntime": ("tensorhub.backends.onnxruntime",),
-    # Besides json_text, the two that write fragments of one document: a call for each fragment would show in a profile.
-    "orjson": ("tensorhub.protocol.json_text", "tensorhub.protocol.json_tensors", "tensorhub.protocol.v2_json"),
+    # Besides json_text, those that write fragments of one document: a call for each fragment would show in a profile.
+    "orjson": (
+        "tensorhub.protocol.generate",
+        "tensorhub.protocol.json_text",
+        "tensorhub.protocol.json_tensors",
+        "tensorhub.protocol.v2_json",
+    ),
     "posix_ipc": ("tensorhub.ipc.system_shm",),
     "rapidjson": ("tensorhub.protocol.json_text",),
     "torch": ("tensorhub.backends.pytorch",),
