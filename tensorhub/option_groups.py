@@ -287,14 +287,16 @@ class VertexAi:
 class Metrics:
     """Metrics for Prometheus."""
 
-    allow_metrics: bool = option(kinds.BOOL, True, "Serve metrics.", _LATER)
-    allow_gpu_metrics: bool = option(kinds.BOOL, True, "Also those of GPUs.", _LATER)
-    allow_cpu_metrics: bool = option(kinds.BOOL, True, "Also those of the processor and the memory.", _LATER)
-    metrics_address: str = option(kinds.TEXT, "", "Address to listen on. Default: that of --http-address.", _LATER)
-    metrics_port: int = option(kinds.PORT, 8002, "Port to listen on.", _LATER)
-    metrics_interval_ms: float = option(kinds.real(1), 2000.0, "Time between two looks at gauges, in ms.", _LATER)
+    allow_metrics: bool = option(kinds.BOOL, True, "Serve metrics.")
+    allow_gpu_metrics: bool = option(kinds.BOOL, True, "Also those of GPUs.")
+    allow_cpu_metrics: bool = option(kinds.BOOL, True, "Also those of the processor and the memory.")
+    metrics_address: str = option(kinds.TEXT, "", "Address to listen on. Default: that of --http-address.")
+    metrics_port: int = option(kinds.PORT, 8002, "Port to listen on.")
+    metrics_interval_ms: float = option(
+        kinds.real(1), 2000.0, "Least time between two looks at processor, memory and GPUs, in ms."
+    )
     metrics_config: tuple[Pair, ...] = option(
-        kinds.PAIR, (), "counter_latencies, summary_latencies, summary_quantiles or histogram_latencies.", _LATER
+        kinds.PAIR, (), "counter_latencies, summary_latencies, summary_quantiles or histogram_latencies."
     )
 
 

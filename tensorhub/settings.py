@@ -409,13 +409,19 @@ def _check_endpoints(settings: Settings) -> None:
                 )
 
 
+def metrics_address(settings: Settings) -> str:
+    """Return where metrics are served: where HTTP is, unless it says otherwise; beside a Unix socket on this host."""
+    http = settings.http.http_address
+    return settings.metrics.metrics_address or ("127.0.0.1" if http.startswith("unix:") else http)
+
+
 def _services(settings: Settings) -> list[tuple[str, str, int]]:
     """Return what listens: Triton's name for it, address and port."""
     http, grpc, metrics = settings.http, settings.grpc, settings.metrics
     services = (
         ("HTTP", http.allow_http, http.http_address, http.http_port),
         ("GRPC", grpc.allow_grpc, grpc.grpc_address, grpc.grpc_port),
-        ("metrics", metrics.allow_metrics, metrics.metrics_address or http.http_address, metrics.metrics_port),
+        ("metrics", metrics.allow_metrics, metrics_address(settings), metrics.metrics_port),
         ("SageMaker", settings.sagemaker.allow_sagemaker, http.http_address, settings.sagemaker.sagemaker_port),
         ("Vertex AI", settings.vertex_ai.allow_vertex_ai, http.http_address, settings.vertex_ai.vertex_ai_port),
     )

@@ -216,6 +216,8 @@ class Gateway:
             self._controlled(message)
         elif kind is wire.Kind.SNAPSHOT:
             self._new_snapshot(message.head)
+        elif kind is wire.Kind.ORDER:
+            self._report(message.request_id)
         elif kind is wire.Kind.WAKE:
             self._node.run_posted()
 
@@ -286,6 +288,17 @@ class Gateway:
                 )
         self.catalog = Catalog(snapshot)
         node.acknowledge(snapshot.revision)
+
+    def _report(self, request_id: int) -> None:
+        """Tell the hub what this process has in flight: the one order that a frontend gets."""
+        statistics = messages.ProcessStatistics(
+            open_requests=self.in_flight, arena_byte_size=self._arena.byte_size, arena_used=self._arena.used
+        )
+        report = messages.Report(statistics=statistics)
+        try:
+            self._node.send_hub(wire.Kind.REPORT, report.SerializeToString(), request_id=request_id)
+        except PeerFull:
+            log.warning("the hub takes no mail")
 
     def _worker_died(self, pid: int) -> None:
         worker = self._workers.pop(pid, None)

@@ -5,7 +5,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Una
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.metrics import MetricsPage
+from tensorhub.hub.metrics_endpoint import MetricsEndpoint
 from tensorhub.hub.state import HubState, Load
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
@@ -37,6 +41,8 @@ WORKERS_TIMEOUT_S = 2.0
 STATISTICS_TIMEOUT_S = 1.0
 """How long statistics wait for a worker whose loop is held up; what it reported last counts then."""
 
+_COUNTING_ROLES = frozenset(("WORKER", "HTTP", "GRPC"))
+
 LOAD_CONTROL_OFF = "explicit model load / unload is not allowed if polling is enabled"
 
 
@@ -55,6 +61,7 @@ class Hub:
         self._answers: list[tuple[int, Asker, Any]] = []
         self._book = StatisticsBook()
         self._gatherings = Gatherings()
+        self._metrics = MetricsPage(chosen, self._state, self._book)
         self._begun = False
         self._rejoining = False
         self._silent = False
@@ -209,8 +216,8 @@ class Hub:
 
     def _statistics(self, operation: Any, asker: Asker) -> None:
         loads = self._state.served(operation.model, operation.version)
-        names = {name for load in loads for name in load.workers}
-        self._gather(names, lambda: self._queue_answer(asker, messages.ControlResult(statistics=self._totals(loads))))
+        pids = self._state.pids({name for load in loads for name in load.workers})
+        self._gather(pids, lambda: self._queue_answer(asker, messages.ControlResult(statistics=self._totals(loads))))
 
     def _totals(self, loads: Sequence[Load]) -> list[Any]:
         found = []
@@ -220,22 +227,34 @@ class Hub:
             found.append(total)
         return found
 
-    def _gather(self, names: Iterable[str] | None, then: Callable[[], None]) -> None:
-        """Ask these workers, or all, for what they have counted, and call `then` when they have told."""
-        pids = self._state.pids(names)
-        number = self._gatherings.ask(pids, then)
+    def make_page(self, page: "Future[str]") -> None:
+        """Make the metrics page; from any thread."""
+        self._node.post(lambda: self._gather(list(self._state.processes), lambda: self._finish_page(page)))
+
+    def _finish_page(self, page: "Future[str]") -> None:
+        try:
+            page.set_result(self._metrics.render())
+        except Exception as exc:
+            page.set_exception(exc)
+            raise
+
+    def _gather(self, pids: Sequence[int], then: Callable[[], None]) -> None:
+        """Ask these processes for what they have counted, and call `then` when they have told."""
+        asked = [pid for pid in pids if self._state.processes[pid].role in _COUNTING_ROLES]
+        number = self._gatherings.ask(asked, then)
         order = messages.Order()
         order.report_statistics.SetInParent()
-        for pid in pids:
-            self._send("WORKER", pid, wire.Kind.ORDER, order.SerializeToString(), number, 0)
-        if pids:
+        for pid in asked:
+            role = self._state.processes[pid].role
+            self._send(role, pid, wire.Kind.ORDER, order.SerializeToString(), number, 0)
+        if asked:
             self._node.watcher.later(
                 STATISTICS_TIMEOUT_S, lambda: self._node.post(lambda: self._gatherings.settle(number))
             )
 
     def _statistics_reported(self, pid: int, report: Any, number: int) -> None:
         if pid in self._state.processes:
-            self._book.reported(pid, report.loads)
+            self._book.reported(pid, report)
             self._gatherings.answered(pid, number)
 
     # Actions
@@ -296,6 +315,25 @@ def _failure(error: TensorhubError) -> Any:
     return messages.ControlResult(code=1 + error.code, message=error.message)
 
 
+def _open_metrics(chosen: settings.Settings, hub: Hub) -> MetricsEndpoint | ExitStack:
+    """Serve metrics, unless they are switched off, until the result is closed.
+
+    Raises:
+        Unavailable: the port is taken, or the address is not one of this host.
+    """
+    if not chosen.metrics.allow_metrics:
+        return ExitStack()
+    place = settings.metrics_address(chosen), chosen.metrics.metrics_port
+    try:
+        endpoint = MetricsEndpoint(*place, hub.make_page)
+    except OSError as exc:
+        raise Unavailable(
+            f"cannot serve metrics at {place[0]}:{place[1]} (--metrics-address, --metrics-port): {exc.strerror or exc}"
+        ) from exc
+    endpoint.start()
+    return endpoint
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the hub until SIGTERM. Returns the exit status: 1 if it cannot start."""
     try:
@@ -321,11 +359,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             # A handler may interrupt the loop while it holds the outbox's lock: post from another thread.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: threading.Thread(target=hub.stop, daemon=True).start())
-            try:
+            with ExitStack() as held:
+                held.callback(catalogue.close)
+                held.callback(node.close)
+                held.callback(_open_metrics(chosen, hub).close)
                 hub.run()
-            finally:
-                node.close()
-                catalogue.close()
     except (RunDirError, TensorhubError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1

@@ -138,6 +138,8 @@ class HubState:
         self.regions = RegionBook(limits, self._worker_pids)
         self.loads: dict[int, Load] = {}
         self.rejoined = False
+        self.restarts = {"worker": 0, "http": 0, "grpc": 0}
+        self._deaths = dict.fromkeys(self.restarts, 0)
         self._next_load_id = next_load_id
         self._load_calls: dict[str, list[Asker]] = {}
         self._startup: set[str] = set()
@@ -152,6 +154,10 @@ class HubState:
         known = process.pid in self.processes
         self.processes[process.pid] = process
         self.dirty = True
+        role = process.role.lower()
+        if not known and self._deaths.get(role):
+            self._deaths[role] -= 1
+            self.restarts[role] += 1
         if process.role != "WORKER" or known:
             return []
         self.rejoined |= hello.rejoining
@@ -190,6 +196,8 @@ class HubState:
         if process is None:
             return []
         self.dirty = True
+        if process.role.lower() in self._deaths:
+            self._deaths[process.role.lower()] += 1
         self._acknowledged.pop(pid, None)
         actions = self._of_regions(self.regions.left(pid))
         worker = self.workers.get(process.name) if process.role == "WORKER" else None

@@ -9,49 +9,68 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorhub.protocol import messages, statistics
+from tensorhub.protocol import messages, sketch, statistics
 
 
 class StatisticsBook:
-    """The newest report of each worker, and what is left of the dead."""
+    """The newest report of each process, and what is left of the dead."""
 
     def __init__(self) -> None:
-        self._reported: dict[int, dict[int, Any]] = {}
+        self._newest: dict[int, Any] = {}
+        self._loads: dict[int, dict[int, Any]] = {}
         self._buried: dict[int, Any] = {}
 
     def __repr__(self) -> str:
-        return f"<StatisticsBook of {len(self._reported)} workers>"
+        return f"<StatisticsBook of {len(self._newest)} processes>"
 
-    def reported(self, pid: int, loads: Iterable[Any]) -> None:
-        """Note `tensorhub.wire.LoadStatistics` of a worker; of loads that are not among them it has nothing new."""
-        self._reported.setdefault(pid, {}).update((load.load_id, load) for load in loads)
+    def reported(self, pid: int, report: Any) -> None:
+        """Note the `tensorhub.wire.ProcessStatistics` of a process."""
+        self._newest[pid] = report
+        self._loads.setdefault(pid, {}).update((load.load_id, load) for load in report.loads)
 
     def died(self, pid: int) -> None:
-        """A worker has died."""
-        for load_id, load in self._reported.pop(pid, {}).items():
-            _add(self._buried.setdefault(load_id, messages.LoadStatistics(load_id=load_id)), load, pending=False)
+        """A process has died."""
+        self._newest.pop(pid, None)
+        for load_id, load in self._loads.pop(pid, {}).items():
+            _add(self._buried.setdefault(load_id, messages.LoadStatistics(load_id=load_id)), load, alive=False)
 
     def keep(self, load_ids: Collection[int]) -> None:
         """Forget all loads but these."""
-        for held in (self._buried, *self._reported.values()):
+        for held in (self._buried, *self._loads.values()):
             for load_id in [load_id for load_id in held if load_id not in load_ids]:
                 del held[load_id]
+
+    def newest(self, pid: int) -> Any:
+        """Return what a process told last, None if it has told nothing."""
+        return self._newest.get(pid)
 
     def total(self, load_id: int) -> Any:
         """Return the sum over all workers, as a new `tensorhub.wire.LoadStatistics`."""
         total = messages.LoadStatistics(load_id=load_id)
-        for part in (self._buried.get(load_id), *(held.get(load_id) for held in self._reported.values())):
+        for part in (self._buried.get(load_id), *(held.get(load_id) for held in self._loads.values())):
             if part is not None:
-                _add(total, part, pending=True)
+                _add(total, part, alive=True)
         return total
 
 
-def _add(total: Any, part: Any, *, pending: bool) -> None:
+def _add(total: Any, part: Any, *, alive: bool) -> None:
+    """Add one `tensorhub.wire.LoadStatistics` to another; of a dead worker only what does not pass."""
     statistics.add(total.statistics, part.statistics)
     for reason, count in part.failures.items():
         total.failures[reason] += count
-    if pending:
+    for name, item in part.summaries.items():
+        sketch.add(total.summaries[name], item, recent=alive)
+    first = part.first_response
+    if first.counts:
+        if not total.first_response.counts:
+            total.first_response.bounds.extend(first.bounds)
+            total.first_response.counts.extend([0] * len(first.counts))
+        for index, count in enumerate(first.counts):
+            total.first_response.counts[index] += count
+        total.first_response.sum += first.sum
+    if alive:
         total.pending += part.pending
+        total.load_ns = max(total.load_ns, part.load_ns)
 
 
 @dataclass(slots=True)

@@ -37,7 +37,8 @@ from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
-from tensorhub.settings import Settings
+from tensorhub.protocol.metrics_config import MetricsConfig
+from tensorhub.settings import Settings, metrics_address
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def run(settings: Settings) -> int:
         with run_dir.lock():
             run_dir.forget_the_dead()
         check_http_tls(settings)
+        MetricsConfig.read(settings.metrics.metrics_config)
         check_ports(settings)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
@@ -338,6 +340,9 @@ class Supervisor:
         self._phase = Phase.SERVING
         if self._settings.http.allow_http:
             log.info("Started HTTPService at %s", _http_address(self._settings))
+        if self._settings.metrics.allow_metrics:
+            place = _joined(metrics_address(self._settings), self._settings.metrics.metrics_port)
+            log.info("Started Metrics Service at %s", place)
 
     def _print_table(self, failed: bool) -> None:
         rows = model_rows(self._catalog.models.values())
@@ -462,6 +467,8 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         found.append(Endpoint("HTTP", _http_address(settings)))
     if settings.grpc.allow_grpc:
         found.append(Endpoint("gRPC", _joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
+    if settings.metrics.allow_metrics:
+        found.append(Endpoint("Metrics", _joined(metrics_address(settings), settings.metrics.metrics_port)))
     return found
 
 
@@ -491,6 +498,8 @@ def check_ports(settings: Settings) -> None:
         checks.append((http.http_address, http.http_port, http.reuse_http_port, "http"))
     if grpc.allow_grpc:
         checks.append((grpc.grpc_address, grpc.grpc_port, grpc.reuse_grpc_port, "grpc"))
+    if settings.metrics.allow_metrics:
+        checks.append((metrics_address(settings), settings.metrics.metrics_port, False, "metrics"))
     with ExitStack() as held:
         for address, port, shared, service in checks:
             _check_port(held, address, port, shared=shared, service=service)

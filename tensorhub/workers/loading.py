@@ -1,5 +1,6 @@
 """Loading a model version in a worker: complete its config, load it, make its instances."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,26 +11,31 @@ from tensorhub.backends.registry import find_backend
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.memory import Memory
 from tensorhub.protocol import messages, model_config
+from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.choice import choose_scheduler, preserves_ordering
+from tensorhub.workers.statistics import StatisticsRecorder
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
 
-def load(order: Any, memory: Memory, alarms: Alarms) -> RunningModel:
+def load(order: Any, memory: Memory, alarms: Alarms, metrics: MetricsConfig) -> RunningModel:
     """Carry out an order to load; the model is ready to `start`.
 
     Args:
         order: a `tensorhub.wire.Order.LoadModel`.
         alarms: of this worker.
+        metrics: which latencies are kept.
 
     Raises:
         TensorhubError: it cannot be loaded; nothing of it is left. The message is what the repository index shows.
     """
+    began_ns = time.monotonic_ns()
     config = messages.ModelConfig.FromString(order.config)
     if model_config.is_ensemble(config):
         raise Unsupported("ensembles are not served by this version")
@@ -67,12 +73,20 @@ def load(order: Any, memory: Memory, alarms: Alarms) -> RunningModel:
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
             alarms=alarms,
+            statistics=_recorder(config, metrics, began_ns, time.monotonic_ns()),
             order=ResponseOrder() if preserves_ordering(config) else None,
         )
         undo.pop_all()
     if getattr(loaded, "calls_models", False):
         running.keep_off_the_loop()
     return running
+
+
+def _recorder(config: Any, metrics: MetricsConfig, began_ns: int, now_ns: int) -> StatisticsRecorder:
+    bounds = first_response_bounds(config) if metrics.histograms else ()
+    kept = metrics.summaries or metrics.histograms
+    latencies = Latencies(summaries=metrics.summaries, bounds_ms=bounds, now_ns=now_ns) if kept else None
+    return StatisticsRecorder(latencies, now_ns - began_ns)
 
 
 def _labels(config: Any, folder: Path) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from tensorhub.errors import InternalError, TensorhubError, Unavailable
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
+from tensorhub.ipc.arena_memory import Arena
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
@@ -28,12 +29,14 @@ from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.watch import start_ticks
 from tensorhub.memory import Memory, Slot
 from tensorhub.protocol import messages
+from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
 from tensorhub.workers.reaper import Reaper
+from tensorhub.workers.report import process_statistics
 from tensorhub.workers.serving import ServingModel
 
 log = logging.getLogger(__name__)
@@ -74,8 +77,12 @@ class WorkerLoop:
         peers: PeerArenas,
         regions: RegionTable,
         *,
+        arena: Arena,
         loader_threads: int,
+        metrics: MetricsConfig,
     ) -> None:
+        self._arena = arena
+        self._metrics = metrics
         self._node = node
         self._gateway = gateway
         self._memory = memory
@@ -402,9 +409,7 @@ class WorkerLoop:
     # Statistics
 
     def _statistics(self) -> Any:
-        offset_ns = time.time_ns() - time.monotonic_ns()
-        counted = (model.statistics(offset_ns) for model in self._models.values())
-        return messages.WorkerStatistics(loads=[load for load in counted if load is not None])
+        return process_statistics(self._models.values(), len(self._open), self._arena)
 
     def _report_later(self) -> None:
         self._report_due = True
@@ -436,7 +441,7 @@ class WorkerLoop:
         model: ServingModel | None = None
         error: TensorhubError | None = None
         try:
-            model = load(order, self._memory, self._alarms)
+            model = load(order, self._memory, self._alarms, self._metrics)
         except TensorhubError as exc:
             error = exc
         except BaseException as exc:

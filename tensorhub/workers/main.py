@@ -11,6 +11,7 @@ from pathlib import Path
 from tensorhub import settings
 from tensorhub.backends import calling
 from tensorhub.backends.python import output
+from tensorhub.errors import TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
@@ -20,6 +21,7 @@ from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
+from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
@@ -34,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
         chosen = settings.load(rest)
+        metrics = MetricsConfig.read(chosen.metrics.metrics_config)
     except settings.HelpRequested:
         sys.stdout.write(f"usage: {_PROG} [--name cpu0] [options]\n\n{settings.help_text(_PROG)}")
         return 0
-    except settings.SettingsError as exc:
+    except (settings.SettingsError, TensorhubError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
     follow_parent()
@@ -60,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         WorkerMemory(arena, peers, regions),
         peers,
         regions,
+        arena=arena,
+        metrics=metrics,
         loader_threads=chosen.repository.model_load_thread_count,
     )
     calling.install(ModelCalls(gateway, loop))

@@ -53,6 +53,7 @@ class RunningModel:
         decoupled: bool,
         spec: ModelSpec,
         alarms: Alarms,
+        statistics: StatisticsRecorder,
         order: ResponseOrder | None = None,
     ) -> None:
         self.load_id: int = news.load_id
@@ -69,7 +70,7 @@ class RunningModel:
         self._on_alarm = WeakMethod(self._alarmed)
         self._order = order
         self._history = RunHistory()
-        self._statistics = StatisticsRecorder()
+        self._statistics = statistics
         self._lock = threading.Lock()
         self._open = 0
         self._on_drained: Callable[[], None] | None = None
@@ -239,13 +240,13 @@ class RunningModel:
         with self._lock:
             self._statistics.observe_response(request, response, output_start_ns, now_ns)
 
-    def statistics(self, epoch_offset_ns: int) -> Any:
+    def statistics(self, now_ns: int, epoch_offset_ns: int) -> Any:
         """Return what has been counted, as `tensorhub.wire.LoadStatistics`, or None if it is what it was last time."""
         with self._lock:
             pending = self._scheduler.waiting
             if not self._statistics.changed and pending == 0:
                 return None
-            return self._statistics.export(self.load_id, pending, epoch_offset_ns)
+            return self._statistics.export(self.load_id, pending, now_ns, epoch_offset_ns)
 
     def report_all(self) -> None:
         """Have the next `statistics` return everything: whoever had the last one is dead."""

@@ -64,7 +64,7 @@ class ServingModel(Protocol):
     ) -> None:
         """Count a response of a decoupled model; see StatisticsRecorder."""
 
-    def statistics(self, epoch_offset_ns: int) -> Any:
+    def statistics(self, now_ns: int, epoch_offset_ns: int) -> Any:
         """Return what has been counted, as `tensorhub.wire.LoadStatistics`, or None if it is what it was last time."""
 
     def report_all(self) -> None:

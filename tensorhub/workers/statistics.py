@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tensorhub.backends.port import ComputeTimes
 from tensorhub.protocol import messages
 from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.workers.latencies import Latencies
 
 RESPONSE_INDEX_LIMIT = 1_000
 """Responses of one request that are counted each by its index; later ones are counted with the last of these."""
@@ -71,11 +72,17 @@ class _Response:
 class StatisticsRecorder:
     """The counters of one load of one model version; see the module.
 
+    Args:
+        latencies: kept beside the sums, if they are asked for.
+        load_ns: how long loading took.
+
     Attributes:
         changed: something has been counted since the last `export`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, latencies: Latencies | None = None, load_ns: int = 0) -> None:
+        self._latencies = latencies
+        self._load_ns = load_ns
         self.inference_count = 0
         self.execution_count = 0
         self.success_count = 0
@@ -144,6 +151,21 @@ class StatisticsRecorder:
         self._input_ns += count * input_ns
         self._infer_ns += count * infer_ns
         self._output_ns += count * output_ns
+        if self._latencies is not None:
+            self._observe_latencies(self._latencies, requests, started_ns, durations, ended_ns)
+
+    @staticmethod
+    def _observe_latencies(
+        latencies: Latencies, requests: Sequence[InferRequest], started_ns: int, durations: Durations, ended_ns: int
+    ) -> None:
+        for request in requests:
+            latencies.observe("success", ended_ns - request.arrival_ns, ended_ns)
+            latencies.observe("queue", started_ns - request.arrival_ns, ended_ns)
+            if not request.response_start_ns:  # else it is counted when its first response is sent
+                latencies.observe_first_response(ended_ns - request.arrival_ns)
+        latencies.observe("compute_input", durations.input, ended_ns, len(requests))
+        latencies.observe("compute_infer", durations.infer, ended_ns, len(requests))
+        latencies.observe("compute_output", durations.output, ended_ns, len(requests))
 
     def observe_failure(self, request: InferRequest, reason: Failure, now_ns: int) -> None:
         """Count a request that failed without an execution: rejected by the queue, or cancelled in it."""
@@ -158,13 +180,20 @@ class StatisticsRecorder:
         self._queue_ns += lookup_start_ns - request.arrival_ns
         self._hit_count += 1
         self._hit_ns += now_ns - lookup_start_ns
+        if self._latencies is not None:
+            self._latencies.observe("success", now_ns - request.arrival_ns, now_ns)
+            self._latencies.observe("queue", lookup_start_ns - request.arrival_ns, now_ns)
+            self._latencies.observe("cache_hit", now_ns - lookup_start_ns, now_ns)
+            self._latencies.observe_first_response(now_ns - request.arrival_ns)
         self._last_ns = now_ns
         self.changed = True
 
-    def observe_cache_miss(self, duration_ns: int) -> None:
+    def observe_cache_miss(self, duration_ns: int, now_ns: int) -> None:
         """Count a look-up in vain, with what it took to look and to put the response into the cache afterwards."""
         self._miss_count += 1
         self._miss_ns += duration_ns
+        if self._latencies is not None:
+            self._latencies.observe("cache_miss", duration_ns, now_ns)
         self._success_ns += duration_ns
         self.changed = True
 
@@ -190,20 +219,26 @@ class StatisticsRecorder:
             _add(entry.compute_infer, output_start_ns - started_ns)
             _add(entry.compute_output, now_ns - output_start_ns)
             target = entry.success if response.error is None else entry.fail
+            if self._latencies is not None and request.response_count == 0:
+                self._latencies.observe_first_response(now_ns - request.arrival_ns)
         _add(target, now_ns - started_ns)
         request.response_count += 1
         request.response_start_ns = now_ns
         self.changed = True
 
-    def export(self, load_id: int, pending: int, epoch_offset_ns: int) -> Any:
+    def export(self, load_id: int, pending: int, now_ns: int, epoch_offset_ns: int) -> Any:
         """Return a `tensorhub.wire.LoadStatistics`.
 
         Args:
             pending: requests in the model's queue.
+            now_ns: CLOCK_MONOTONIC.
             epoch_offset_ns: what to add to a monotonic time to get one since 1970.
         """
+        out = messages.LoadStatistics(load_id=load_id, pending=pending, load_ns=self._load_ns)
         self.changed = False
-        out = messages.LoadStatistics(load_id=load_id, pending=pending)
+        if self._latencies is not None:
+            self.changed = self._latencies.ages
+            self._latencies.export(out, now_ns)
         out.failures.update((reason.value, count) for reason, count in self._failures.items() if count)
         shown = out.statistics
         shown.last_inference = (self._last_ns + epoch_offset_ns) // 1_000_000 if self._last_ns else 0

@@ -90,7 +90,9 @@ class Daemons:
     grpc_port: int = 0
 
     def hub(self, *options: str, repository: Path = EXAMPLE_MODELS) -> Process:
-        return self._start("hub", ["tensorhub.hub.main", f"--model-repository={repository}", *self._here(), *options])
+        """Start the hub; without metrics, whose port is one for the whole host, unless the options say otherwise."""
+        command = ["tensorhub.hub.main", f"--model-repository={repository}", "--allow-metrics=false"]
+        return self._start("hub", [*command, *self._here(), *options])
 
     def worker(self, name: str = "cpu0", *options: str) -> Process:
         return self._start("worker", ["tensorhub.workers.main", "--name", name, *self._here(), *options])

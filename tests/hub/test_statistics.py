@@ -21,11 +21,15 @@ def counted(load_id: int, inferences: int, *, pending: int = 0, failures: int = 
     return out
 
 
+def report(*loads: Any) -> Any:
+    return messages.ProcessStatistics(loads=loads)
+
+
 def test_the_newest_report_of_each_worker_is_summed_up() -> None:
     book = StatisticsBook()
-    book.reported(1, [counted(7, 2), counted(8, 9)])
-    book.reported(1, [counted(7, 3, pending=1, failures=1)])
-    book.reported(2, [counted(7, 4, pending=2, failures=2, size=5)])
+    book.reported(1, report(counted(7, 2), counted(8, 9)))
+    book.reported(1, report(counted(7, 3, pending=1, failures=1)))
+    book.reported(2, report(counted(7, 4, pending=2, failures=2, size=5)))
     total = book.total(7)
     shown = total.statistics
     assert (shown.inference_count, shown.last_inference, total.pending) == (7, 40, 3)
@@ -39,18 +43,18 @@ def test_the_newest_report_of_each_worker_is_summed_up() -> None:
 
 def test_what_a_dead_worker_counted_stays_and_its_queue_does_not() -> None:
     book = StatisticsBook()
-    book.reported(1, [counted(7, 2, pending=5)])
+    book.reported(1, report(counted(7, 2, pending=5)))
     book.died(1)
     book.died(1)
-    book.reported(3, [counted(7, 1)])
+    book.reported(3, report(counted(7, 1)))
     assert (book.total(7).statistics.inference_count, book.total(7).pending) == (3, 0)
 
 
 def test_a_load_that_is_gone_is_forgotten() -> None:
     book = StatisticsBook()
-    book.reported(1, [counted(7, 2)])
+    book.reported(1, report(counted(7, 2)))
     book.died(1)
-    book.reported(2, [counted(7, 1), counted(8, 1)])
+    book.reported(2, report(counted(7, 1), counted(8, 1)))
     book.keep({8})
     assert book.total(7).statistics.inference_count == 0
     assert book.total(8).statistics.inference_count == 1

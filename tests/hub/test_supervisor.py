@@ -82,6 +82,7 @@ def test_addresses_are_those_of_the_options() -> None:
     assert [(item.service, item.address) for item in endpoints(chosen)] == [
         ("HTTP", "[::1]:8000"),
         ("gRPC", "0.0.0.0:8001"),
+        ("Metrics", "[::1]:8002"),
     ]
 
 

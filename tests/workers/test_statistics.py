@@ -31,7 +31,7 @@ def test_a_run_counts_once_as_an_execution_and_for_each_request_as_a_success() -
     recorder = StatisticsRecorder()
     run(recorder, request(40, 2), request(90, 3))
     run(recorder, request(95))
-    shown = recorder.export(7, 0, 5 * MS).statistics
+    shown = recorder.export(7, 0, 0, 5 * MS).statistics
     assert (shown.inference_count, shown.execution_count, shown.last_inference) == (6, 2, 5)
     assert pairs(shown.inference_stats) == {
         "success": (3, 120 + 70 + 65),
@@ -52,7 +52,7 @@ def test_a_run_counts_once_as_an_execution_and_for_each_request_as_a_success() -
 def test_a_failed_run_is_an_execution_without_inferences() -> None:
     recorder = StatisticsRecorder()
     run(recorder, request(40), request(50), failed=True)
-    out = recorder.export(7, 0, 0)
+    out = recorder.export(7, 0, 0, 0)
     assert dict(out.failures) == {"BACKEND": 2}
     assert (out.statistics.inference_count, out.statistics.execution_count) == (0, 1)
     assert pairs(out.statistics.inference_stats)["fail"] == (2, 120 + 110)
@@ -64,7 +64,7 @@ def test_a_failed_run_is_an_execution_without_inferences() -> None:
 def test_a_failure_without_a_run_is_no_execution(reason: Failure) -> None:
     recorder = StatisticsRecorder()
     recorder.observe_failure(request(40), reason, 100)
-    out = recorder.export(7, 3, 0)
+    out = recorder.export(7, 3, 0, 0)
     assert dict(out.failures) == {reason.value: 1}
     assert out.pending == 3
     assert pairs(out.statistics.inference_stats)["fail"] == (1, 60)
@@ -75,8 +75,8 @@ def test_a_cache_hit_is_a_success_without_an_inference_and_a_miss_lengthens_one(
     recorder = StatisticsRecorder()
     recorder.observe_cache_hit(request(40), 70, 90)
     run(recorder, request(80))
-    recorder.observe_cache_miss(15)
-    shown = recorder.export(7, 0, 0).statistics
+    recorder.observe_cache_miss(15, 200)
+    shown = recorder.export(7, 0, 0, 0).statistics
     stats = pairs(shown.inference_stats)
     assert (shown.inference_count, shown.execution_count) == (1, 1)
     assert stats["success"] == (2, 50 + 80 + 15)
@@ -94,7 +94,7 @@ def test_responses_of_a_decoupled_model_count_by_their_index() -> None:
         recorder.observe_response(item, InferResponse(error=error), 130, 131)
         item.cancelled = cancelled
         recorder.observe_response(item, None, 140, 140)
-    stats = recorder.export(7, 0, 0).statistics.response_stats
+    stats = recorder.export(7, 0, 0, 0).statistics.response_stats
     assert {
         index: {name: pair for name, pair in pairs(entry).items() if pair[0]} for index, entry in stats.items()
     } == {
@@ -109,7 +109,7 @@ def test_a_stream_without_end_does_not_grow_the_statistics_without_end() -> None
     item = request(0)
     for _ in range(RESPONSE_INDEX_LIMIT + 5):
         recorder.observe_response(item, InferResponse(), 1, 2)
-    stats = recorder.export(7, 0, 0).statistics.response_stats
+    stats = recorder.export(7, 0, 0, 0).statistics.response_stats
     assert len(stats) == RESPONSE_INDEX_LIMIT
     assert stats[str(RESPONSE_INDEX_LIMIT - 1)].success.count == 6
 
@@ -122,7 +122,7 @@ def test_durations_of_a_backend_that_does_not_divide_its_time() -> None:
 def test_changed_says_whether_there_is_news() -> None:
     recorder = StatisticsRecorder()
     assert recorder.changed
-    recorder.export(7, 0, 0)
+    recorder.export(7, 0, 0, 0)
     assert not recorder.changed
     run(recorder, request(1))
     assert recorder.changed

@@ -21,6 +21,7 @@ from tensorhub.backends.python.inference import (
 )
 from tensorhub.backends.python.logger import Level as LogLevel
 from tensorhub.backends.python.logger import Logger
+from tensorhub.backends.python.metrics import Metric, MetricFamily
 from tensorhub.backends.python.responses import RESPONSE_COMPLETE_FINAL, InferenceResponse, InferenceResponseSender
 from tensorhub.backends.python.tensors import _FROM_NUMPY, NUMPY_TYPES, Tensor
 from tensorhub.errors import InvalidArgument
@@ -43,6 +44,7 @@ __all__ = [
     "LogLevel",
     "Logger",
     "MemoryType",
+    "Metric",
     "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
@@ -193,21 +195,6 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
         return calling.caller().is_ready(model_name, model_version)
     except InvalidArgument as exc:
         raise model_calls.control_error("check model readiness", exc.message) from None
-
-
-class MetricFamily:
-    """Metrics of a model.
-
-    Raises:
-        TritonModelException: always.
-    """
-
-    COUNTER = 0
-    GAUGE = 1
-    HISTOGRAM = 2
-
-    def __init__(self, name: str, description: str, kind: int) -> None:
-        raise TritonModelException(_not_available("MetricFamily"))
 
 
 def _not_available(name: str) -> str:
