@@ -90,6 +90,11 @@ class Restrictions:
                 required[category] = pair
         return Restrictions(required, flavour)
 
+    def key(self, category: Category) -> str | None:
+        """Return the name of the header that a category needs, None if it is not restricted."""
+        required = self._required.get(category)
+        return None if required is None else required.shown
+
     def denial(self, category: Category, headers: Iterable[tuple[object, object]]) -> str | None:
         """Return the text of the refusal, or None if the operation is allowed.
 

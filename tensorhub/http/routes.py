@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response
 
-from tensorhub.http import memory_resources, observation_resources, resources
+from tensorhub.http import documentation, memory_resources, observation_resources, resources
 from tensorhub.http.asgi import decode_path, raw_path
 from tensorhub.http.resources import NotServed
 from tensorhub.restrictions import Category
@@ -79,6 +79,7 @@ def routes() -> list[Route]:
         _route(_MODEL + "/config", resources.ModelConfig()),
         _route(_MODEL + "/stats", observation_resources.ModelStatistics()),
         _route(r"/v2/models/(?P<model>[^/]+)/trace/setting", trace),
+        _route(_MODEL + r"/openapi\.json", documentation.ModelDocument()),
         _route(_MODEL, resources.ModelMetadata()),
         _route(r"/v2", resources.ServerMetadata()),
         _route(r"/v2/health/live", resources.Live()),
@@ -95,6 +96,8 @@ def routes() -> list[Route]:
             r"/v2/repository(?:/(?P<repository>[^/]+))?/models/(?P<model>[^/]+)/unload", resources.RepositoryUnload()
         ),
         _route(r"/v2/trace/setting", trace),
+        _route(r"/v2/openapi\.json", documentation.ServerDocument()),
+        _route(r"/v2/docs(?:/(?P<file>[^/]+))?", documentation.Page()),
     ]
 
 

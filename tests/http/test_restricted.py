@@ -14,7 +14,7 @@ from tests.http.test_control import app_on, snapshot
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 INFER_PATHS = ("/v2/models/echo/infer", "/v2/models/echo/versions/1/infer")
 
-_VALUES = {"model": "echo", "version": "1", "region": "r", "repository": "", "path": "file"}
+_VALUES = {"model": "echo", "version": "1", "region": "r", "repository": "some", "file": "page.js"}
 
 
 def sample_paths(pattern: str) -> list[str]:
@@ -31,7 +31,7 @@ def _expand(path: str) -> list[str]:
     if group is None:
         return [path]
     if group[2]:
-        choices = [_VALUES[group[2]] or "some"]
+        choices = [_VALUES[group[2]]]
     else:
         choices = group[3].split("|")
     if group[4]:
