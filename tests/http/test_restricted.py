@@ -5,14 +5,18 @@ from urllib.parse import quote
 
 import pytest
 
-from tensorhub.http.routes import infer_target, routes
+from tensorhub.http.routes import generate_target, infer_target, routes
 from tensorhub.restrictions import Category
 from tests.http.asgi_client import ask
 from tests.http.fake_gateway import FakeGateway
 from tests.http.test_control import app_on, snapshot
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
-INFER_PATHS = ("/v2/models/echo/infer", "/v2/models/echo/versions/1/infer")
+INFER_PATHS = tuple(
+    f"/v2/models/echo{version}/{action}"
+    for version in ("", "/versions/1")
+    for action in ("infer", "generate", "generate_stream")
+)
 
 _VALUES = {"model": "echo", "version": "1", "region": "r", "repository": "some", "file": "page.js"}
 
@@ -51,8 +55,8 @@ def test_sample_paths_are_matched(route: object) -> None:
         assert pattern.fullmatch(path), path
 
 
-def test_the_infer_paths_are_the_route_without_a_resource() -> None:
-    assert all(infer_target(path.encode()) for path in INFER_PATHS)
+def test_the_infer_paths_are_the_routes_without_a_resource() -> None:
+    assert all(infer_target(path.encode()) or generate_target(path.encode()) for path in INFER_PATHS)
 
 
 def test_every_category_has_a_route() -> None:
