@@ -130,9 +130,7 @@ class ModelRepository:
         "none: load all models at the start. poll: also follow changes of the repository. explicit: load --load-model "
         "at the start, and then what clients ask for.",
     )
-    repository_poll_secs: int = option(
-        kinds.SECONDS, 15, "Time between two looks at the repository in poll mode.", _LATER
-    )
+    repository_poll_secs: int = option(kinds.SECONDS, 15, "Time between two looks at the repository in poll mode.")
     load_model: tuple[str, ...] = option(
         kinds.TEXT, (), "Model to load at the start in explicit mode; * alone loads all."
     )
@@ -140,7 +138,7 @@ class ModelRepository:
         kinds.WORD, "", "Take configs/<name>.pbtxt of a model, where there is one, instead of its config.pbtxt."
     )
     model_load_thread_count: int = option(kinds.POSITIVE, 4, "How many models are loaded at the same time.")
-    model_load_retry_count: int = option(kinds.COUNT, 0, "How often loading is tried again after a failure.", _LATER)
+    model_load_retry_count: int = option(kinds.COUNT, 0, "How often loading is tried again after a failure.")
     model_namespacing: bool = option(
         kinds.BOOL,
         False,

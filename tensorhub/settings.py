@@ -221,10 +221,6 @@ def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) 
         raise SettingsError(str(exc)) from exc
     if not settings.repository.model_repository:
         raise SettingsError("--model-repository must be specified: the directory with one folder for each model")
-    if settings.repository.model_control_mode == "poll":
-        raise SettingsError(
-            "--model-control-mode=poll is not served by this version; use none, or explicit and load models by request"
-        )
     if settings.grpc.grpc_restricted_protocol:
         # An option that protects must not be taken and ignored.
         raise SettingsError("--grpc-restricted-protocol is not served by this version; use --allow-grpc=false")

@@ -96,6 +96,17 @@ class Catalog:
         self.divided = self.scope.divides
         self._latest: dict[str, ServedVersion] = {}
 
+    def known(self) -> list[Any]:
+        """Return the `tensorhub.wire.Model` messages without their configurations: what a hub that is new needs."""
+        found = []
+        for model in self._snapshot.models:
+            copy = type(model)()
+            copy.CopyFrom(model)
+            for version in copy.versions:
+                version.ClearField("config")
+            found.append(copy)
+        return found
+
     @cached_property
     def models(self) -> dict[str, CatalogModel]:
         return {
@@ -158,7 +169,10 @@ class Catalog:
 
     @cached_property
     def ready(self) -> bool:
-        """Whether the server is ready in Triton's sense: started, and (strictly) every wanted model is served."""
+        """Whether the server is ready in Triton's sense: started, and (strictly) every wanted model is served.
+
+        A model whose config could not even be read does not count, as in Triton.
+        """
         if not self.connected or not self.started or self.stopping:
             return False
         if self.settings.get("strict-readiness", "true") != "true":
@@ -166,7 +180,7 @@ class Catalog:
         return all(
             model.ready_versions and all(v.ready or v.reason == "unloaded" for v in model.versions.values())
             for model in self.models.values()
-            if model.wanted
+            if model.wanted and model.known
         )
 
     def find(self, name: str, version: int = LATEST) -> ServedVersion:

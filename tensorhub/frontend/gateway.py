@@ -5,8 +5,9 @@ HTTP nor gRPC. Its mailbox is read either by the event loop (`AsyncGateway`, for
 (`ThreadGateway`, for gRPC); everything else is the same code.
 
 A request is answered exactly once from the edge's point of view: by the worker's last message, by the death of the
-worker, or not at all after `cancel`. The arena memory of a request is freed only when the worker is done with it or
-dead, also after a cancel, because the model may still be reading.
+worker, or not at all after `cancel`. One that reaches its worker after the load that it was meant for has been retired
+is sent again, to the load that took its place: clients do not notice a reload. The arena memory of a request is freed
+only when the worker is done with it or dead, also after a cancel, because the model may still be reading.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorhub.errors import InternalError, Unavailable, error_for
-from tensorhub.frontend.catalog import NO_HUB, Catalog, ServedVersion
+from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
+from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
@@ -44,12 +45,15 @@ _WORKER_DIED = "the worker process that ran the request has died; it is being re
 class _InFlight:
     """One request at a worker."""
 
-    __slots__ = ("on_reply", "placed", "worker")
+    __slots__ = ("frame", "on_reply", "placed", "target")
 
-    def __init__(self, on_reply: OnReply | None, worker: "_Worker", placed: Sequence[PlacedInput]) -> None:
+    def __init__(
+        self, on_reply: OnReply | None, target: ServedVersion, placed: Sequence[PlacedInput], frame: bytes
+    ) -> None:
         self.on_reply = on_reply  # None once it is cancelled
-        self.worker = worker
+        self.target = target
         self.placed = placed
+        self.frame = frame  # as it was sent, in case that it has to be sent again
 
 
 class _Worker:
@@ -97,7 +101,12 @@ class Gateway:
         """
         self._node.start()
         self._handles.start()
-        self._node.join(fill_hello, self._hub_lost)
+
+        def fill(hello: Any) -> None:
+            hello.known.extend(self.catalog.known())
+            fill_hello(hello)
+
+        self._node.join(fill, self._hub_lost)
 
     def reserve(self, byte_size: int) -> Block:
         """See GatewayPort."""
@@ -132,7 +141,7 @@ class Gateway:
                 head=body,
                 tail=tail,
             )
-            worker.in_flight[request_id] = _InFlight(on_reply, worker, placed)
+            worker.in_flight[request_id] = _InFlight(on_reply, target, placed, frame)
             try:
                 node.outbox.send(worker.mailbox, frame)
             except PeerFull:
@@ -228,6 +237,8 @@ class Gateway:
             return
         request_id = message.request_id
         kind = message.kind
+        if kind is wire.Kind.FAILURE and message.flags & wire.FAILURE_STALE and self._resend(worker, request_id):
+            return
         final = kind is wire.Kind.RESULT or (kind is wire.Kind.FAILURE and not message.flags & wire.FAILURE_MORE)
         entry = worker.in_flight.pop(request_id, None) if final else worker.in_flight.get(request_id)
         if entry is None or entry.on_reply is None:
@@ -247,6 +258,43 @@ class Gateway:
             log.exception("an answer of worker %d cannot be read", worker.pid)
             reply = InferReply(error=InternalError(str(exc)), final=final)
         entry.on_reply(reply)
+
+    def _resend(self, worker: _Worker, request_id: int) -> bool:
+        """Send a request that came too late for its load to the one that serves its model now.
+
+        The hub has a load retired only when the frontends know what serves instead, so the catalog has it.
+
+        Returns:
+            False if the failure must be dealt with as any other: nobody waits, or that load is still the model's.
+        """
+        entry = worker.in_flight.get(request_id)
+        if entry is None or entry.on_reply is None:
+            return False
+        old = wire.decode(entry.frame)
+        named = old.flags & wire.FLAG_VERSION or messages.ModelInferRequest.FromString(old.head).model_version
+        try:
+            target = self.catalog.find(entry.target.model, entry.target.version if named else LATEST)
+            if target.load_id == entry.target.load_id:
+                return False
+            successor = self._pick(target)
+            entry.target, entry.frame = target, wire.encode(**(old._asdict() | {"number": target.load_id}))
+            # In the new table before it leaves the old one, so that `cancel` finds it.
+            successor.in_flight[request_id] = entry
+            if successor is not worker:
+                del worker.in_flight[request_id]
+            self._node.outbox.send(successor.mailbox, entry.frame)
+        except PeerFull:
+            self._give_up(request_id, entry, Unavailable("Exceeds maximum queue size"))
+        except TensorhubError as exc:
+            self._give_up(request_id, entry, exc)
+        return True
+
+    def _give_up(self, request_id: int, entry: _InFlight, error: TensorhubError) -> None:
+        for worker in self._workers.values():
+            worker.in_flight.pop(request_id, None)
+        _free(entry.placed)
+        if entry.on_reply is not None:
+            entry.on_reply(InferReply(error=error))
 
     def _reply(self, worker: _Worker, message: wire.Message, final: bool) -> InferReply:
         if message.kind is wire.Kind.FAILURE:

@@ -21,10 +21,10 @@ def index(catalog: Catalog, request: Any, peer: str) -> Any:
 def index_response(request: Any, result: Any) -> Any:
     response = _IndexResponse()
     for item in result.index:
-        if item.version == 0 and not request.ready:  # never loaded: only its name is known
-            response.models.add(name=item.model)
-        elif item.version and (item.state == READY or not request.ready):
-            response.models.add(name=item.model, version=str(item.version), state=item.state, reason=item.reason)
+        found_twice = item.state and not item.version  # Triton also calls these ready
+        if not request.ready or item.state == READY or found_twice:
+            version = str(item.version) if item.version else ""  # 0: never loaded
+            response.models.add(name=item.model, version=version, state=item.state, reason=item.reason)
     return response
 
 

@@ -110,7 +110,11 @@ class DirectInfer:
             target = find_target(catalog, *names)
             json_size = json_size_of(fields, len(body))
             (check_json_size if json_size else check_raw_size)(json_size or len(body), settings.limits)
-            call.sent(*send_request(gateway, settings, target, fields, Body(body, json_size), call.on_reply))
+            call.sent(
+                *send_request(
+                    gateway, settings, target, fields, Body(body, json_size), call.on_reply, named=names[1] != ""
+                )
+            )
         except TensorhubError as exc:
             call.fail(exc)
         return call

@@ -21,7 +21,7 @@ from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection
 from tensorhub.http.infer import forward_headers, place_large
 from tensorhub.http.settings import HttpSettings
-from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM
+from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, FLAG_VERSION
 from tensorhub.protocol.generate import NOT_ONE_RESPONSE, decode_generate, encode_generate, event
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import check_json_size
@@ -62,7 +62,9 @@ class GenerateEndpoint:
                 body = await reader.gather(settings.limits.max_input_size)
                 check_json_size(reader.received, settings.limits)
                 replies = _Replies()
-                request_id = _start(gateway, settings, target, headers, body, replies)
+                request_id = _start(
+                    gateway, settings, target, headers, body, replies, _FLAGS | FLAG_VERSION if version else _FLAGS
+                )
                 listener = asyncio.create_task(replies.listen(receive))
                 conversation = _Conversation(gateway, request_id, replies, listener)
                 try:
@@ -96,6 +98,7 @@ def _start(
     headers: Mapping[bytes, bytes],
     body: bytes,
     replies: "_Replies",
+    flags: int,
 ) -> int:
     """Decode the body and send it to a worker; return the request's number."""
     request, large = decode_generate(body, target, settings.limits)
@@ -109,7 +112,7 @@ def _start(
         for item in placed:
             item.reservation.free()
         raise
-    return gateway.infer(target, message, replies.on_reply, flags=_FLAGS, placed=placed)
+    return gateway.infer(target, message, replies.on_reply, flags=flags, placed=placed)
 
 
 class _Replies:

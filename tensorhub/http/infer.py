@@ -21,7 +21,7 @@ from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
 from tensorhub.http.settings import HttpSettings
 from tensorhub.http.waiting import Pending, Waiting
-from tensorhub.ipc.wire import FLAG_FROM_HTTP
+from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_VERSION
 from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import LargeInput
@@ -91,7 +91,9 @@ class InferEndpoint:
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
                 owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
-                request_id, plan = send_request(gateway, settings, target, headers, body, pending.on_reply, owner)
+                request_id, plan = send_request(
+                    gateway, settings, target, headers, body, pending.on_reply, owner, named=version != ""
+                )
                 self._waiting.add(pending)
                 try:
                     reply = await pending.reply()
@@ -132,12 +134,15 @@ def send_request(
     body: Body,
     on_reply: OnReply,
     owner: str = "",
+    *,
+    named: bool,
 ) -> tuple[int, v2_json.ResponsePlan]:
     """Decode a body and send it to a worker; return the request's number, and how the answer is to be encoded.
 
     Args:
         body: its arena belongs to this function, whatever happens.
         owner: whose regions the request may name.
+        named: the client named the version.
 
     Raises:
         TensorhubError: nothing has been sent, and `on_reply` will not be called.
@@ -166,8 +171,9 @@ def send_request(
     finally:
         if arena is not None:
             arena.free()
+    flags = FLAG_FROM_HTTP | FLAG_VERSION if named else FLAG_FROM_HTTP
     request_id = gateway.infer(
-        target, decoded.request.SerializeToString(), on_reply, flags=FLAG_FROM_HTTP, placed=placed, owner=owner
+        target, decoded.request.SerializeToString(), on_reply, flags=flags, placed=placed, owner=owner
     )
     return request_id, decoded.plan
 

@@ -139,13 +139,20 @@ class RepositoryIndex:
         operation = messages.Control()
         operation.repository_index.SetInParent()
         result = await control(context_of(req).gateway, operation)
-        send_json(resp, [_index_entry(item) for item in result.index if item.state == "READY" or not ready])
+        send_json(resp, [_index_entry(item) for item in result.index if not ready or is_shown_as_ready(item)])
+
+
+def is_shown_as_ready(item: Any) -> bool:
+    """Whether an index of what is ready has this entry: Triton's also has the models that it found twice."""
+    return bool(item.state == "READY" or (item.state and not item.version))
 
 
 def _index_entry(item: Any) -> dict[str, str]:
-    if item.version == 0:
-        return {"name": item.model}
-    entry = {"name": item.model, "version": str(item.version), "state": item.state}
+    entry = {"name": item.model}
+    if item.version:
+        entry["version"] = str(item.version)
+    if item.state:
+        entry["state"] = item.state
     if item.reason:
         entry["reason"] = item.reason
     return entry

@@ -18,11 +18,16 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send an order to a worker."""
+    """Send a `tensorhub.wire.Order` to a worker.
+
+    Attributes:
+        after_snapshot: only when every frontend has the snapshot that shows what this decision has changed.
+    """
 
     pid: int
     order: Any
     request_id: int = 0
+    after_snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """From the model repository to load plans: what the hub asks when models are to be loaded."""
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
+from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.hub.repository import (
     OVERRIDE_NEEDS_CONFIG,
+    Definition,
     ModelFolder,
     Repository,
     check_model_name,
@@ -15,29 +18,40 @@ from tensorhub.hub.repository import (
     read_folder,
     resolve,
 )
-from tensorhub.hub.state import LoadFailure, LoadPlan
 from tensorhub.option_groups import ModelRepository
+from tensorhub.protocol import messages
 
 log = logging.getLogger(__name__)
 
 
 class ModelCatalogue:
-    """The repositories, and what was last loaded from them."""
+    """The repositories, and what was made of them.
+
+    Not for two threads, but for `fingerprints`, which takes its time and may run on another one.
+    """
 
     def __init__(self, options: ModelRepository) -> None:
         self._options = options
         self._repository = Repository(options.model_repository, options.model_config_name)
-        self._loaded: dict[str, object] = {}
+        self._seen: dict[str, str] = {}
         self._without_version: set[str] = set()
-        self._folders: dict[str, overrides.OverrideFolder] = {}
+        self._folders: dict[str, tuple[str, overrides.OverrideFolder]] = {}
 
     def check(self) -> None:
         """Raise InvalidArgument, in one line, if a repository cannot be read."""
         self._repository.check()
 
     def names(self) -> list[str]:
-        """Every model of the repositories, loaded or not, but for those last seen without a version to serve."""
-        return [name for name in self._repository.names() if name not in self._without_version]
+        """Every model of the repositories, loaded or not, and those whose files came with a request."""
+        return sorted({*self._repository.names(), *(name for name, _ in self._folders.values())})
+
+    def duplicates(self) -> list[str]:
+        """The models that several repositories have; none of these is served."""
+        return self._repository.duplicates()
+
+    def has_no_version(self, name: str) -> bool:
+        """Whether a model's config could be read, and there was nothing to serve under its version policy."""
+        return name in self._without_version
 
     def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[LoadFailure]]:
         """Return what to load at the start, and what cannot be.
@@ -46,35 +60,52 @@ class ModelCatalogue:
             rejoined: workers came with the models that another hub loaded: in explicit mode those are the ones wanted.
         """
         options = self._options
+        if options.model_control_mode == "poll":
+            self._seen = self.fingerprints()
         if options.model_control_mode != "explicit":
-            names = self.names()
+            names = self._repository.names()
         elif rejoined:
             names = []
         elif options.load_model == ("*",):
-            names = self.names()
+            names = self._repository.names()
         else:
             names = list(options.load_model)
+        return self._try(names)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of every model, for `follow`.
+
+        Raises:
+            OSError: a repository cannot be read.
+        """
+        return self._repository.fingerprints()
+
+    def follow(self, found: Mapping[str, str]) -> tuple[list[LoadPlan], list[LoadFailure], list[str]]:
+        """Return what has changed since the last call: what to load, what should be and cannot, and what to unload.
+
+        Args:
+            found: what `fingerprints` returned.
+        """
+        before, self._seen = self._seen, dict(found)
+        plans, failed = self._try(sorted(name for name in found if before.get(name) != found[name]))
+        return plans, failed, sorted(before.keys() - found.keys())
+
+    def _try(self, names: Iterable[str]) -> tuple[list[LoadPlan], list[LoadFailure]]:
         plans, failed = [], []
         for name in names:
             try:
-                plan = self.plan(name, None, {}, again=True)
+                plans.append(self.plan(name, None, {}))
             except TensorhubError as exc:
                 log.error("failed to load '%s': %s", name, exc.message)
-                failed.append(LoadFailure(name, exc.message, name in self._without_version))
-            else:
-                if plan is not None:
-                    plans.append(plan)
+                failed.append(LoadFailure(name, exc.message, self.has_no_version(name)))
         return plans, failed
 
-    def plan(
-        self, name: str, override: str | None, files: Mapping[str, bytes], *, again: bool = False
-    ) -> LoadPlan | None:
-        """Return what to load for a model; None if its files are as they were when it was loaded last.
+    def plan(self, name: str, override: str | None, files: Mapping[str, bytes]) -> LoadPlan:
+        """Return what to load for a model.
 
         Args:
             override: a ModelConfig as JSON in place of config.pbtxt, or None.
             files: the content of `file:` parameters in place of the model's folder.
-            again: plan it even if nothing has changed.
 
         Raises:
             TensorhubError: Triton's text for what is wrong.
@@ -87,13 +118,9 @@ class ModelCatalogue:
                 folder = self._repository.read(name)
             except NotFound as exc:
                 raise poll_failure(name) from exc
-        state = (folder.fingerprint, override, tuple(sorted(files)))
-        if not again and override is None and not files and self._loaded.get(name) == state:
-            return None
+        auto_complete = not self._options.disable_auto_complete_config
         try:
-            definition = resolve(
-                folder, auto_complete=not self._options.disable_auto_complete_config, override=override
-            )
+            definition = resolve(folder, auto_complete=auto_complete, override=override)
         except TensorhubError as exc:
             log.error("failed to poll model '%s': %s", name, exc.message)
             raise poll_failure(name) from exc
@@ -101,7 +128,6 @@ class ModelCatalogue:
         if not definition.versions:
             self._without_version.add(name)
             raise InvalidArgument(f"load failed for model '{name}': {no_version(name)}\n")
-        self._loaded[name] = state
         groups = definition.config.instance_group
         return LoadPlan(
             name,
@@ -110,20 +136,32 @@ class ModelCatalogue:
             definition.versions,
             sum(max(1, group.count) for group in groups) or 1,
             overridden=override is not None,
-            auto_complete=not self._options.disable_auto_complete_config,
+            auto_complete=auto_complete,
+            # A config of a request is loaded each time, and the file's after it as well.
+            fingerprint="" if override is not None else _fingerprint(folder, definition),
         )
 
     def _materialised(self, name: str, override: str | None, files: Mapping[str, bytes]) -> ModelFolder:
         if override is None:
             raise InvalidArgument(OVERRIDE_NEEDS_CONFIG)
         made = overrides.materialise(files, name)
-        old = self._folders.pop(name, None)
-        if old is not None:
-            old.remove()
-        self._folders[name] = made
+        self._folders[made.path] = name, made
         return read_folder(name, made.path)
 
+    def keep(self, paths: Collection[str]) -> None:
+        """Remove what was written for `file:` parameters and is not among these folders, those of all loads."""
+        for path in [path for path in self._folders if path not in paths]:
+            self._folders.pop(path)[1].remove()
+
     def close(self) -> None:
-        """Remove what was written for `file:` parameters."""
-        for folder in self._folders.values():
-            folder.remove()
+        """Remove all that was written for `file:` parameters."""
+        self.keep(())
+
+
+def _fingerprint(folder: ModelFolder, definition: Definition) -> str:
+    """Return what is the same as long as a served version need not be loaded anew."""
+    config = messages.ModelConfig()
+    config.CopyFrom(definition.config)
+    config.ClearField("version_policy")
+    digest = hashlib.blake2b(config.SerializeToString(deterministic=True), digest_size=16)
+    return f"{folder.content}-{digest.hexdigest()}"

@@ -5,9 +5,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,12 @@ from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Una
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.loads import Load
 from tensorhub.hub.metrics import MetricsPage
 from tensorhub.hub.metrics_endpoint import MetricsEndpoint
-from tensorhub.hub.state import HubState, Load
+from tensorhub.hub.plans import LoadFailure
+from tensorhub.hub.poller import Poller
+from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
@@ -35,6 +40,9 @@ _PROG = "tensorhub-hub"
 ACKNOWLEDGE_TIMEOUT_S = 0.25
 """How long a control call waits for frontends that do not acknowledge a snapshot."""
 
+RETIRE_TIMEOUT_S = 5.0
+"""How long a load that was replaced is kept for processes that do not acknowledge the snapshot with the new one."""
+
 WORKERS_TIMEOUT_S = 2.0
 """How long the start-up models wait for all workers to come, once the first one has."""
 
@@ -44,6 +52,15 @@ STATISTICS_TIMEOUT_S = 1.0
 _COUNTING_ROLES = frozenset(("WORKER", "HTTP", "GRPC"))
 
 LOAD_CONTROL_OFF = "explicit model load / unload is not allowed if polling is enabled"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """Something to do when everybody of `roles` has a revision of the snapshot."""
+
+    revision: int
+    roles: frozenset[str]
+    call: Callable[[], None]
 
 
 class Hub:
@@ -58,7 +75,7 @@ class Hub:
         self._state = HubState(names, time.time_ns(), chosen.shared_memory)
         self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
-        self._answers: list[tuple[int, Asker, Any]] = []
+        self._held: list[_Held] = []
         self._book = StatisticsBook()
         self._gatherings = Gatherings()
         self._metrics = MetricsPage(chosen, self._state, self._book)
@@ -66,6 +83,11 @@ class Hub:
         self._rejoining = False
         self._silent = False
         self._running = True
+        self._poller = Poller(
+            catalogue.fingerprints,
+            lambda found: node.post(lambda: self._found(found)),
+            chosen.repository.repository_poll_secs,
+        )
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -82,19 +104,17 @@ class Hub:
                 frame = receive_nowait()
             if self._state.dirty and not self._silent:
                 self._publish()
-            self._send_answers()
+            self._release_held()
 
     def stop(self) -> None:
         """End; from any thread."""
         self._node.post(self._stop)
 
     def _stop(self) -> None:
-        self._announce_stop()
+        self._state.stop()
         self._publish()
+        self._poller.close()
         self._running = False
-
-    def _announce_stop(self) -> None:
-        self._state.stopping = self._state.dirty = True
 
     def _handle(self, frame: bytes) -> None:
         message = self._node.decode(frame)
@@ -133,7 +153,7 @@ class Hub:
         if process.role == "WORKER":
             for region in (*hello.system_regions, *hello.cuda_regions):
                 self._clients.watch(region.client_pid, region.client_ticks)
-            if all(worker.pid for worker in self._state.workers.values()):
+            if all(self._state.lifecycle.pids.values()):
                 self._begin()
             else:
                 self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._begin))
@@ -147,7 +167,20 @@ class Hub:
         self._speak()
         if not self._begun:
             self._begun = True
-            self._do(self._state.begin(*self._catalogue.startup(self._state.rejoined)))
+            plans, failed = self._catalogue.startup(self._state.lifecycle.rejoined)
+            self._do(self._state.begin(plans, failed, time.monotonic_ns()))
+            if self._settings.repository.model_control_mode == "poll":
+                self._poller.start()
+
+    def _found(self, found: Mapping[str, str]) -> None:
+        """Follow what has changed in the repository."""
+        plans, failed, removed = self._catalogue.follow(found)
+        for failure in failed:
+            self._state.lifecycle.cannot_load(failure)
+        for plan in plans:
+            self._do(self._state.load(plan, None, time.monotonic_ns()))
+        for name in removed:
+            self._do(self._state.unload(name))
 
     def _speak(self) -> None:
         self._silent = False
@@ -167,9 +200,9 @@ class Hub:
             operation = messages.Control.FromString(message.head)
             self._do(self._decide(operation.WhichOneof("operation"), operation, asker))
         except TensorhubError as exc:
-            self._queue_answer(asker, _failure(exc))
+            self._answer(asker, _failure(exc))
         except messages.DecodeError as exc:
-            self._queue_answer(asker, _failure(InternalError(f"a control call cannot be read: {exc}")))
+            self._answer(asker, _failure(InternalError(f"a control call cannot be read: {exc}")))
 
     def _decide(self, kind: str | None, operation: Any, asker: Asker) -> list[Action]:
         state = self._state
@@ -190,14 +223,14 @@ class Hub:
             region = operation.unregister_cuda
             return state.unregister("cuda", region.owner, region.name, asker)
         if kind == "repository_index":
-            index = state.index(self._catalogue.names())
-            self._queue_answer(asker, messages.ControlResult(index=index))
+            index = state.index(self._catalogue.names(), self._catalogue.duplicates(), time.monotonic_ns())
+            self._answer(asker, messages.ControlResult(index=index))
             return []
         if kind == "statistics":
             self._statistics(operation.statistics, asker)
             return []
         if kind == "shutdown":
-            self._announce_stop()
+            self._state.stop()
             return [Answer(asker)]
         raise InvalidArgument("an empty control call")
 
@@ -207,17 +240,25 @@ class Hub:
 
     def _load(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None
-        plan = self._catalogue.plan(
-            request.name, override, dict(request.files), again=not self._state.serves(request.name)
-        )
-        return [Answer(asker)] if plan is None else self._state.load(plan, asker)
+        try:
+            plan = self._catalogue.plan(request.name, override, dict(request.files))
+        except TensorhubError as exc:
+            if self._catalogue.has_no_version(request.name):
+                self._state.lifecycle.cannot_load(LoadFailure(request.name, exc.message, known=True))
+            self._forget_files()
+            raise
+        return self._state.load(plan, asker, time.monotonic_ns())
+
+    def _forget_files(self) -> None:
+        """Remove the files of requests that no load needs any more."""
+        self._catalogue.keep({load.path for load in self._state.lifecycle.loads.values()})
 
     # Statistics
 
     def _statistics(self, operation: Any, asker: Asker) -> None:
-        loads = self._state.served(operation.model, operation.version)
-        pids = self._state.pids({name for load in loads for name in load.workers})
-        self._gather(pids, lambda: self._queue_answer(asker, messages.ControlResult(statistics=self._totals(loads))))
+        loads = self._state.lifecycle.served(operation.model, operation.version)
+        pids = self._state.lifecycle.running({name for load in loads for name in load.workers})
+        self._gather(pids, lambda: self._answer(asker, messages.ControlResult(statistics=self._totals(loads))))
 
     def _totals(self, loads: Sequence[Load]) -> list[Any]:
         found = []
@@ -261,40 +302,44 @@ class Hub:
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, Send):
-                self._send(
-                    "WORKER", action.pid, wire.Kind.ORDER, action.order.SerializeToString(), action.request_id, 0
-                )
+            if isinstance(action, Answer):
+                self._answer(action.asker, messages.ControlResult() if action.error is None else _failure(action.error))
+            elif action.after_snapshot:
+                self._hold(partial(self._order, action), RETIRE_TIMEOUT_S, CALLER_ROLES)
             else:
-                result = messages.ControlResult() if action.error is None else _failure(action.error)
-                self._queue_answer(action.asker, result)
+                self._order(action)
 
-    def _queue_answer(self, asker: Asker, result: Any) -> None:
+    def _order(self, action: Send) -> None:
+        self._send("WORKER", action.pid, wire.Kind.ORDER, action.order.SerializeToString(), action.request_id, 0)
+
+    def _answer(self, asker: Asker, result: Any) -> None:
         """Answer when every frontend has what will be published next, or in a quarter of a second."""
-        revision = self._state.revision + (1 if self._state.dirty else 0)
-        self._answers.append((revision, asker, result))
-        if not self._state.all_have(revision):
-            self._node.watcher.later(ACKNOWLEDGE_TIMEOUT_S, lambda: self._node.post(lambda: self._send_answers(asker)))
+        head = result.SerializeToString()
+        self._hold(
+            lambda: self._send(
+                asker.role, asker.pid, wire.Kind.CONTROL_RESULT, head, asker.request_id, asker.generation
+            ),
+            ACKNOWLEDGE_TIMEOUT_S,
+        )
 
-    def _send_answers(self, overdue: Asker | None = None) -> None:
-        waiting = []
-        for item in self._answers:
-            revision, asker, result = item
-            if asker is overdue or self._state.all_have(revision):
-                self._send(
-                    asker.role,
-                    asker.pid,
-                    wire.Kind.CONTROL_RESULT,
-                    result.SerializeToString(),
-                    asker.request_id,
-                    asker.generation,
-                )
+    def _hold(self, call: Callable[[], None], timeout_s: float, roles: frozenset[str] = FRONTEND_ROLES) -> None:
+        """Do it when everybody of these roles has what will be published next, or after a while."""
+        held = _Held(self._state.revision + (1 if self._state.dirty else 0), roles, call)
+        self._held.append(held)
+        if not self._state.all_have(held.revision, roles):
+            self._node.watcher.later(timeout_s, lambda: self._node.post(lambda: self._release_held(held)))
+
+    def _release_held(self, overdue: "_Held | None" = None) -> None:
+        waiting, self._held = self._held, []
+        for held in waiting:
+            if held is overdue or self._state.all_have(held.revision, held.roles):
+                held.call()
             else:
-                waiting.append(item)
-        self._answers = waiting
+                self._held.append(held)
 
     def _publish(self) -> None:
-        self._book.keep(self._state.loads.keys())
+        self._book.keep(self._state.lifecycle.loads.keys())
+        self._forget_files()
         head = self._state.publish(self._self, self._strings).SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)

@@ -63,9 +63,9 @@ class MetricsPage:
 
     def _models(self) -> list[ServedModel]:
         found = []
-        for load in self._state.served("", -1):
+        for load in self._state.lifecycle.served("", -1):
             config = messages.ModelConfig.FromString(load.final_config or load.config)
-            pids = self._state.pids(load.workers)
+            pids = self._state.lifecycle.running(load.workers)
             found.append(
                 ServedModel(
                     load.model,

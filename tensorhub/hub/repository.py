@@ -15,11 +15,12 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
+from tensorhub.hub.lifecycle import DUPLICATE
 from tensorhub.protocol import messages, model_config
 
 CONFIG_FILENAME = "config.pbtxt"
@@ -28,7 +29,6 @@ MAX_NAME_BYTES = 255
 """What a Linux file system allows in one path component."""
 MAX_CONFIG_BYTES = 16 * 2**20
 
-DUPLICATE = "model appears in two or more repositories"
 OVERRIDE_NEEDS_CONFIG = "Load parameter 'config' must be specified for model file override"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,18}")
@@ -46,7 +46,8 @@ class ModelFolder:
         versions: number to the sorted names of what lies in its folder, in ascending order.
         config: the `inference.ModelConfig` as it was read, not completed; empty if there is none or it does not parse.
         has_config: there is a configuration file.
-        fingerprint: changes when any file is added, removed, touched or resized.
+        fingerprint: changes when any file is added, removed, touched or resized; `content`: the same without the
+            configuration files.
         error: why the model cannot be loaded at all, whatever its configuration: it is not unique, or unreadable.
         config_error: what is wrong with the configuration file; a config in the load request can take its place.
     """
@@ -57,6 +58,7 @@ class ModelFolder:
     config: Any = field(default_factory=messages.ModelConfig)
     has_config: bool = False
     fingerprint: str = ""
+    content: str = ""
     error: TensorhubError | None = None
     config_error: TensorhubError | None = None
 
@@ -118,6 +120,20 @@ class Repository:
         """Return the models' names, sorted. Hidden folders are none, nor are names that no request could ask for."""
         return sorted(self._places())
 
+    def duplicates(self) -> list[str]:
+        """Return the names that several repositories have."""
+        return sorted(name for name, places in self._places().items() if len(places) > 1)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of every model, by name: what has changed between two calls differs.
+
+        Raises:
+            OSError: a repository cannot be read; its models may still be there.
+        """
+        for path in self.paths:
+            os.listdir(path)
+        return {name: _digest(map(fingerprint, places)) for name, places in self._places().items()}
+
     def scan(self) -> dict[str, ModelFolder]:
         """Read all models, in the order of their names."""
         places = self._places()
@@ -148,8 +164,7 @@ class Repository:
 
     def _read(self, name: str, places: list[str]) -> ModelFolder:
         if len(places) > 1:
-            fingerprint = _digest(_fingerprint(place) for place in places)
-            return ModelFolder(name, places[0], fingerprint=fingerprint, error=InvalidArgument(DUPLICATE))
+            return ModelFolder(name, places[0], error=InvalidArgument(DUPLICATE))
         return read_folder(name, places[0], self.config_name, root=os.path.dirname(places[0]))
 
 
@@ -164,10 +179,12 @@ def read_folder(name: str, path: str, config_name: str = "", *, root: str = "") 
         _check_inside(path, root, name)
         versions = _versions(name, path, root)
     except TensorhubError as error:
-        return ModelFolder(name, path, fingerprint=_digest([error.message]), error=error)
+        return ModelFolder(name, path, error=error)
     except OSError as error:
         reason = InternalError(f"failed to read the folder of model '{name}': {error.strerror}")
-        return ModelFolder(name, path, fingerprint=_digest([reason.message]), error=reason)
+        return ModelFolder(name, path, error=reason)
+    # Before the files are read: what changes meanwhile is seen the next time.
+    all_files, content = fingerprint(path), fingerprint(path, without_config=True)
     config, has_config, config_error = messages.ModelConfig(), False, None
     try:
         text, origin = _config_text(name, path, config_name, root)
@@ -177,7 +194,7 @@ def read_folder(name: str, path: str, config_name: str = "", *, root: str = "") 
     except TensorhubError as error:
         has_config, config_error = True, error
     return ModelFolder(
-        name, path, versions, config, has_config, _fingerprint(path), error=None, config_error=config_error
+        name, path, versions, config, has_config, all_files, content, error=None, config_error=config_error
     )
 
 
@@ -326,8 +343,13 @@ def _config_text(name: str, path: str, config_name: str, root: str) -> tuple[str
     return None, f"{name}/{CONFIG_FILENAME}"
 
 
-def _fingerprint(path: str) -> str:
-    return _digest(f"{relative}\0{mtime_ns}\0{size}" for relative, mtime_ns, size in _files(path))
+def fingerprint(path: str, *, without_config: bool = False) -> str:
+    """Return what changes when any file below a folder is added, removed, touched or resized."""
+    return _digest(
+        f"{relative}\0{mtime_ns}\0{size}"
+        for relative, mtime_ns, size in _files(path)
+        if not (without_config and relative.partition(os.sep)[0] in (CONFIG_FILENAME, CONFIGS_FOLDER))
+    )
 
 
 def _files(path: str) -> Iterator[tuple[str, int, int]]:
@@ -350,7 +372,7 @@ def _files(path: str) -> Iterator[tuple[str, int, int]]:
                 yield os.path.relpath(file, path), found.st_mtime_ns, found.st_size
 
 
-def _digest(parts: Iterator[str] | Sequence[str]) -> str:
+def _digest(parts: Iterable[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part.encode("utf-8", "surrogateescape") + b"\n")

@@ -79,9 +79,13 @@ FLAG_FINAL_ONLY = 8
 """RESULT of a decoupled model: the request is done, and no response comes with it."""
 FLAG_PLAIN_PARAMETERS = 16
 """INFER: the parameters are all the model's own; none of their names has a meaning."""
+FLAG_VERSION = 32
+"""INFER: the client named the model's version; else any that is the newest will do."""
 
-FAILURE_CODE = 0x3F
+FAILURE_CODE = 0x1F
 """FAILURE: the bits of the flags that are the error's Code."""
+FAILURE_STALE = 0x20
+"""FAILURE: the request came after its load had been retired, and nothing was done with it: send it to the next load."""
 FAILURE_REFUSED = 0x40
 """FAILURE: the worker did not take the request; otherwise the model's answer is this error."""
 FAILURE_MORE = 0x80

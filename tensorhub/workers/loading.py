@@ -1,6 +1,7 @@
 """Loading a model version in a worker: complete its config, load it, make its instances."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from tensorhub.backends.port import InstanceSpec, ModelSource
 from tensorhub.backends.registry import find_backend
-from tensorhub.errors import InvalidArgument, Unsupported
+from tensorhub.errors import InternalError, InvalidArgument, Unsupported
 from tensorhub.memory import Memory
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
@@ -24,13 +25,20 @@ from tensorhub.workers.statistics import StatisticsRecorder
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
 
-def load(order: Any, memory: Memory, alarms: Alarms, metrics: MetricsConfig) -> RunningModel:
+def load(
+    order: Any,
+    memory: Memory,
+    alarms: Alarms,
+    metrics: MetricsConfig,
+    progress: Callable[[str], None] = lambda step: None,
+) -> RunningModel:
     """Carry out an order to load; the model is ready to `start`.
 
     Args:
         order: a `tensorhub.wire.Order.LoadModel`.
         alarms: of this worker.
         metrics: which latencies are kept.
+        progress: told what the load is at before each step that may take long.
 
     Raises:
         TensorhubError: it cannot be loaded; nothing of it is left. The message is what the repository index shows.
@@ -42,14 +50,18 @@ def load(order: Any, memory: Memory, alarms: Alarms, metrics: MetricsConfig) -> 
     source = ModelSource(order.model, order.version, order.path, config, dict(order.backend_config))
     backend = find_backend(config.backend)
     if order.auto_complete:
+        progress("completing the configuration")
         config = model_config.complete(backend.auto_complete(source), name=order.model)
         source = replace(source, config=config)
     model_config.validate_loaded(config)
     with ExitStack() as undo:
+        progress("loading the model")
         loaded = backend.load(source)
         undo.callback(loaded.unload)
         instances = []
-        for wanted in instance_specs(config)[order.share_index :: max(1, order.share_count)]:
+        share = instance_specs(config)[order.share_index :: max(1, order.share_count)]
+        for number, wanted in enumerate(share, 1):
+            progress(f"making instance {number} of {len(share)}")
             instance = loaded.new_instance(wanted)
             undo.callback(instance.finalize)
             instances.append((wanted.name, instance))
@@ -93,7 +105,8 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
     """Read the label files of the outputs, one label a line.
 
     Raises:
-        InvalidArgument: a file is not there, or outside the model's folder.
+        InvalidArgument: a file is outside the model's folder.
+        InternalError: it is not there, or is no text.
     """
     labels = {}
     for output in config.output:
@@ -107,8 +120,9 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
                 # Lines end at a line feed and nowhere else; what is before it belongs to the label, as in Triton.
                 labels[output.name] = path.read_bytes().decode().removesuffix("\n").split("\n")
             except (OSError, UnicodeDecodeError) as exc:
-                raise InvalidArgument(
-                    f"label file '{output.label_filename}' of output '{output.name}' cannot be read"
+                reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+                raise InternalError(
+                    f"failed to open text file for read {config.name}/{output.label_filename}: {reason}"
                 ) from exc
     return labels
 

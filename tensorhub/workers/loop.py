@@ -1,7 +1,7 @@
 """The worker's loop: one mailbox, from which everything that happens to a worker comes, in order.
 
-The loop decodes requests, schedules them, and runs the models that are quick. Loading happens on loader
-threads, other models on the threads of their instances; both send their answers themselves and `post` what concerns
+The loop decodes requests, schedules them, and runs the models that are quick. Loading happens on loader threads (see
+`loads`), other models on the threads of their instances; both send their answers themselves and `post` what concerns
 the loop.
 
 A request is open from its arrival until its final answer, keyed by (frontend's pid, request id). It is closed exactly
@@ -14,11 +14,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorhub.errors import InternalError, TensorhubError, Unavailable
+from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
@@ -35,9 +35,10 @@ from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.encode import encode_response
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
+from tensorhub.workers.loads import WorkerLoads
 from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
-from tensorhub.workers.serving import ServingModel
+from tensorhub.workers.serving import Retired, ServingModel
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +81,25 @@ class WorkerLoop:
         arena: Arena,
         loader_threads: int,
         metrics: MetricsConfig,
+        load_retries: int = 0,
     ) -> None:
         self._arena = arena
-        self._metrics = metrics
         self._node = node
         self._gateway = gateway
         self._memory = memory
         self._peers = peers
         self._regions = regions
-        self._loaders = ThreadPoolExecutor(loader_threads, thread_name_prefix="loader")
         self._alarms = Alarms()
-        self._models: dict[int, ServingModel] = {}
         self._gathering: dict[ServingModel, None] = {}
-        self._loading: dict[int, Any] = {}
+        self._loads = WorkerLoads(
+            partial(load, memory=memory, alarms=self._alarms, metrics=metrics),
+            node.post,
+            node.watcher.later,
+            self._report,
+            threads=loader_threads,
+            retries=load_retries,
+        )
+        self._models = self._loads.models
         self._frontends: dict[int, Path] = {}
         self._open: dict[Key, InferRequest] = {}
         self._slots: dict[SlotKey, list[Slot]] = {}
@@ -113,9 +120,7 @@ class WorkerLoop:
         for thread in self._successors:  # which may grow meanwhile
             thread.join()
         self._alarms.close()
-        self._loaders.shutdown(wait=False, cancel_futures=True)
-        for model in self._models.values():
-            model.unload()
+        self._loads.close()
 
     @property
     def models(self) -> Mapping[int, ServingModel]:
@@ -189,10 +194,9 @@ class WorkerLoop:
         Reaper(self._node, self._regions, self._report).start()
 
     def _fill_hello(self, hello: Any) -> None:
+        hello.models.extend(self._loads.news())
         for model in self._models.values():
-            hello.models.append(model.news)
             model.report_all()
-        hello.models.extend(self._loading.values())
         hello.system_regions.extend(self._regions.snapshot())
 
     def _handle(self, frame: bytes) -> None:
@@ -227,7 +231,7 @@ class WorkerLoop:
         model = self._models.get(message.number)
         try:
             if model is None:
-                raise Unavailable("the model has been unloaded or reloaded meanwhile; try again")
+                raise Retired("the model has been unloaded or reloaded meanwhile; try again")
             request = model.decoder.decode(message, arrival_ns)
         except TensorhubError as exc:
             self._fail(mailbox, key, message.generation, exc, wire.FAILURE_REFUSED)
@@ -351,7 +355,7 @@ class WorkerLoop:
             self._node.pid,
             request_id=key[1],
             generation=generation,
-            flags=error.code | flags,
+            flags=error.code | flags | (wire.FAILURE_STALE if isinstance(error, Retired) else 0),
             head=error.message.encode("utf-8", "replace"),
         )
         if key[0] in self._frontends:
@@ -375,9 +379,9 @@ class WorkerLoop:
         order = messages.Order.FromString(message.head)
         kind = order.WhichOneof("order")
         if kind == "load_model":
-            self._load(order.load_model)
+            self._loads.load(order.load_model)
         elif kind == "unload_model":
-            self._unload(order.unload_model.load_id)
+            self._loads.unload(order.unload_model.load_id)
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:
@@ -420,72 +424,6 @@ class WorkerLoop:
         self._report(messages.Report(statistics=self._statistics()))
         if self._open:
             self._report_later()
-
-    # Models
-
-    def _load(self, order: Any) -> None:
-        if order.load_id in self._models or order.load_id in self._loading:
-            return  # the hub asks again after a restart
-        self._loading[order.load_id] = messages.ModelVersion(
-            model=order.model,
-            version=order.version,
-            state="LOADING",
-            path=order.path,
-            load_id=order.load_id,
-            overridden=order.overridden,
-        )
-        self._loaders.submit(self._load_here, order)
-
-    def _load_here(self, order: Any) -> None:
-        """On a loader's thread."""
-        model: ServingModel | None = None
-        error: TensorhubError | None = None
-        try:
-            model = load(order, self._memory, self._alarms, self._metrics)
-        except TensorhubError as exc:
-            error = exc
-        except BaseException as exc:
-            log.exception("model '%s' could not be loaded", order.model)
-            error = InternalError(f"{type(exc).__name__}: {exc}")
-        self._node.post(lambda: self._loaded(order, model, error))
-
-    def _loaded(self, order: Any, model: ServingModel | None, error: TensorhubError | None) -> None:
-        news = self._loading.pop(order.load_id)
-        if model is not None:
-            model.start()
-            self._models[order.load_id] = model
-            log.info("loaded model '%s' version %d", order.model, order.version)
-            self._report(messages.Report(model=model.news))
-            return
-        reason = error or InternalError("unknown error")
-        news.state, news.reason = "UNAVAILABLE", reason.message
-        log.error("model '%s' version %d could not be loaded: %s", order.model, order.version, reason.message)
-        self._report(messages.Report(code=1 + reason.code, message=reason.message, model=news))
-
-    def _unload(self, load_id: int) -> None:
-        model = self._models.get(load_id)
-        if model is None:
-            self._report(
-                messages.Report(model=messages.ModelVersion(load_id=load_id, state="UNAVAILABLE", reason="unloaded"))
-            )
-            return
-        model.drain(lambda: self._node.post(lambda: self._drained(model)))
-
-    def _drained(self, model: ServingModel) -> None:
-        self._loaders.submit(self._unload_here, model)
-
-    def _unload_here(self, model: ServingModel) -> None:
-        """On a loader's thread; no request of the model is open."""
-        model.unload()
-        self._node.post(lambda: self._unloaded(model))
-
-    def _unloaded(self, model: ServingModel) -> None:
-        self._models.pop(model.load_id, None)
-        news = messages.ModelVersion()
-        news.CopyFrom(model.news)
-        news.state, news.reason = "UNAVAILABLE", "unloaded"
-        log.info("unloaded model '%s' version %d", news.model, news.version)
-        self._report(messages.Report(model=news))
 
 
 def _cancel(request: InferRequest) -> None:

@@ -23,6 +23,7 @@ from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.history import RunHistory
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
+from tensorhub.workers.serving import Retired
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 
 log = logging.getLogger(__name__)
@@ -105,12 +106,12 @@ class RunningModel:
                 has other things to do than to run what happens to wait for the model as well.
 
         Raises:
-            Unavailable: the queue is full, or the model is being unloaded; the request was not taken.
+            Unavailable: the queue is full, or (Retired) the model is being unloaded; the request was not taken.
         """
         now_ns = time.monotonic_ns()
         with self._lock:
             if self._on_drained is not None:
-                raise Unavailable(
+                raise Retired(
                     f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
                     "stopped accepting new inference requests"
                 )

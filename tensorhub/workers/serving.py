@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from tensorhub.errors import Unavailable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.decode import RequestDecoder
+
+
+class Retired(Unavailable):
+    """The load takes no more requests; its model may be served by another one."""
 
 
 class ServingModel(Protocol):
@@ -46,7 +51,7 @@ class ServingModel(Protocol):
                 has other things to do than to run what happens to wait for the model as well.
 
         Raises:
-            Unavailable: the queue is full, or the model is being unloaded; the request was not taken.
+            Unavailable: the queue is full, or (Retired) the model is being unloaded; the request was not taken.
         """
 
     @property

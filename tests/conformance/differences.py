@@ -191,6 +191,16 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
         "Bytes that are no request end the stream with an error. Triton stops reading and says nothing.",
         {"0.code": "INTERNAL", "0.details": "Unable to parse request"},
     ),
+    "lifecycle-hidden_folder": Difference(
+        "Folders whose name begins with a dot are those of tools (checkpoints, trash), not models.", {"2.json": []}
+    ),
+    "lifecycle-labels_missing": Difference(
+        "Clients are not shown paths of the server.",
+        {
+            "1.json.error": "load failed for model 'life_labels_missing': version 1 is at UNAVAILABLE state: Internal: "
+            "failed to open text file for read life_labels_missing/l.txt: No such file or directory;\n"
+        },
+    ),
     "control-files_without_config": Difference(
         "What is wrong is named, as in later versions.",
         {"2.status": 400, "2.json.error": "Load parameter 'config' must be specified for model file override"},

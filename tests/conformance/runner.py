@@ -21,6 +21,7 @@ from typing import Any
 from . import grpc_wire, http_wire, normalise
 from .steps import (
     RUN_TOKEN,
+    AwaitAnswer,
     AwaitState,
     Case,
     Grpc,
@@ -34,6 +35,7 @@ from .steps import (
     ShmRead,
     Step,
     WriteFile,
+    WriteTree,
 )
 
 Answer = dict[str, Any]
@@ -41,6 +43,7 @@ Answer = dict[str, Any]
 _HEADERS = ("content-type", "content-encoding", "accept-encoding")
 _SHM = Path("/dev/shm")
 _STATE_DEADLINE_S = 10.0
+_ANSWER_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +108,34 @@ class _Session:
             case WriteFile():
                 path = self._target.repository / step.path
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(step.text)
+                draft = self._aside()
+                draft.write_text(step.text)
+                draft.replace(path)
                 return {"step": f"write {step.path}"}
+            case WriteTree():
+                return self._write_tree(step)
             case RemoveTree():
-                shutil.rmtree(self._target.repository / step.path)
+                doomed = self._aside()
+                (self._target.repository / step.path).rename(doomed)
+                shutil.rmtree(doomed)
                 return {"step": f"remove {step.path}"}
             case AwaitState():
                 return self._await_state(step)
+            case AwaitAnswer():
+                return self._await_answer(step)
+
+    def _aside(self) -> Path:
+        """A new path on the repository's file system that no server looks at, to move things from and to."""
+        return self._target.repository.parent / f"aside-{secrets.token_hex(4)}"
+
+    def _write_tree(self, step: WriteTree) -> Answer:
+        draft = self._aside()
+        for name, text in step.files:
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        draft.rename(self._target.repository / step.path)
+        return {"step": f"write {step.path}", "files": [name for name, _ in step.files]}
 
     def _own(self, data: bytes) -> bytes:
         return data.replace(RUN_TOKEN.encode(), self._target.token.encode())
@@ -227,6 +251,18 @@ class _Session:
                 return {"step": f"{step.model} is {step.state}"}
             time.sleep(0.02)
         return {"step": f"{step.model} is {step.state}", "after_deadline": sorted(states)}
+
+    def _await_answer(self, step: AwaitAnswer) -> Answer:
+        about = {"step": f"{step.request.method} {step.request.path} answers {step.text}"}
+        deadline = time.monotonic() + _ANSWER_DEADLINE_S
+        request = http_wire.request_bytes(step.request)
+        body = b""
+        while time.monotonic() < deadline:
+            body = http_wire.exchange((self._target.host, self._target.http_port), request)[0].body
+            if step.text.encode() in body:
+                return about
+            time.sleep(0.02)
+        return about | {"after_deadline": self._text(body.decode("latin-1"))}
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

@@ -34,10 +34,11 @@ _LIVE = http_wire.request_bytes(Http("GET", "/v2/health/live"))
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A model repository (a folder of `models/`) and the options that both servers get."""
+    """A model repository (a folder of `models/`), perhaps a second one, and the options that both servers get."""
 
     repository: str
     options: tuple[str, ...] = ()
+    second_repository: str = ""
 
 
 CONFIGURATIONS = {
@@ -61,6 +62,23 @@ CONFIGURATIONS = {
         ),
     ),
     "python": Configuration("python"),
+    "poll": Configuration(
+        "control",
+        (
+            "--model-control-mode=poll",
+            "--repository-poll-secs=1",
+            "--model-load-retry-count=1",
+            "--model-config-name=special",
+        ),
+    ),
+    "duplicates": Configuration(
+        "twins_a", ("--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false"), "twins_b"
+    ),
+    "namespaces": Configuration(
+        "twins_a",
+        ("--model-control-mode=explicit", "--load-model=*", "--model-namespacing=true", "--exit-on-error=false"),
+        "twins_b",
+    ),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
 
@@ -135,6 +153,10 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         "--allow-metrics=false",
         *configuration.options,
     ]
+    if configuration.second_repository:
+        second = work / "models-2"
+        shutil.copytree(HERE / "models" / configuration.second_repository, second)
+        command.append(f"--model-repository={second}")
     if product.takes_run_dir:
         run_dir = work / "run"
         run_dir.mkdir(mode=0o700)

@@ -113,8 +113,17 @@ class WriteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteTree:
+    """Make a folder of the server's repository with these files (path, text), all at once: a server that polls sees
+    the whole folder or nothing. It must not be there before."""
+
+    path: str
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveTree:
-    """Remove a model folder of the server's repository."""
+    """Remove a model folder of the server's repository, all at once."""
 
     path: str
 
@@ -127,6 +136,14 @@ class AwaitState:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitAnswer:
+    """Repeat a request for up to a minute until the body of its answer contains a text."""
+
+    request: Http
+    text: str
+
+
 Step: TypeAlias = (
     Http
     | Raw
@@ -137,8 +154,10 @@ Step: TypeAlias = (
     | ShmRead
     | ReleaseRegion
     | WriteFile
+    | WriteTree
     | RemoveTree
     | AwaitState
+    | AwaitAnswer
 )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from tensorhub.errors import Code, InvalidArgument, TensorhubError, Unavailable
 from tensorhub.frontend.catalog import Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
-from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, STREAM_WINDOW
+from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, FLAG_VERSION, STREAM_WINDOW
 from tensorhub.protocol import messages
 
 ARENA_BUDGET = 512 * 1024 * 1024
@@ -78,7 +78,7 @@ class FakeGateway:
         deadline_ns: int = 0,
         owner: str = "",
     ) -> int:
-        assert flags in (FLAG_FROM_HTTP, FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS)
+        assert flags & ~FLAG_VERSION in (FLAG_FROM_HTTP, FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS)
         self._next_id += 1
         request_id = self._next_id
         request = messages.ModelInferRequest.FromString(body)

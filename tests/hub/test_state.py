@@ -7,10 +7,13 @@ import pytest
 from tensorhub.errors import AlreadyExists, TensorhubError
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.hub.actions import Action, Answer, Asker, Send
-from tensorhub.hub.state import CRASH_LIMIT, HubState, LoadFailure, LoadPlan
+from tensorhub.hub.lifecycle import CRASH_LIMIT
+from tensorhub.hub.plans import LoadFailure, LoadPlan
+from tensorhub.hub.state import HubState
 from tensorhub.protocol import messages
 
 ASKER = Asker("HTTP", 500, 1, 1)
+NOW_NS = 1_000_000_000
 HUB = messages.Process(role="HUB", pid=1, start_ticks=1)
 
 
@@ -54,14 +57,14 @@ def _catalog(state: HubState) -> Catalog:
 def _serving(state: HubState) -> Any:
     """Load version 1 of m on worker 10, and return the order."""
     state.hello(_hello("WORKER", 10, "cpu0"))
-    ((_, order),) = _orders(state.begin([_plan()], []), "load_model")
+    ((_, order),) = _orders(state.begin([_plan()], [], NOW_NS), "load_model")
     _ready(state, 10, order)
     return order
 
 
 def test_models_wait_for_their_worker_and_then_serve() -> None:
     state = HubState(["cpu0"], 100)
-    assert state.begin([_plan()], []) == []
+    assert state.begin([_plan()], [], NOW_NS) == []
     assert not state.started
     ((pid, order),) = _orders(state.hello(_hello("WORKER", 10, "cpu0")), "load_model")
     assert (pid, order.model, order.version, order.load_id) == (10, "m", 1, 100)
@@ -76,11 +79,11 @@ def test_models_wait_for_their_worker_and_then_serve() -> None:
 def test_a_model_that_cannot_be_tried_does_not_stop_the_others() -> None:
     state = HubState(["cpu0"], 1)
     state.hello(_hello("WORKER", 10, "cpu0"))
-    ((_, order),) = _orders(state.begin([_plan()], [LoadFailure("bad", "why", False)]), "load_model")
+    ((_, order),) = _orders(state.begin([_plan()], [LoadFailure("bad", "why", False)], NOW_NS), "load_model")
     _ready(state, 10, order)
     catalog = _catalog(state)
     assert catalog.live
-    assert not catalog.ready
+    assert catalog.ready  # a config that cannot be read does not count, as in Triton
     assert catalog.find("m").ready
     assert catalog.models["bad"].reason == "why"
 
@@ -88,7 +91,7 @@ def test_a_model_that_cannot_be_tried_does_not_stop_the_others() -> None:
 def test_a_reload_switches_when_it_is_ready_and_lets_the_old_one_go() -> None:
     state = HubState(["cpu0"], 1)
     old = _serving(state)
-    actions = state.load(_plan(), ASKER)
+    actions = state.load(_plan(), ASKER, NOW_NS)
     ((_, new),) = _orders(actions, "load_model")
     assert _answers(actions) == []
     assert _catalog(state).find("m").load_id == old.load_id
@@ -101,7 +104,7 @@ def test_a_reload_switches_when_it_is_ready_and_lets_the_old_one_go() -> None:
 def test_a_failed_reload_leaves_the_old_one_serving() -> None:
     state = HubState(["cpu0"], 1)
     old = _serving(state)
-    ((_, new),) = _orders(state.load(_plan(), ASKER), "load_model")
+    ((_, new),) = _orders(state.load(_plan(), ASKER, NOW_NS), "load_model")
     (error,) = _answers(_failed(state, 10, new, "broken"))
     assert error is not None
     assert error.message == (
@@ -113,7 +116,7 @@ def test_a_failed_reload_leaves_the_old_one_serving() -> None:
 def test_no_version_is_served_if_one_of_them_fails() -> None:
     state = HubState(["cpu0"], 1)
     state.hello(_hello("WORKER", 10, "cpu0"))
-    (_, first), (_, second) = _orders(state.load(_plan(versions=(1, 2)), ASKER), "load_model")
+    (_, first), (_, second) = _orders(state.load(_plan(versions=(1, 2)), ASKER, NOW_NS), "load_model")
     assert _answers(_ready(state, 10, first)) == []
     actions = _failed(state, 10, second)
     assert len(_answers(actions)) == 1
@@ -153,7 +156,7 @@ def test_a_restarted_worker_gets_its_models_and_regions_back() -> None:
 def test_a_model_that_kills_its_worker_is_given_up() -> None:
     state = HubState(["cpu0"], 1)
     state.hello(_hello("WORKER", 10, "cpu0"))
-    state.begin([_plan()], [])
+    state.begin([_plan()], [], NOW_NS)
     for pid in range(10, 10 + CRASH_LIMIT):
         assert not state.started
         state.hello(_hello("WORKER", pid, "cpu0"))
@@ -169,8 +172,8 @@ def test_a_new_hub_takes_over_what_the_workers_have() -> None:
     hello = _hello("WORKER", 10, "cpu0", news, rejoining=True)
     hello.system_regions.add(name="r", key="/k", byte_size=64)
     assert state.hello(hello) == []
-    assert state.rejoined
-    assert state.begin([_plan(versions=(3,))], []) == []
+    assert state.lifecycle.rejoined
+    assert state.begin([_plan(versions=(3,))], [], NOW_NS) == []
     catalog = _catalog(state)
     assert catalog.find("m").load_id == 77
     assert list(catalog.system_regions()) == ["r"]
@@ -182,7 +185,7 @@ def test_instances_are_shared_by_workers() -> None:
     state = HubState(["cpu0", "cpu1"], 1)
     state.hello(_hello("WORKER", 10, "cpu0"))
     state.hello(_hello("WORKER", 11, "cpu1"))
-    orders = _orders(state.load(_plan(instances=5), ASKER), "load_model")
+    orders = _orders(state.load(_plan(instances=5), ASKER, NOW_NS), "load_model")
     assert [(pid, order.share_index, order.share_count) for pid, order in orders] == [(10, 0, 2), (11, 1, 2)]
     assert _answers(_ready(state, 10, orders[0][1])) == []
     assert _answers(_ready(state, 11, orders[1][1])) == [None]

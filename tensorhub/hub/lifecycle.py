@@ -1,0 +1,474 @@
+"""Which models are loaded, where, and in which version. Pure: events in, actions out.
+
+A model version is loaded under a *load id*, the same on every worker that shares it. A new load of a version that is
+being served runs beside the old one (`incoming`) and takes its place when every worker of it is ready and every other
+version of the same plan is, too; a plan of which one version fails leaves everything as it was. An old load is retired
+only when the frontends know of the new one, and is gone when its workers have answered its last request.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, error_for
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.loads import WANTED, Load, LoadEvent, LoadState
+from tensorhub.hub.models import UNLOADED, Model, Version, error_text, progress_text
+from tensorhub.hub.plans import LoadFailure, LoadPlan
+from tensorhub.protocol import messages
+
+CRASH_LIMIT = 2
+"""Deaths of a worker while it loads a model, after which the model is given up."""
+
+DUPLICATE = "model appears in two or more repositories"
+"""Triton's reason of a model that several repositories have."""
+
+OUTDATED = "Newer operation has been applied to the model lifecycle, current load operation is out-dated."
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker by name; without a pid it is expected or being restarted."""
+
+    name: str
+    pid: int = 0
+
+
+class Lifecycle:
+    """See the module.
+
+    Attributes:
+        dirty: what clients see has changed.
+        started: the start-up models have been dealt with.
+        rejoined: a worker came with the loads that another hub ordered.
+    """
+
+    def __init__(self, worker_names: Iterable[str], next_load_id: int) -> None:
+        self.dirty = True
+        self.started = False
+        self.rejoined = False
+        self.workers: dict[str, Worker] = {name: Worker(name) for name in worker_names}
+        self.models: dict[str, Model] = {}
+        self.loads: dict[int, Load] = {}
+        self._next_load_id = next_load_id
+        self._callers: dict[str, list[Asker]] = {}
+        self._startup: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Lifecycle {len(self.models)} models, {len(self.loads)} loads, {len(self.workers)} workers>"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Worker's name to its pid, 0 for one that is not there."""
+        return {worker.name: worker.pid for worker in self.workers.values()}
+
+    # Workers
+
+    def worker_joined(self, name: str, pid: int, models: Iterable[Any]) -> list[Action]:
+        """A worker is there.
+
+        Args:
+            models: the `tensorhub.wire.ModelVersion` of what it has and loads: the hub before this one told it to.
+        """
+        worker = self.workers.setdefault(name, Worker(name))
+        worker.pid = pid
+        for load in list(self.loads.values()):
+            self._lose(load, name)
+        actions: list[Action] = []
+        for news in models:
+            actions += self._adopt(worker, news)
+        self.dirty = True
+        return actions + self._send_loads(worker)
+
+    def _adopt(self, worker: Worker, news: Any) -> list[Action]:
+        version = self._version(self.models.setdefault(news.model, Model(news.model)), news.version)
+        load = self.loads.get(news.load_id)
+        if load is None:
+            load = self.loads[news.load_id] = Load(
+                news.load_id,
+                news.model,
+                news.version,
+                news.path,
+                news.config,
+                (),
+                overridden=news.overridden,
+                fingerprint=news.fingerprint,
+            )
+            self._next_load_id = max(self._next_load_id, news.load_id + 1)
+        if worker.name not in load.workers:
+            load.workers = (*load.workers, worker.name)
+        if news.state != "READY":
+            load.told.add(worker.name)
+            if load.state is LoadState.LOADING and version.incoming is None:
+                version.incoming = load
+            return []
+        load.ready.add(worker.name)
+        load.final_config = news.config
+        if load.complete and load.state in (LoadState.LOADING, LoadState.RESTORING):
+            load.apply(LoadEvent.COMPLETE)
+        old = version.current
+        if load.state is not LoadState.LOADED or (old is not None and old.load_id > load.load_id):
+            return []
+        load.apply(LoadEvent.SWITCH)
+        version.current = load
+        if version.incoming is load:
+            version.incoming = None
+        return self._retire(old) if old is not None else []
+
+    def adopt_settled(self, models: Iterable[Any]) -> None:
+        """Take over from a frontend what no worker can tell: which versions another hub left unloaded, and why.
+
+        Args:
+            models: `tensorhub.wire.Model`, from the last snapshot that the frontend had.
+        """
+        for told in models:
+            settled = [item for item in told.versions if item.state in ("UNAVAILABLE", "UNLOADING")]
+            if told.name in self.models or not (settled or told.reason):
+                continue
+            if len(settled) < len(told.versions):
+                continue  # a worker will tell the rest; if none does, the model is loaded anew
+            model = self.models[told.name] = Model(told.name, told.wanted, told.reason, told.known)
+            for item in settled:
+                self._version(model, item.version).reason = item.reason or UNLOADED
+            self.dirty = True
+
+    def worker_died(self, name: str) -> list[Action]:
+        """A worker is gone; what it served is loaded again when it is back."""
+        worker = self.workers[name]
+        worker.pid = 0
+        self.dirty = True
+        actions: list[Action] = []
+        for load in sorted(self.loads.values(), key=lambda load: load.load_id):
+            suspected = name in load.told and load.state in WANTED
+            self._lose(load, name)
+            if suspected:
+                load.crashes += 1
+                if load.crashes >= CRASH_LIMIT:
+                    actions += self._fail(load, Unavailable("the worker process died while it loaded the model"))
+        return actions
+
+    def _lose(self, load: Load, name: str) -> None:
+        """A worker has died, with whatever it had of a load."""
+        load.told.discard(name)
+        load.progress.pop(name, None)
+        if name in load.ready:
+            load.ready.discard(name)
+            load.apply(LoadEvent.LOST)
+        self._forget_if_gone(load)
+
+    def _send_loads(self, worker: Worker) -> list[Action]:
+        """Tell a worker what it should have and has not. A load that has killed a worker runs alone."""
+        if not worker.pid:
+            return []
+        actions: list[Action] = []
+        missing = [
+            load
+            for load in sorted(self.loads.values(), key=lambda load: (load.crashes, load.load_id))
+            if worker.name in load.workers and worker.name not in load.ready | load.told and load.state in WANTED
+        ]
+        for load in missing:
+            under_way = [other for other in self.loads.values() if worker.name in other.told]
+            if any(other.crashes for other in under_way) or (load.crashes and under_way):
+                break
+            load.told.add(worker.name)
+            actions.append(Send(worker.pid, load_order(load, worker.name)))
+        return actions
+
+    # What is wanted
+
+    def begin(self, plans: Sequence[LoadPlan], failed: Sequence[LoadFailure], now_ns: int) -> list[Action]:
+        """Load the start-up models; `failed` are those that cannot even be tried."""
+        actions: list[Action] = []
+        for failure in failed:
+            if failure.model not in self.models:
+                self.models[failure.model] = Model(failure.model, reason=failure.reason, known=failure.known)
+        for plan in plans:
+            if plan.model not in self.models:
+                actions += self._plan(plan, now_ns)
+        self._startup = {plan.model for plan in plans}
+        self.dirty = True
+        self._check_started()
+        return actions
+
+    def load(self, plan: LoadPlan, asker: Asker | None, now_ns: int) -> list[Action]:
+        """A client, or the repository itself, wants a model loaded, or loaded anew."""
+        if asker is not None:
+            self._callers.setdefault(plan.model, []).append(asker)
+        return self._plan(plan, now_ns)
+
+    def cannot_load(self, failure: LoadFailure) -> None:
+        """A model of the repository cannot even be tried; one that is served stays."""
+        model = self.models.setdefault(failure.model, Model(failure.model, wanted=False, known=False))
+        model.known |= failure.known
+        self.dirty = True
+
+    def _plan(self, plan: LoadPlan, now_ns: int) -> list[Action]:
+        model = self.models.setdefault(plan.model, Model(plan.model))
+        model.wanted, model.reason, model.known = True, "", True
+        actions: list[Action] = []
+        chosen = self._choose_workers(plan.instances)
+        for number in plan.versions:
+            version = self._version(model, number)
+            if version.incoming is not None:
+                if _same(version.incoming, plan):
+                    continue
+                actions += self._retire(version.incoming)
+                version.incoming = None
+            if version.current is not None and _same(version.current, plan):
+                continue
+            load = Load(
+                self._next_load_id,
+                plan.model,
+                number,
+                plan.path,
+                plan.config,
+                chosen,
+                auto_complete=plan.auto_complete,
+                overridden=plan.overridden,
+                fingerprint=plan.fingerprint,
+                started_ns=now_ns,
+            )
+            self._next_load_id += 1
+            self.loads[load.load_id] = version.incoming = load
+        model.planned = frozenset(plan.versions)
+        for number, version in model.versions.items():
+            if number not in plan.versions and version.incoming is not None:
+                actions += self._retire(version.incoming)
+                version.incoming = None
+        for name in chosen:
+            actions += self._send_loads(self.workers[name])
+        self.dirty = True
+        return actions + self._settle(model)
+
+    def _choose_workers(self, instances: int) -> tuple[str, ...]:
+        """Return those that have the fewest loads, as many as there are instances."""
+        burden = {name: sum(name in load.workers for load in self.loads.values()) for name in self.workers}
+        names = sorted(self.workers, key=lambda name: (burden[name], name))
+        return tuple(sorted(names[: max(1, min(instances, len(names)))]))
+
+    def _version(self, model: Model, number: int) -> Version:
+        return model.versions.setdefault(number, Version(number))
+
+    def unload(self, name: str) -> list[Action]:
+        """A client, or the repository, wants a model gone; an unknown one is gone already."""
+        model = self.models.get(name)
+        if model is None:
+            return []
+        model.wanted = False
+        actions: list[Action] = []
+        outdated = InvalidArgument(f"load failed for model '{name}': {OUTDATED}\n")
+        actions += [Answer(asker, outdated) for asker in self._callers.pop(name, [])]
+        for version in model.versions.values():
+            actions += self._empty(version)
+        self.dirty = True
+        self._check_started()
+        return actions
+
+    def _empty(self, version: Version) -> list[Action]:
+        """Serve a version no more."""
+        actions: list[Action] = []
+        for load in (version.incoming, version.current):
+            if load is not None:
+                version.leaving = load
+                actions += self._retire(load)
+                version.reason = UNLOADED
+        version.incoming = version.current = None
+        return actions
+
+    # What comes of it
+
+    def reported(self, worker_name: str, report: Any) -> list[Action]:
+        """A worker says what became of an order, or what it is at."""
+        worker = self.workers.get(worker_name)
+        load = self.loads.get(report.model.load_id)
+        if worker is None or load is None:
+            return []
+        self.dirty = True
+        if report.model.state == "LOADING" and not report.code:
+            load.progress[worker_name] = report.model.reason
+            return []
+        load.told.discard(worker_name)
+        load.progress.pop(worker_name, None)
+        actions: list[Action] = []
+        if load.state is LoadState.RETIRED or load.state is LoadState.FAILED:
+            if report.code or report.model.state != "READY":  # a READY that crossed our order: the last word follows
+                load.ready.discard(worker_name)
+            else:
+                load.ready.add(worker_name)
+            self._forget_if_gone(load)
+        elif report.code:
+            actions += self._fail(load, error_for(report.code - 1, report.message))
+        elif report.model.state == "READY":
+            load.ready.add(worker_name)
+            load.final_config = report.model.config
+            load.crashes = 0
+            if load.complete:
+                load.apply(LoadEvent.COMPLETE)
+                if load.state is LoadState.LOADED:
+                    actions += self._settle(self.models[load.model])
+        return actions + self._send_loads(worker)
+
+    def _fail(self, load: Load, error: TensorhubError) -> list[Action]:
+        """A worker could not load it."""
+        served = load.state is not LoadState.LOADING
+        load.error = error
+        load.apply(LoadEvent.FAIL)
+        model = self.models[load.model]
+        if not served:
+            return self._settle(model)
+        version = model.versions[load.version]
+        version.current, version.reason = None, error_text(error)
+        return self._retire(load)
+
+    def _settle(self, model: Model) -> list[Action]:
+        """When the last load of a plan has ended: switch to all of them or, if one has failed, to none.
+
+        Source: Triton's repository manager serves no version of a model of which one fails to load.
+        """
+        planned = [(version, version.incoming) for version in model.versions.values() if version.incoming is not None]
+        if any(load.state is LoadState.LOADING for _, load in planned):
+            return []
+        failures = [(version, load) for version, load in planned if load.state is LoadState.FAILED]
+        actions: list[Action] = []
+        for version, load in planned:
+            version.incoming = None
+            if not failures:
+                load.apply(LoadEvent.SWITCH)
+                old, version.current = version.current, load
+                version.reason = ""
+                actions += self._retire(old) if old is not None else []
+            else:
+                if version.current is None:
+                    version.leaving = load if load.state is LoadState.LOADED else None
+                    version.reason = error_text(load.error) or UNLOADED
+                actions += self._retire(load)
+        if not failures:
+            for number, version in model.versions.items():
+                if model.planned is not None and number not in model.planned:
+                    actions += self._empty(version)
+        error = _load_error(model.name, failures) if failures else None
+        actions += [Answer(asker, error) for asker in self._callers.pop(model.name, [])]
+        self.dirty = True
+        self._check_started()
+        return actions
+
+    def _retire(self, load: Load) -> list[Action]:
+        """A load is not wanted any more: whoever has it lets it go."""
+        load.apply(LoadEvent.RETIRE)
+        actions: list[Action] = []
+        for name in load.workers:
+            worker = self.workers[name]
+            if worker.pid and (name in load.ready or name in load.told):
+                actions.append(Send(worker.pid, unload_order(load.load_id), after_snapshot=True))
+        self._forget_if_gone(load)
+        return actions
+
+    def _forget_if_gone(self, load: Load) -> None:
+        if load.state is not LoadState.RETIRED or load.held:
+            return
+        self.loads.pop(load.load_id, None)
+        model = self.models.get(load.model)
+        version = model.versions.get(load.version) if model is not None else None
+        if version is not None and version.leaving is load:
+            version.leaving = None
+            self.dirty = True
+
+    def served(self, name: str, number: int) -> list[Load]:
+        """Return the loads that serve a model, in the order of names and versions.
+
+        Args:
+            name: of a model, "" for all; `number`: of a version, -1 for all.
+
+        Raises:
+            InvalidArgument: the model, or that version of it, is not served.
+        """
+        if not name:
+            models = [self.models[key] for key in sorted(self.models)]
+        elif name in self.models and any(item.current for item in self.models[name].versions.values()):
+            models = [self.models[name]]
+        else:
+            raise InvalidArgument(f"requested model '{name}' is not available")
+        loads = [
+            version.current
+            for model in models
+            for _, version in sorted(model.versions.items())
+            if version.current is not None and number in (-1, version.number)
+        ]
+        if number != -1 and not loads:
+            raise InvalidArgument(f"requested model version is not available for model '{name}'")
+        return loads
+
+    def running(self, names: Iterable[str] | None = None) -> list[int]:
+        """Return the pids of the workers with these names, or of all, that are running."""
+        chosen = self.workers if names is None else names
+        return [pid for name in chosen if (pid := self.workers[name].pid)]
+
+    def index(self, names: Collection[str], duplicates: Collection[str], now_ns: int) -> list[Any]:
+        """Every model of the repositories and its versions, as `tensorhub.wire.ModelVersion`; version 0 for none.
+
+        Args:
+            names: the models of the repositories, loaded or not. Others are not shown, as in Triton.
+            duplicates: those of them that are in several repositories.
+        """
+        pids = self.pids
+        entries = []
+        for name in sorted(names):
+            model = self.models.get(name)
+            if name in duplicates:
+                entries.append(messages.ModelVersion(model=name, state="UNAVAILABLE", reason=DUPLICATE))
+            elif model is None or not (model.known or model.versions):
+                entries.append(messages.ModelVersion(model=name))
+            else:  # nothing at all for a model without a version, as in Triton
+                for version in model.versions.values():
+                    entry = version.show(name, pids)
+                    if version.current is None and version.incoming is not None:
+                        entry.reason = progress_text(version.incoming, now_ns)
+                    entries.append(entry)
+        return entries
+
+    def _check_started(self) -> None:
+        if self.started:
+            return
+        if all(
+            version.incoming is None
+            for name in self._startup
+            if name in self.models
+            for version in self.models[name].versions.values()
+        ):
+            self.started = self.dirty = True
+
+
+def _same(load: Load, plan: LoadPlan) -> bool:
+    return load.state in WANTED and load.fingerprint == plan.fingerprint != ""
+
+
+def _load_error(name: str, failures: Sequence[tuple[Version, Load]]) -> TensorhubError:
+    """Return what the caller of a load hears: the failures of all versions, in Triton's words."""
+    texts = "".join(
+        f"version {version.number} is at UNAVAILABLE state: {error_text(load.error)};"
+        for version, load in sorted(failures, key=lambda item: item[0].number)
+    )
+    return InvalidArgument(f"load failed for model '{name}': {texts}\n")
+
+
+def load_order(load: Load, worker_name: str) -> Any:
+    """Return the `tensorhub.wire.Order` that tells a worker to load its share."""
+    order = messages.Order()
+    order.load_model.load_id = load.load_id
+    order.load_model.model = load.model
+    order.load_model.version = load.version
+    order.load_model.path = load.path
+    order.load_model.config = load.config
+    order.load_model.auto_complete = load.auto_complete
+    order.load_model.overridden = load.overridden
+    order.load_model.fingerprint = load.fingerprint
+    order.load_model.share_index = load.workers.index(worker_name)
+    order.load_model.share_count = len(load.workers)
+    return order
+
+
+def unload_order(load_id: int) -> Any:
+    """Return the `tensorhub.wire.Order` that tells a worker to let a load go."""
+    order = messages.Order()
+    order.unload_model.load_id = load_id
+    return order

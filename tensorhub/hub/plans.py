@@ -1,0 +1,35 @@
+"""What the model repository proposes: the loads of a model, or the reason why there can be none. Values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What is to be loaded for a model.
+
+    Attributes:
+        versions: those to serve, ascending; at least one.
+        instances: how many the config wants, over all its groups: among so many workers it can be shared.
+        overridden: the config came with the load request.
+        fingerprint: of the files and of the config without its version policy: a version that is served with the same
+            one is left as it is. "" never matches.
+    """
+
+    model: str
+    path: str
+    config: bytes
+    versions: Sequence[int]
+    instances: int
+    overridden: bool = False
+    auto_complete: bool = True
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """A model that cannot even be tried; `known` if its config was read and it is something else that is missing."""
+
+    model: str
+    reason: str
+    known: bool
