@@ -157,6 +157,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.protocol.generate",
         "tensorhub.protocol.json_text",
         "tensorhub.protocol.json_tensors",
+        "tensorhub.protocol.known_calls",
         "tensorhub.protocol.v2_json",
     ),
     "posix_ipc": ("tensorhub.ipc.system_shm",),

@@ -39,6 +39,7 @@ answer in a time that any client waits."""
 ARENA_VARIABLE = "TENSORHUB_ARENA_BYTE_SIZE"
 """Environment: the budget of a frontend's arena in bytes; --arena-byte-size of the server that starts it."""
 
+_QUEUE_FULL = "Exceeds maximum queue size"
 _WORKER_DIED = "the worker process that ran the request has died; it is being restarted, try again"
 
 
@@ -143,10 +144,10 @@ class Gateway:
             )
             worker.in_flight[request_id] = _InFlight(on_reply, target, placed, frame)
             try:
-                node.outbox.send(worker.mailbox, frame)
+                self._post(worker, frame)
             except PeerFull:
                 del worker.in_flight[request_id]
-                raise Unavailable("Exceeds maximum queue size") from None
+                raise Unavailable(_QUEUE_FULL) from None
         except BaseException:
             _free(placed)
             raise
@@ -155,6 +156,14 @@ class Gateway:
             _free(placed)
             raise Unavailable(_WORKER_DIED)
         return request_id
+
+    def _post(self, worker: _Worker, frame: bytes) -> None:
+        """Send a frame.
+
+        Raises:
+            PeerFull: the worker takes no more.
+        """
+        self._node.outbox.send(worker.mailbox, frame)
 
     def _pick(self, target: ServedVersion) -> _Worker:
         best: _Worker | None = None
@@ -165,7 +174,7 @@ class Gateway:
         if best is None:
             raise Unavailable(_WORKER_DIED)
         if len(best.in_flight) >= IN_FLIGHT_LIMIT:
-            raise Unavailable("Exceeds maximum queue size")
+            raise Unavailable(_QUEUE_FULL)
         return best
 
     def cancel(self, request_id: int) -> None:
@@ -201,8 +210,8 @@ class Gateway:
         """Send a message whose loss a full or dying worker makes up for by dying."""
         node = self._node
         try:
-            node.outbox.send(
-                worker.mailbox,
+            self._post(
+                worker,
                 wire.encode(
                     kind, node.role, node.pid, request_id=request_id, generation=node.generation, number=number
                 ),
@@ -382,6 +391,7 @@ class AsyncGateway(Gateway):
     def __init__(self, node: Node, arena: Arena) -> None:
         super().__init__(node, arena)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsent: list[tuple[_Worker, bytes]] = []
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to read the mailbox on `loop`."""
@@ -398,10 +408,38 @@ class AsyncGateway(Gateway):
             except Exception:
                 log.exception("a message could not be dealt with")
 
+    def _post(self, worker: _Worker, frame: bytes) -> None:
+        # PERF: what is sent in one turn of the loop leaves together and wakes the worker once.
+        if self._loop is None:
+            super()._post(worker, frame)
+            return
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append((worker, frame))
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for worker, frame in unsent:
+            if worker.pid not in self._workers:
+                continue  # its funeral has answered for it
+            try:
+                super()._post(worker, frame)
+            except PeerFull:
+                self._refuse(worker, wire.decode(frame))
+
+    def _refuse(self, worker: _Worker, message: wire.Message) -> None:
+        """Answer a request that could not be sent; other messages are lost."""
+        entry = worker.in_flight.pop(message.request_id, None) if message.kind is wire.Kind.INFER else None
+        if entry is not None:
+            _free(entry.placed)
+            if entry.on_reply is not None:
+                entry.on_reply(InferReply(error=Unavailable(_QUEUE_FULL)))
+
     async def close(self) -> None:
         """Leave the server; requests in flight get no answer any more."""
         if self._loop is not None:
             self._loop.remove_reader(self._node.mailbox.fd)
+        self._flush()
         self.close_down()
 
 

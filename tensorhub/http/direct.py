@@ -12,11 +12,13 @@ from tensorhub.errors import TensorhubError
 from tensorhub.frontend.port import GatewayPort, InferReply
 from tensorhub.http.asgi import JSON_TYPE, Headers
 from tensorhub.http.connection import Connection
-from tensorhub.http.infer import Body, Chunks, encode_reply, find_target, json_size_of, send_request
+from tensorhub.http.infer import Body, Chunks, find_target, json_size_of, reply_headers, send_request
 from tensorhub.http.routes import infer_target
 from tensorhub.http.waiting import SingleReply
-from tensorhub.protocol import compression
+from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_VERSION
+from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.json_text import error_body
+from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
 from tensorhub.protocol.v2_json import JSON_PLAN, ResponsePlan, check_json_size, check_raw_size
 from tensorhub.restrictions import Category
 
@@ -32,11 +34,12 @@ _NOT_PLAIN = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"
 class DirectCall(SingleReply):
     """One request: at a worker, or done."""
 
-    __slots__ = ("_answer", "_done", "_gateway", "_plan", "_request_id")
+    __slots__ = ("_answer", "_done", "_gateway", "_plan", "_replies", "_request_id")
 
-    def __init__(self, gateway: GatewayPort, answer: Answer) -> None:
+    def __init__(self, gateway: GatewayPort, replies: KnownReplies, answer: Answer) -> None:
         super().__init__()
         self._gateway = gateway
+        self._replies = replies
         self._answer = answer
         self._plan: ResponsePlan = JSON_PLAN
         self._request_id = 0
@@ -56,12 +59,17 @@ class DirectCall(SingleReply):
         """See SingleReply."""
         self._done = True
         try:
-            headers, chunks = encode_reply(reply, self._plan)
+            if reply.error is not None:
+                raise reply.error
+            if reply.outputs is None:
+                json_size, chunks = self._replies.encode(self._plan, reply.response)
+            else:
+                json_size, chunks = v2_json.encode_infer(self._plan, reply.response, reply.outputs)
         except TensorhubError as exc:
             reply.release()
             self.fail(exc)
         else:
-            self._answer(200, headers, chunks, reply.release)
+            self._answer(200, reply_headers(json_size), chunks, reply.release)
 
     def fail(self, error: TensorhubError) -> None:
         """Answer with an error."""
@@ -81,6 +89,8 @@ class DirectInfer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._requests = KnownRequests()
+        self._replies = KnownReplies()
 
     def begin(
         self, path: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Answer
@@ -99,7 +109,7 @@ class DirectInfer:
             return None
         catalog = gateway.catalog
         fields = dict(headers)
-        call = DirectCall(gateway, answer)
+        call = DirectCall(gateway, self._replies, answer)
         try:
             catalog.check_serving()
             settings = self._connection.settings(catalog.settings)
@@ -110,11 +120,18 @@ class DirectInfer:
             target = find_target(catalog, *names)
             json_size = json_size_of(fields, len(body))
             (check_json_size if json_size else check_raw_size)(json_size or len(body), settings.limits)
-            call.sent(
-                *send_request(
-                    gateway, settings, target, fields, Body(body, json_size), call.on_reply, named=names[1] != ""
+            known = self._requests.find(target.model, body, json_size)
+            named = names[1] != ""
+            if known is not None:
+                message, plan = known
+                flags = FLAG_FROM_HTTP | FLAG_VERSION if named else FLAG_FROM_HTTP
+                call.sent(gateway.infer(target, message, call.on_reply, flags=flags), plan)
+            else:
+                request_id, decoded = send_request(
+                    gateway, settings, target, fields, Body(body, json_size), call.on_reply, named=named
                 )
-            )
+                call.sent(request_id, decoded.plan)
+                self._requests.learn(target.model, body, json_size, decoded)
         except TensorhubError as exc:
             call.fail(exc)
         return call

@@ -91,7 +91,7 @@ class InferEndpoint:
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
                 owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
-                request_id, plan = send_request(
+                request_id, decoded = send_request(
                     gateway, settings, target, headers, body, pending.on_reply, owner, named=version != ""
                 )
                 self._waiting.add(pending)
@@ -103,7 +103,7 @@ class InferEndpoint:
                     raise
                 finally:
                     self._waiting.discard(pending)
-                await _send_reply(send, reply, plan, headers)
+                await _send_reply(send, reply, decoded.plan, headers)
             except TensorhubError as exc:
                 await reader.drain()
                 await send_body(send, exc.http_status, [JSON_TYPE], error_body(exc.message))
@@ -136,8 +136,8 @@ def send_request(
     owner: str = "",
     *,
     named: bool,
-) -> tuple[int, v2_json.ResponsePlan]:
-    """Decode a body and send it to a worker; return the request's number, and how the answer is to be encoded.
+) -> tuple[int, v2_json.HttpInfer]:
+    """Decode a body and send it to a worker; return the request's number, and what was in the body.
 
     Args:
         body: its arena belongs to this function, whatever happens.
@@ -175,21 +175,12 @@ def send_request(
     request_id = gateway.infer(
         target, decoded.request.SerializeToString(), on_reply, flags=flags, placed=placed, owner=owner
     )
-    return request_id, decoded.plan
+    return request_id, decoded
 
 
-def encode_reply(reply: InferReply, plan: v2_json.ResponsePlan) -> tuple[Headers, Chunks]:
-    """Return headers (without the length) and body of the answer to an infer call; views of the reply's memory.
-
-    Raises:
-        TensorhubError: the model's error, or the answer cannot be encoded.
-    """
-    if reply.error is not None:
-        raise reply.error
-    json_size, chunks = v2_json.encode_infer(plan, reply.response, reply.outputs)
-    if json_size is None:
-        return [JSON_TYPE], chunks
-    return [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % json_size)], chunks
+def reply_headers(json_size: int | None) -> Headers:
+    """Return the headers, without the length, of a reply whose JSON part has `json_size` bytes; None: all of it."""
+    return [JSON_TYPE] if json_size is None else [_BINARY_TYPE, (_HEADER_LENGTH, b"%d" % json_size)]
 
 
 def forward_headers(headers: Mapping[bytes, bytes], pattern: re.Pattern[str], request: Any) -> None:
@@ -312,7 +303,10 @@ async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan,
         TensorhubError: the model's error, or the answer cannot be encoded; nothing has been sent.
     """
     try:
-        response_headers, chunks = encode_reply(reply, plan)
+        if reply.error is not None:
+            raise reply.error
+        json_size, chunks = v2_json.encode_infer(plan, reply.response, reply.outputs)
+        response_headers = reply_headers(json_size)
         if b"accept-encoding" in headers:
             chunks = await _compress(chunks, headers[b"accept-encoding"].decode("latin-1"), response_headers)
         last = await _send_but_the_end(send, response_headers, chunks)

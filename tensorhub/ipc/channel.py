@@ -52,7 +52,12 @@ class Mailbox:
             return None
 
     def receive_nowait(self) -> bytes | None:
-        """Take a frame if there is one."""
+        """Take a frame if there is one.
+
+        PERF: asking first costs half of what the exception of a call in vain does.
+        """
+        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            return None
         try:
             return self._socket.recv(zmq.NOBLOCK)
         except zmq.Again:

@@ -69,6 +69,10 @@ class ResponsePlan:
     binary: bool = False
     listed: Mapping[str, bool] = field(default_factory=dict)
 
+    def wants_binary(self, name: str) -> bool:
+        """Whether the data of an output goes behind the JSON part and not into it."""
+        return self.listed.get(name, self.binary)
+
 
 JSON_PLAN = ResponsePlan()
 BINARY_PLAN = ResponsePlan(binary=True)
@@ -562,6 +566,23 @@ def encode_infer(
     """
     response = messages.ModelInferResponse.FromString(response_bytes)
     contents = response.raw_output_contents if outputs is None else outputs
+    document = describe(response)
+    chunks: list[bytes | memoryview] = [b""]
+    for entry, tensor, data in zip(document["outputs"], response.outputs, contents, strict=True):
+        if "shared_memory_region" in tensor.parameters:
+            pass
+        elif plan.wants_binary(entry["name"]):
+            entry["parameters"] = {"binary_data_size": len(data)}
+            if len(data):
+                chunks.append(data)
+        else:
+            entry["data"] = json_tensors.to_json(entry["name"], entry["datatype"], entry["shape"], data)
+    chunks[0] = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return EncodedReply(len(chunks[0]) if len(chunks) > 1 else None, chunks)
+
+
+def describe(response: Any) -> dict[str, Any]:
+    """Return the JSON document of an `inference.ModelInferResponse`, without the data of its outputs."""
     document: dict[str, Any] = {}
     if response.id:
         document["id"] = response.id
@@ -569,25 +590,10 @@ def encode_infer(
     document["model_version"] = response.model_version
     if response.parameters:
         document["parameters"] = {name: parameter_value(value) for name, value in response.parameters.items()}
-    chunks: list[bytes | memoryview] = [b""]
-    listed = plan.listed
-    described = []
-    for tensor, data in zip(response.outputs, contents, strict=True):
-        name = tensor.name
-        shape = list(tensor.shape)
-        entry: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": shape}
-        if "shared_memory_region" in tensor.parameters:
-            pass
-        elif listed.get(name, plan.binary):
-            entry["parameters"] = {"binary_data_size": len(data)}
-            if len(data):
-                chunks.append(data)
-        else:
-            entry["data"] = json_tensors.to_json(name, tensor.datatype, shape, data)
-        described.append(entry)
-    document["outputs"] = described
-    chunks[0] = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return EncodedReply(len(chunks[0]) if len(chunks) > 1 else None, chunks)
+    document["outputs"] = [
+        {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in response.outputs
+    ]
+    return document
 
 
 def parameter_value(parameter: Any) -> Any:

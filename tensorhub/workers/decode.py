@@ -11,7 +11,7 @@ Who owns what: every region that has been pinned is in the request's `leases`. I
 the arena's slots belong to the sender, who gets them back when it hears of the failure.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.ipc import wire
 from tensorhub.memory import Lease, Memory
 from tensorhub.protocol import messages
+from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS
 from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
+from tensorhub.protocol.layouts import Layout, LayoutTable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import (
     FLAG_SEQUENCE_END,
@@ -30,6 +32,7 @@ from tensorhub.requests import (
     InferRequest,
     Parameter,
     RequestedOutput,
+    Tensor,
     flat_view,
 )
 from tensorhub.tensors import BY_NAME, DataType
@@ -55,18 +58,25 @@ _FAMILIES: tuple[tuple[str, DataType, frozenset[DataType]], ...] = (
     ("bytes_contents", DataType.BYTES, frozenset((DataType.BYTES,))),
 )
 
-_NO_PARAMETERS: dict[str, Parameter] = {}
+
+class _Usual(NamedTuple):
+    """What is known of a request that has come before: of its inputs name, datatype and the model's shape."""
+
+    inputs: tuple[tuple[str, DataType, tuple[int, ...]], ...]
+    requested: tuple[RequestedOutput, ...]
+    batch_size: int
 
 
 class RequestDecoder:
     """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
 
-    __slots__ = ("_memory", "_spec", "_validator")
+    __slots__ = ("_layouts", "_memory", "_spec", "_validator")
 
     def __init__(self, spec: ModelSpec, memory: Memory) -> None:
         self._spec = spec
         self._memory = memory
         self._validator = InputValidator(spec)
+        self._layouts: LayoutTable[_Usual] = LayoutTable(RAW_INPUT_CONTENTS)
 
     def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
         """Decode and validate one INFER message.
@@ -81,6 +91,10 @@ class RequestDecoder:
         Raises:
             TensorhubError: Triton's error for what is wrong first.
         """
+        if not message.tail:
+            layout = self._layouts.find(message.head)
+            if layout is not None:
+                return self._decode_usual(message, layout, arrival_ns)
         try:
             head = messages.ModelInferRequest.FromString(message.head)
             placed, owner = _read_extras(message.tail) if message.tail else (None, "")
@@ -100,7 +114,45 @@ class RequestDecoder:
             for lease in request.leases:
                 lease.release()
             raise
+        if not message.tail and not head.id and not head.parameters:
+            self._learn(message.head, head, request)
         return request
+
+    def _decode_usual(self, message: wire.Message, layout: Layout["_Usual"], arrival_ns: int) -> InferRequest:
+        """Decode a request whose like has been validated before."""
+        body = memoryview(message.head)
+        usual = layout.meaning
+        return InferRequest(
+            self._spec.name,
+            self._spec.version,
+            "",
+            {
+                name: Tensor(name, datatype, shape, bytearray(body[start:end]))
+                for (name, datatype, shape), (start, end) in zip(usual.inputs, layout.spans, strict=True)
+            },
+            usual.requested,
+            deadline_ns=message.deadline_ns,
+            arrival_ns=arrival_ns,
+            batch_size=usual.batch_size,
+        )
+
+    def _learn(self, body: bytes, head: Any, request: InferRequest) -> None:
+        """Remember a valid request if nothing but the bytes of its raw contents can make another one like it invalid.
+
+        Strings are looked at each time, and a region may be gone the next time.
+        """
+        inputs = request.inputs.values()
+        if (
+            self._spec.correlation is None
+            and len(head.raw_input_contents) == len(head.inputs)
+            and not any(item.parameters for item in head.inputs)
+            and not any(item.datatype is DataType.BYTES for item in inputs)
+            and not any(type(output) is PlacedOutput for output in request.requested)
+        ):
+            usual = _Usual(
+                tuple((item.name, item.datatype, item.shape) for item in inputs), request.requested, request.batch_size
+            )
+            self._layouts.learn(body, [len(data) for data in head.raw_input_contents], usual)
 
     def accept_call(self, call: ModelCall, arrival_ns: int) -> InferRequest:
         """Validate what a model of this process asks for.

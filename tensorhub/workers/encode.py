@@ -7,7 +7,7 @@ leaves them out (FLAG_HEAD_ONLY): its tensors are copied once into this process'
 output that the client wants in a region of its own is written there and is empty here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,13 @@ from tensorhub.errors import InternalError
 from tensorhub.ipc import wire
 from tensorhub.memory import Memory, Slot
 from tensorhub.protocol import messages
+from tensorhub.protocol.grpc_frames import RAW_OUTPUT_CONTENTS, varint
+from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor
 from tensorhub.workers.classification import classify
+
+_RAW_TAG = bytes((RAW_OUTPUT_CONTENTS << 3 | 2,))
 
 SMALL_OUTPUT = 4096
 """Bytes of an output that never takes a slot, not even in a large response."""
@@ -37,6 +41,85 @@ class EncodedResponse(NamedTuple):
     tail: bytes
     flags: int
     slots: list[Slot]
+
+
+class _Usual(NamedTuple):
+    """What is known of a response that has come before.
+
+    Attributes:
+        head: the serialised ModelInferResponse without its raw contents.
+        contents: for each of its outputs the position in the response, tag and length of its bytes, and their number.
+    """
+
+    head: bytes
+    contents: tuple[tuple[int, bytes, int], ...]
+
+
+class ResponseEncoder:
+    """Encodes the responses of one model version. Thread-safe as far as `memory` is: what it remembers are values.
+
+    Nearly all responses of a model are alike but for their tensors' bytes. What is in front of these is remembered.
+    """
+
+    __slots__ = ("_memory", "_spec", "_usual")
+
+    def __init__(self, spec: ModelSpec, memory: Memory) -> None:
+        self._spec = spec
+        self._memory = memory
+        self._usual: dict[Hashable, _Usual] = {}
+
+    def encode(self, request: InferRequest, response: InferResponse, *, from_http: bool) -> EncodedResponse:
+        """See `encode_response`."""
+        key = _maybe_key(request, response)
+        if key is None:
+            return encode_response(request, response, self._memory, from_http=from_http, spec=self._spec)
+        usual = self._usual.get(key)
+        if usual is not None:
+            head = _maybe_join(usual, response)
+            if head is not None:
+                return EncodedResponse(head, b"", 0, [])
+        encoded = encode_response(request, response, self._memory, from_http=from_http, spec=self._spec)
+        if not encoded.flags:
+            self._learn(key, encoded.head, response)
+        return encoded
+
+    def _learn(self, key: Hashable, body: bytes, response: InferResponse) -> None:
+        message = messages.ModelInferResponse.FromString(body)
+        sent = {output.name for output in message.outputs}
+        positions = [position for position, tensor in enumerate(response.outputs) if tensor.name in sent]
+        contents = tuple(
+            (position, _RAW_TAG + varint(len(data)), len(data))
+            for position, data in zip(positions, message.raw_output_contents, strict=True)
+        )
+        message.ClearField("raw_output_contents")
+        if len(self._usual) >= LIMIT:
+            self._usual.clear()
+        self._usual[key] = _Usual(message.SerializeToString(), contents)
+
+
+def _maybe_key(request: InferRequest, response: InferResponse) -> Hashable | None:
+    """Return what decides about the head of a response, or None if it has more in it than tensors."""
+    if request.request_id or response.parameters:
+        return None
+    wanted = request.requested
+    names: tuple[str, ...] = ()
+    if wanted:
+        if any(type(output) is PlacedOutput or output.classification for output in wanted):
+            return None
+        names = tuple([output.name for output in wanted])
+    # PERF: members of an Enum are compared by identity, and their own hash is slow.
+    return names, tuple([(tensor.name, id(tensor.datatype), tensor.shape) for tensor in response.outputs])
+
+
+def _maybe_join(usual: _Usual, response: InferResponse) -> bytes | None:
+    """Return the serialised response, or None if a tensor has not the size that is expected: strings differ."""
+    pieces: list[Any] = [usual.head]
+    for position, mark, size in usual.contents:
+        data = response.outputs[position].data
+        if byte_size(data) != size:
+            return None
+        pieces += (mark, data)
+    return b"".join(pieces)
 
 
 def encode_response(
@@ -103,6 +186,8 @@ def _classes(tensor: Tensor, count: int, spec: ModelSpec | None) -> Tensor:
 
 def byte_size(data: Buffer) -> int:
     """Return how many bytes a tensor's buffer holds."""
+    if isinstance(data, np.ndarray):
+        return data.nbytes
     return len(data) if isinstance(data, bytes) else memoryview(data).nbytes
 
 

@@ -16,6 +16,7 @@ from tensorhub.protocol.metrics_config import MetricsConfig, first_response_boun
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
@@ -81,6 +82,7 @@ def load(
             loaded,
             instances,
             RequestDecoder(spec, memory),
+            ResponseEncoder(spec, memory),
             choose_scheduler(config, len(instances)),
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,

@@ -32,7 +32,6 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.encode import encode_response
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load
 from tensorhub.workers.loads import WorkerLoads
@@ -50,6 +49,9 @@ SlotKey = tuple[int, int, int]
 
 _GATHER_LIMIT = 64
 """Messages that are taken before models that batch are polled: enough to fill a batch, and a few milliseconds."""
+
+_ANSWER_DELAY_NS = 300_000
+"""How long an answer may wait for others to the same frontend while there is more to run."""
 
 REPORT_INTERVAL_S = 0.5
 """A busy worker tells the hub this often what it has counted: what is lost when it
@@ -104,6 +106,8 @@ class WorkerLoop:
         self._open: dict[Key, InferRequest] = {}
         self._slots: dict[SlotKey, list[Slot]] = {}
         self._slot_numbers = itertools.count(1)
+        self._answers: list[tuple[_Token, int, bytes]] = []
+        self._answers_due_ns = 0
         self._report_due = False
         self._stopping = False
         self._running = True
@@ -134,6 +138,7 @@ class WorkerLoop:
         (the end of a run) may happen on any thread.
         """
         if threading.get_ident() == self._thread:
+            self._send_answers()
             self._thread = 0
             successor = threading.Thread(target=self._turn, name="loop")
             self._successors.append(successor)
@@ -142,13 +147,22 @@ class WorkerLoop:
     def _turn(self) -> None:
         """Be the loop, until the end or until this thread has stepped aside."""
         me = self._thread = threading.get_ident()
-        receive = self._node.mailbox.receive
+        receive, receive_nowait = self._node.mailbox.receive, self._node.mailbox.receive_nowait
         while self._running and self._thread == me:
             frame = receive()
-            if frame is not None:
+            for _ in range(_GATHER_LIMIT):
+                if frame is None:
+                    break
                 self._take(frame)
+                if self._thread != me:
+                    return
+                if self._answers_due_ns and time.monotonic_ns() >= self._answers_due_ns:
+                    break
+                frame = receive_nowait()
             if self._gathering:
-                self._gather()
+                self._poll_gathered()
+            if self._answers:
+                self._send_answers()
 
     def _take(self, frame: bytes) -> None:
         try:
@@ -156,17 +170,16 @@ class WorkerLoop:
         except Exception:
             log.exception("a message could not be dealt with")
 
-    def _gather(self) -> None:
-        """Take what has arrived meanwhile, and then let the models that batch have it together."""
-        receive = self._node.mailbox.receive_nowait
-        for _ in range(_GATHER_LIMIT):
-            frame = receive()
-            if frame is None:
-                break
-            self._take(frame)
+    def _poll_gathered(self) -> None:
+        """Let the models that batch have together what has arrived."""
         models, self._gathering = self._gathering, {}
         for model in models:
             model.poll()
+
+    def _send_answers(self) -> None:
+        answers, self._answers, self._answers_due_ns = self._answers, [], 0
+        for token, number, frame in answers:
+            self._post(token, number, frame)
 
     def stop(self, timeout_s: float) -> None:
         """Take no more requests, answer those that are open, end; from any thread."""
@@ -315,9 +328,7 @@ class WorkerLoop:
                 self._close_request(request, token)
 
     def _send_response(self, request: InferRequest, token: _Token, response: InferResponse, final: bool) -> None:
-        head, tail, flags, slots = encode_response(
-            request, response, self._memory, from_http=token.from_http, spec=token.model.spec
-        )
+        head, tail, flags, slots = token.model.encoder.encode(request, response, from_http=token.from_http)
         number = 0
         if slots:
             number = next(self._slot_numbers)
@@ -342,10 +353,18 @@ class WorkerLoop:
             head=head,
             tail=tail,
         )
+        if threading.get_ident() != self._thread:
+            self._post(token, number, frame)
+            return
+        if not self._answers:
+            self._answers_due_ns = time.monotonic_ns() + _ANSWER_DELAY_NS
+        self._answers.append((token, number, frame))
+
+    def _post(self, token: _Token, number: int, frame: bytes) -> None:
         try:
-            node.outbox.send(token.mailbox, frame)
+            self._node.outbox.send(token.mailbox, frame)
         except PeerFull:
-            log.warning("frontend %d takes no mail: an answer is lost", sender)
+            log.warning("frontend %d takes no mail: an answer is lost", token.key[0])
             self._release((*token.key, number))
 
     def _fail(self, mailbox: Path, key: Key, generation: int, error: TensorhubError, flags: int) -> None:

@@ -20,6 +20,7 @@ from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers import continuations
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
@@ -38,6 +39,7 @@ class RunningModel:
         load_id: names this load in every message.
         news: the `tensorhub.wire.ModelVersion` that the hub is told.
         decoder: turns messages into requests for it.
+        encoder: turns its responses into messages.
         decoupled: a request may outlive its run.
         spec: what its requests and responses look like.
         gathers: after `submit`, take what else has arrived, and then `poll`.
@@ -49,6 +51,7 @@ class RunningModel:
         loaded: LoadedModel,
         instances: Sequence[tuple[str, ModelInstance]],
         decoder: RequestDecoder,
+        encoder: ResponseEncoder,
         scheduler: Scheduler,
         *,
         decoupled: bool,
@@ -60,6 +63,7 @@ class RunningModel:
         self.load_id: int = news.load_id
         self.news = news
         self.decoder = decoder
+        self.encoder = encoder
         self.decoupled = decoupled
         self.spec = spec
         self._loaded = loaded

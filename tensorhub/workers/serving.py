@@ -7,6 +7,7 @@ from tensorhub.errors import Unavailable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.encode import ResponseEncoder
 
 
 class Retired(Unavailable):
@@ -27,6 +28,10 @@ class ServingModel(Protocol):
     @property
     def decoder(self) -> RequestDecoder:
         """Turns messages and calls into requests for it."""
+
+    @property
+    def encoder(self) -> ResponseEncoder:
+        """Turns its responses into messages."""
 
     @property
     def decoupled(self) -> bool:

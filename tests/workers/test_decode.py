@@ -104,6 +104,43 @@ def test_the_verdict_is_tritons(name: str) -> None:
     assert memory.pinned == 0
 
 
+def test_a_request_like_one_before_has_the_same_verdict() -> None:
+    """All cases in turn, several times, at decoders that remember."""
+    decoders: dict[str, RequestDecoder] = {}
+    first: dict[str, tuple[object, ...]] = {}
+    for _ in range(3):
+        for name, head in CASES.items():
+            if head.model_name not in decoders:
+                spec = ModelSpec.from_config(decode_cases.config(head.model_name), head.model_name, 3)
+                decoders[head.model_name] = RequestDecoder(spec, FakeMemory())
+            try:
+                got = decoders[head.model_name].decode(frame(head), 5)
+                seen: tuple[object, ...] = (
+                    got.batch_size,
+                    got.requested,
+                    got.deadline_ns,
+                    [(key, item.name, item.datatype, item.shape, bytes(item.data)) for key, item in got.inputs.items()],
+                )
+            except TensorhubError as error:
+                seen = (error.code, error.message)
+            assert first.setdefault(name, seen) == seen
+
+
+def test_a_request_like_one_before_has_its_own_data() -> None:
+    spec = ModelSpec.from_config(decode_cases.config("add_sub"), "add_sub", 3)
+    decoder = RequestDecoder(spec, FakeMemory())
+    requests = []
+    for step in range(4):
+        contents = [struct.pack("<4f", *[step + index] * 4) for index in range(2)]
+        head = request("add_sub", [tensor("INPUT0"), tensor("INPUT1")], contents, ["OUTPUT1"])
+        requests.append(decoder.decode(frame(head), step))
+        assert [bytes(item.data) for item in requests[-1].inputs.values()] == contents
+        assert requests[-1].arrival_ns == step
+        data: Any = requests[-1].inputs["INPUT0"].data
+        data[:4] = b"mine"  # private to the request, and writable
+    assert len({id(item.inputs["INPUT0"].data) for item in requests}) == 4
+
+
 def test_what_a_request_holds() -> None:
     head = request(
         "add_sub",

@@ -13,7 +13,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec, OutputSpec
 from tensorhub.requests import InferRequest, InferResponse, RequestedOutput, Tensor
 from tensorhub.tensors import DataType
-from tensorhub.workers.encode import EncodedResponse, encode_response
+from tensorhub.workers.encode import EncodedResponse, ResponseEncoder, encode_response
 from tests.workers.fake_memory import FakeMemory
 
 
@@ -193,3 +193,50 @@ def test_a_reshape_is_undone(spec: OutputSpec, given: tuple[int, ...], shown: li
         infer_request(), InferResponse([output("A", b"abcd", given)]), FakeMemory(), from_http=False, spec=model
     )
     assert list(parse(encoded).outputs[0].shape) == shown
+
+
+SPEC = ModelSpec("m", 2, 0, {}, {})
+
+
+@pytest.mark.parametrize("requested", [(), ("A",), ("B", "A"), ("B", "B")], ids=str)
+def test_a_response_like_one_before_is_encoded_alike(requested: tuple[str, ...]) -> None:
+    memory = FakeMemory()
+    encoder = ResponseEncoder(SPEC, memory)
+    request = InferRequest("m", 2, "", {}, requested=tuple(RequestedOutput(name) for name in requested))
+    for step in range(4):
+        for shape in ((3,), (1, 3)):
+            array = np.arange(3, dtype=np.float32).reshape(shape) + step
+            response = InferResponse(
+                [
+                    Tensor("A", DataType.FP32, shape, array),
+                    Tensor("C", DataType.BYTES, (1,), b"\x01\0\0\0" + b"x" * (step + 1)),
+                    Tensor("B", DataType.UINT8, (2,), bytes([step, 1])),
+                ]
+            )
+            expected = encode_response(request, response, memory, from_http=True, spec=SPEC)
+            assert encoder.encode(request, response, from_http=True) == expected
+            assert encoder.encode(request, response, from_http=True) == expected
+
+
+def test_a_tensor_of_another_size_than_its_like_is_not_cut() -> None:
+    encoder = ResponseEncoder(SPEC, FakeMemory())
+    request = InferRequest("m", 2, "", {})
+    for data in (b"1234", b"123", b"12345", b"1234"):
+        encoded = encoder.encode(request, InferResponse([Tensor("A", DataType.UINT8, (4,), data)]), from_http=False)
+        assert parse(encoded).raw_output_contents == [data]
+
+
+def test_places_ids_and_parameters_are_not_remembered() -> None:
+    memory = FakeMemory()
+    memory.regions["region"] = bytearray(8)
+    encoder = ResponseEncoder(SPEC, memory)
+    plain = InferRequest("m", 2, "", {})
+    named = InferRequest("m", 2, "7", {})
+    tensors = [output("A", b"abc")]
+    for _ in range(2):
+        assert parse(encoder.encode(plain, InferResponse(tensors), from_http=False)).id == ""
+        assert parse(encoder.encode(named, InferResponse(tensors), from_http=False)).id == "7"
+        with_parameter = parse(encoder.encode(plain, InferResponse(tensors, {"p": 1}), from_http=False))
+        assert with_parameter.parameters["p"].int64_param == 1
+        placed = infer_request((place(memory, "A", "region", 8),))
+        assert parse(encoder.encode(placed, InferResponse(tensors), from_http=False)).raw_output_contents == [b""]
