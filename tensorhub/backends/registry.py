@@ -15,8 +15,12 @@ ENTRY_POINTS = "tensorhub.backends"
 
 _BUILT_IN = {
     "identity": ("tensorhub.backends.identity", "IdentityBackend"),
+    "onnxruntime": ("tensorhub.backends.onnxruntime.backend", "OnnxBackend"),
     "python": ("tensorhub.backends.python.backend", "PythonBackend"),
 }
+
+_EXTRAS = {"onnxruntime": "onnx"}
+"""What of tensorhub's extras brings the library that a backend needs."""
 
 
 def find_backend(name: str) -> Backend:
@@ -28,7 +32,8 @@ def find_backend(name: str) -> Backend:
     try:
         return _find(name)
     except ImportError as exc:
-        raise InvalidArgument(f"backend '{name}' cannot be used: {exc}") from exc
+        remedy = f"; install it with: pip install 'tensorhub[{_EXTRAS[name]}]'" if name in _EXTRAS else ""
+        raise InvalidArgument(f"backend '{name}' cannot be used: {exc}{remedy}") from exc
 
 
 @cache

@@ -6,18 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorhub import bytes_codec
+from tensorhub.backends.arrays import array_of
 from tensorhub.backends.python import dlpack
 from tensorhub.backends.python.errors import TritonModelException
 from tensorhub.requests import Tensor as WireTensor
-from tensorhub.tensors import DataType, element_count
+from tensorhub.tensors import DataType
 
 NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
     item: np.dtype(item.numpy_name) for item in DataType if item is not DataType.BF16
 }
 
 _FROM_NUMPY: dict[np.dtype[Any], DataType] = {dtype: item for item, dtype in NUMPY_TYPES.items()}
-
-_BF16_BITS = np.dtype(np.uint16)
 
 _NO_NAME = "Tensor name cannot be an empty string."
 _BF16_HAS_NO_NUMPY = "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
@@ -106,7 +105,7 @@ class Tensor:
             if self._datatype is DataType.BF16:
                 raise TritonModelException(_BF16_HAS_NO_NUMPY)
             assert self._wire is not None
-            array = self._array = _view(self._wire)
+            array = self._array = array_of(self._wire)
         return array
 
     def to_dlpack(self) -> Any:
@@ -123,7 +122,7 @@ class Tensor:
         bfloat16 = self._datatype is DataType.BF16
         if bfloat16:
             assert self._wire is not None
-            array = _array_of(self._wire, _BF16_BITS)
+            array = array_of(self._wire)
         else:
             array = self.as_numpy()
         # NumPy does not export read-only memory, since DLPack could not say that it is.
@@ -172,20 +171,6 @@ class Tensor:
         assert array is not None
         data: Any = bytes_codec.serialize(array) if self._datatype is DataType.BYTES else array
         return WireTensor(self._name, self._datatype, array.shape, data)
-
-
-def _view(wire: WireTensor) -> npt.NDArray[Any]:
-    datatype = wire.datatype
-    if datatype is DataType.BYTES:
-        return bytes_codec.deserialize(wire.data).reshape(wire.shape)
-    return _array_of(wire, NUMPY_TYPES[datatype])
-
-
-def _array_of(wire: WireTensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if element_count(wire.shape) == 0:
-        return np.empty(wire.shape, dtype)
-    buffer: Any = wire.data
-    return np.ndarray(wire.shape, dtype, buffer=buffer)
 
 
 def _refuse(name: object, array: object) -> NoReturn:

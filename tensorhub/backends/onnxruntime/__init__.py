@@ -1,0 +1,1 @@
+"""The `onnxruntime` backend: networks in ONNX files, run by ONNX Runtime."""
