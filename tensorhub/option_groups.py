@@ -319,7 +319,7 @@ class Backend:
         kinds.TEXT, "/opt/tritonserver/backends", "Where backends' shared libraries are.", _NO_LIBRARIES
     )
     backend_config: tuple[Scoped, ...] = option(
-        kinds.scoped("backend", optional=True), (), "Setting of one backend, or of all if it names none.", _LATER
+        kinds.scoped("backend", optional=True), (), "Setting of one backend, or of all if it names none."
     )
 
 

@@ -1,7 +1,7 @@
 """Loading a model version in a worker: complete its config, load it, make its instances."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from tensorhub.backends.port import InstanceSpec, ModelSource
 from tensorhub.backends.registry import find_backend
 from tensorhub.errors import InternalError, InvalidArgument, Unsupported
 from tensorhub.memory import Memory
+from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
@@ -31,6 +32,7 @@ def load(
     memory: Memory,
     alarms: Alarms,
     metrics: MetricsConfig,
+    backends: Sequence[Scoped] = (),
     progress: Callable[[str], None] = lambda step: None,
 ) -> RunningModel:
     """Carry out an order to load; the model is ready to `start`.
@@ -39,6 +41,7 @@ def load(
         order: a `tensorhub.wire.Order.LoadModel`.
         alarms: of this worker.
         metrics: which latencies are kept.
+        backends: the settings of `--backend-config`.
         progress: told what the load is at before each step that may take long.
 
     Raises:
@@ -48,7 +51,7 @@ def load(
     config = messages.ModelConfig.FromString(order.config)
     if model_config.is_ensemble(config):
         raise Unsupported("ensembles are not served by this version")
-    source = ModelSource(order.model, order.version, order.path, config, dict(order.backend_config))
+    source = ModelSource(order.model, order.version, order.path, config, _of_backend(backends, config.backend))
     backend = find_backend(config.backend)
     if order.auto_complete:
         progress("completing the configuration")
@@ -101,6 +104,12 @@ def _recorder(config: Any, metrics: MetricsConfig, began_ns: int, now_ns: int) -
     kept = metrics.summaries or metrics.histograms
     latencies = Latencies(summaries=metrics.summaries, bounds_ms=bounds, now_ns=now_ns) if kept else None
     return StatisticsRecorder(latencies, now_ns - began_ns)
+
+
+def _of_backend(settings: Sequence[Scoped], backend: str) -> dict[str, str]:
+    """Return the settings of one backend; its own go before those of all."""
+    ordered = sorted(settings, key=lambda item: item.scope != "")
+    return {item.name: item.value for item in ordered if item.scope in ("", backend)}
 
 
 def _labels(config: Any, folder: Path) -> dict[str, list[str]]:

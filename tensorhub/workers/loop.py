@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.watch import start_ticks
 from tensorhub.memory import Memory, Slot
+from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
@@ -84,6 +85,7 @@ class WorkerLoop:
         loader_threads: int,
         metrics: MetricsConfig,
         load_retries: int = 0,
+        backends: Sequence[Scoped] = (),
     ) -> None:
         self._arena = arena
         self._node = node
@@ -94,7 +96,7 @@ class WorkerLoop:
         self._alarms = Alarms()
         self._gathering: dict[ServingModel, None] = {}
         self._loads = WorkerLoads(
-            partial(load, memory=memory, alarms=self._alarms, metrics=metrics),
+            partial(load, memory=memory, alarms=self._alarms, metrics=metrics, backends=backends),
             node.post,
             node.watcher.later,
             self._report,

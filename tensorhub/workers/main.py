@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics=metrics,
         loader_threads=chosen.repository.model_load_thread_count,
         load_retries=chosen.repository.model_load_retry_count,
+        backends=chosen.backend.backend_config,
     )
     calling.install(ModelCalls(gateway, loop))
     if chosen.shared_memory.shm_reap:
