@@ -125,6 +125,8 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
         ("tensorhub.workers.main", "tensorhub.frontend.gateway"),
         # What it prints meanwhile is text of the command line, which is pure as well.
         ("tensorhub.hub.supervisor", "tensorhub.cli.startup"),
+        ("tensorhub.hub.summary", "tensorhub.cli.startup"),
+        ("tensorhub.hub.summary", "tensorhub.frontend.catalog"),
     }
 )
 """(importer, imported) that the two tables above do not allow and that are right all the same, each with its reason."""

@@ -107,8 +107,10 @@ class Lifecycle:
         if load.complete and load.state in (LoadState.LOADING, LoadState.RESTORING):
             load.apply(LoadEvent.COMPLETE)
         old = version.current
-        if load.state is not LoadState.LOADED or (old is not None and old.load_id > load.load_id):
+        if load.state is not LoadState.LOADED:
             return []
+        if old is not None and old.load_id > load.load_id:
+            return self._retire(load)  # the other hub had switched and died before it could tell
         load.apply(LoadEvent.SWITCH)
         version.current = load
         if version.incoming is load:

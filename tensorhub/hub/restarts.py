@@ -48,3 +48,13 @@ class Restarts:
     def due(self, now: float) -> bool:
         """Whether it is time to start the child again."""
         return self.restart_at is not None and self.restart_at <= now
+
+
+def is_refusal(status: int, *, joined: bool) -> bool:
+    """Whether a process that ended refuses what it was given, so that another start would end the same way.
+
+    Args:
+        status: its exit status; negative: the signal that killed it.
+        joined: a process of its kind has taken part in this server before, so what it was given is good.
+    """
+    return status > 0 and not joined

@@ -2,8 +2,7 @@
 
 A thin parent. It serves nothing itself, so that nothing can crash it; what the server is doing it learns as any other
 process does, from the hub's snapshots. One thread waits for everything: deaths (pidfds), signals (a pipe), mail, and
-the next restart. Children are always executed, never only forked: gRPC and ZeroMQ do not survive a fork. Each has a
-session of its own, so that Ctrl-C reaches the supervisor alone, and ends with it (`ipc.lifeline`).
+the next restart.
 
 To stop: the hub is told, so that readiness ends at once; then the frontends finish their requests, then the workers
 go, then the hub. What has not gone in time is killed.
@@ -14,25 +13,26 @@ import os
 import selectors
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tensorhub import logs
-from tensorhub.cli.startup import Endpoint, ModelRow, loading_line, startup_table
+from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
-from tensorhub.frontend.catalog import Catalog, CatalogModel
-from tensorhub.hub.commands import Command, commands
+from tensorhub.frontend.catalog import Catalog
+from tensorhub.hub.children import Child, signal_group, signal_name
+from tensorhub.hub.commands import commands
+from tensorhub.hub.ports import StartError, check_ports, http_address, joined
 from tensorhub.hub.repository import Repository
-from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, Restarts
+from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
+from tensorhub.hub.summary import Progress, endpoints, has_failed, model_rows, next_command
 from tensorhub.hub.tls import check_http_tls
-from tensorhub.ipc import lifeline, wire
+from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
@@ -49,8 +49,6 @@ _GRACE_S = 5.0
 """What workers and the hub have to end, also when the frontends have used up all the time."""
 _ORPHANS_S = 1.0
 """How long the processes of a killed group have to vanish before their sockets are removed."""
-
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class Phase(Enum):
@@ -77,10 +75,6 @@ _STOPPED_IN: dict[Phase, frozenset[wire.Role]] = {
     Phase.WORKERS: frozenset((wire.Role.WORKER,)),
     Phase.HUB: frozenset((wire.Role.HUB,)),
 }
-
-
-class StartError(Exception):
-    """The server cannot be started; the message is one line."""
 
 
 def run(settings: Settings) -> int:
@@ -117,55 +111,6 @@ def run(settings: Settings) -> int:
         return supervisor.run()
 
 
-class Child:
-    """One process, through all its lives."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.restarts = Restarts()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pidfd = -1
-
-    def __repr__(self) -> str:
-        return f"<Child {self.command.name} {self.process.pid if self.process else 'not running'}>"
-
-    def start(self) -> None:
-        """Execute the command.
-
-        Raises:
-            OSError: the system refuses.
-        """
-        self.restarts = self.restarts.started(time.monotonic())
-        self.process = subprocess.Popen(
-            self.command.argv,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **self.command.environ, lifeline.VARIABLE: str(os.getpid())},
-            start_new_session=True,
-        )
-        self.pidfd = os.pidfd_open(self.process.pid)
-
-    def end(self, number: signal.Signals) -> None:
-        """Signal the process; SIGKILL goes to all that it has started as well."""
-        if self.process is None:
-            return
-        if number == signal.SIGKILL:
-            _signal_group(self.process.pid, signal.SIGKILL)
-        else:
-            self.process.send_signal(number)
-
-    def bury(self) -> tuple[int, int]:
-        """Clean up after the process has ended, and return its pid and status (negative: the signal that killed it).
-
-        Whatever it had started ends with it; its id names the group until it is reaped.
-        """
-        assert self.process is not None
-        process, self.process = self.process, None
-        _signal_group(process.pid, signal.SIGKILL)
-        os.close(self.pidfd)
-        self.pidfd = -1
-        return process.pid, process.wait()
-
-
 class Supervisor:
     """See the module. For one thread."""
 
@@ -181,6 +126,7 @@ class Supervisor:
         self._phase_ends = float("inf")
         self._stop_deadline = float("inf")
         self._exit_status = 0
+        self._joined: set[str] = set()  # the roles of which a process has taken part in the server
         self._progress = Progress(sys.stderr)
         self._selector = selectors.DefaultSelector()
 
@@ -209,7 +155,7 @@ class Supervisor:
                 child.end(signal.SIGKILL)
                 self._bury(child)
         deadline = time.monotonic() + _ORPHANS_S
-        while any(_signal_group(group, 0) for group in self._groups) and time.monotonic() < deadline:
+        while any(signal_group(group, 0) for group in self._groups) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._run_dir.forget_the_dead()
         self._selector.close()
@@ -261,7 +207,7 @@ class Supervisor:
     def _bury(self, child: Child) -> int:
         self._selector.unregister(child.pidfd)
         pid, status = child.bury()
-        self._groups = [group for group in (*self._groups, pid) if _signal_group(group, 0)]
+        self._groups = [group for group in (*self._groups, pid) if signal_group(group, 0)]
         self._run_dir.forget(pid)
         self._run_dir.forget_the_dead()
         if child.command.role is wire.Role.HUB:
@@ -273,8 +219,12 @@ class Supervisor:
         status = self._bury(child)
         if self._phase in _NEXT:
             return
-        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
         log.error("%s (pid %d) %s", child.command.name, pid, how)
+        if is_refusal(status, joined=child.command.role.name in self._joined):
+            log.error("%s cannot start; the reason is above", child.command.name)
+            self._stop(1)
+            return
         self._mourn(child)
 
     def _mourn(self, child: Child) -> None:
@@ -314,6 +264,8 @@ class Supervisor:
         self._node.welcome(snapshot)
         self._catalog = Catalog(snapshot)
         self._node.acknowledge(snapshot.revision)
+        self._joined.add(wire.Role.HUB.name)
+        self._joined.update(process.role for process in snapshot.processes)
         if self._phase is Phase.STARTING:
             self._watch_start()
 
@@ -323,13 +275,13 @@ class Supervisor:
             self._progress.show(catalog)
             return
         failed = self._settings.repository.exit_on_error and any(map(has_failed, catalog.models.values()))
-        joined = {process.role for process in catalog.processes}
+        present = {process.role for process in catalog.processes}
         expected = {
             child.command.role.name
             for child in self._children
             if child.command.role in (wire.Role.HTTP, wire.Role.GRPC)
         }
-        if not failed and not expected <= joined:
+        if not failed and not expected <= present:
             return
         self._progress.end()
         self._print_table(failed)
@@ -339,9 +291,9 @@ class Supervisor:
             return
         self._phase = Phase.SERVING
         if self._settings.http.allow_http:
-            log.info("Started HTTPService at %s", _http_address(self._settings))
+            log.info("Started HTTPService at %s", http_address(self._settings))
         if self._settings.metrics.allow_metrics:
-            place = _joined(metrics_address(self._settings), self._settings.metrics.metrics_port)
+            place = joined(metrics_address(self._settings), self._settings.metrics.metrics_port)
             log.info("Started Metrics Service at %s", place)
 
     def _print_table(self, failed: bool) -> None:
@@ -403,139 +355,6 @@ class Supervisor:
             child.end(signal.SIGTERM)
 
 
-class Progress:
-    """The line that shows how far loading is, on a terminal only."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._shown = False
-
-    def show(self, catalog: Catalog) -> None:
-        """Write the line, over the one before."""
-        if not self._stream.isatty():
-            return
-        wanted = [model for model in catalog.models.values() if model.wanted]
-        loading = [model.name for model in wanted if not _is_settled(model)]
-        columns = shutil.get_terminal_size().columns
-        line = loading_line(len(wanted) - len(loading), len(wanted), loading, columns=columns)
-        self._stream.write("\r" + line)
-        self._stream.flush()
-        self._shown = True
-
-    def end(self) -> None:
-        """Remove the line."""
-        if self._shown:
-            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
-            self._stream.flush()
-            self._shown = False
-
-
-def _is_settled(model: CatalogModel) -> bool:
-    states = [version.state for version in model.versions.values()]
-    return bool(model.reason) or (bool(states) and all(state in ("READY", "UNAVAILABLE") for state in states))
-
-
-def has_failed(model: CatalogModel) -> bool:
-    """Whether a model that should be served is not, or not in all its versions."""
-    if not model.wanted:
-        return False
-    return not model.ready_versions or not all(
-        version.ready or version.reason == "unloaded" for version in model.versions.values()
-    )
-
-
-def model_rows(models: Iterable[CatalogModel]) -> list[ModelRow]:
-    """Return a row for each version, by name and number, and one for each model that has none."""
-    rows = []
-    for model in sorted(models, key=lambda item: item.name):
-        if model.versions:
-            rows += [
-                ModelRow(model.name, str(number), version.state, version.reason)
-                for number, version in sorted(model.versions.items())
-            ]
-        elif model.wanted or model.reason:
-            rows.append(ModelRow(model.name, "", "UNAVAILABLE", model.reason))
-        else:
-            rows.append(ModelRow(model.name, "", ""))
-    return rows
-
-
-def endpoints(settings: Settings) -> list[Endpoint]:
-    """Return the addresses that the server listens on."""
-    found = []
-    if settings.http.allow_http:
-        found.append(Endpoint("HTTP", _http_address(settings)))
-    if settings.grpc.allow_grpc:
-        found.append(Endpoint("gRPC", _joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
-    if settings.metrics.allow_metrics:
-        found.append(Endpoint("Metrics", _joined(metrics_address(settings), settings.metrics.metrics_port)))
-    return found
-
-
-def next_command(settings: Settings, ready_model: str) -> str:
-    """Return what a person may type next; `ready_model` is one to run, "" if there is none."""
-    http = settings.http
-    if not http.allow_http or http.http_address.startswith("unix:"):
-        return ""
-    url = _joined(_ANY_ADDRESS.get(http.http_address, http.http_address), http.http_port)
-    option = "" if url == "127.0.0.1:8000" else f" --url {url}"
-    # The name of a folder may be anything; a person pastes this into a shell.
-    plain = ready_model.replace("-", "").replace("_", "").replace(".", "")
-    if plain.isascii() and plain.isalnum() and ready_model[0] != "-":
-        return f"tensorhub infer {ready_model} --random{option}"
-    return f"tensorhub status{option}"
-
-
-def check_ports(settings: Settings) -> None:
-    """Check that nobody listens on the ports that the server is to have.
-
-    Raises:
-        StartError: a port is taken or not allowed, or the address is not one of this host.
-    """
-    checks: list[tuple[str, int, bool, str]] = []
-    http, grpc = settings.http, settings.grpc
-    if http.allow_http and not http.http_address.startswith("unix:"):
-        checks.append((http.http_address, http.http_port, http.reuse_http_port, "http"))
-    if grpc.allow_grpc:
-        checks.append((grpc.grpc_address, grpc.grpc_port, grpc.reuse_grpc_port, "grpc"))
-    if settings.metrics.allow_metrics:
-        checks.append((metrics_address(settings), settings.metrics.metrics_port, False, "metrics"))
-    with ExitStack() as held:
-        for address, port, shared, service in checks:
-            _check_port(held, address, port, shared=shared, service=service)
-
-
-def _check_port(held: ExitStack, address: str, port: int, *, shared: bool, service: str) -> None:
-    """Open a port until `held` is closed: two services of one server must not have the same port either."""
-    place = f"{_joined(address, port)} (--{service}-port)"
-    try:
-        found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as exc:
-        reason = exc.strerror or exc
-        raise StartError(f"cannot listen: {reason}: {_joined(address, port)} (--{service}-address)") from exc
-    family, kind, protocol, _, target = found[0]
-    probe = held.enter_context(socket.socket(family, kind, protocol))
-    # As servers do, so that connections of an earlier process that are still closing do not count.
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        probe.bind(target)
-        probe.listen(1)
-    except OSError as exc:
-        raise StartError(f"cannot listen: {os.strerror(exc.errno or 0).lower()}: {place}") from exc
-
-
-def _http_address(settings: Settings) -> str:
-    address = settings.http.http_address
-    return address if address.startswith("unix:") else _joined(address, settings.http.http_port)
-
-
-def _joined(address: str, port: int) -> str:
-    bare = address.strip("[]")
-    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
-
-
 @contextmanager
 def _stop_signals() -> Iterator[int]:
     """Have SIGTERM and SIGINT write their numbers to a pipe, and yield the end to read from."""
@@ -556,21 +375,3 @@ def _stop_signals() -> Iterator[int]:
 
 def _ignore(number: int, frame: Any) -> None:
     pass
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Signal a process group, and return whether it has a process."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -2,7 +2,15 @@
 
 import pytest
 
-from tensorhub.hub.restarts import DEATHS_LIMIT, FIRST_DELAY_S, LONG_LIFE_S, LONGEST_DELAY_S, WINDOW_S, Restarts
+from tensorhub.hub.restarts import (
+    DEATHS_LIMIT,
+    FIRST_DELAY_S,
+    LONG_LIFE_S,
+    LONGEST_DELAY_S,
+    WINDOW_S,
+    Restarts,
+    is_refusal,
+)
 
 
 def live(past: Restarts, start: float, life: float) -> Restarts:
@@ -58,3 +66,12 @@ def test_deaths_that_are_long_ago_do_not_count() -> None:
         past = live(past, index * step, 0.0)
         assert not past.given_up
         assert len(past.deaths) < DEATHS_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("status", "joined", "refusal"), [(1, False, True), (3, False, True), (1, True, False), (-9, False, False)]
+)
+def test_who_ends_with_an_error_before_joining_refuses_what_it_was_given(
+    status: int, joined: bool, refusal: bool
+) -> None:
+    assert is_refusal(status, joined=joined) is refusal

@@ -13,7 +13,8 @@ import pytest
 
 from tensorhub import settings
 from tensorhub.frontend.catalog import CatalogModel, ServedVersion
-from tensorhub.hub.supervisor import StartError, check_ports, endpoints, has_failed, model_rows, next_command
+from tensorhub.hub.ports import StartError, check_ports
+from tensorhub.hub.summary import endpoints, has_failed, model_rows, next_command
 from tests.serving import PROJECT, free_ports, is_ready, processes_of, serving
 
 _DEADLINE_S = 30.0

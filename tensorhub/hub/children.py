@@ -1,0 +1,81 @@
+"""The children of `tensorhub serve`: starting one, ending it, and cleaning up after it.
+
+Children are always executed, never only forked: gRPC and ZeroMQ do not survive a fork. Each has a session of its own,
+so that Ctrl-C reaches the supervisor alone, and ends with it (`ipc.lifeline`).
+"""
+
+import os
+import signal
+import subprocess
+import time
+
+from tensorhub.hub.commands import Command
+from tensorhub.hub.restarts import Restarts
+from tensorhub.ipc import lifeline
+
+
+class Child:
+    """One process, through all its lives."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.restarts = Restarts()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pidfd = -1
+
+    def __repr__(self) -> str:
+        return f"<Child {self.command.name} {self.process.pid if self.process else 'not running'}>"
+
+    def start(self) -> None:
+        """Execute the command.
+
+        Raises:
+            OSError: the system refuses.
+        """
+        self.restarts = self.restarts.started(time.monotonic())
+        self.process = subprocess.Popen(
+            self.command.argv,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.command.environ, lifeline.VARIABLE: str(os.getpid())},
+            start_new_session=True,
+        )
+        self.pidfd = os.pidfd_open(self.process.pid)
+
+    def end(self, number: signal.Signals) -> None:
+        """Signal the process; SIGKILL goes to all that it has started as well."""
+        if self.process is None:
+            return
+        if number == signal.SIGKILL:
+            signal_group(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.send_signal(number)
+
+    def bury(self) -> tuple[int, int]:
+        """Clean up after the process has ended, and return its pid and status (negative: the signal that killed it).
+
+        Whatever it had started ends with it; its id names the group until it is reaped.
+        """
+        assert self.process is not None
+        process, self.process = self.process, None
+        signal_group(process.pid, signal.SIGKILL)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        return process.pid, process.wait()
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Signal a process group, and return whether it has a process."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,102 @@
+"""What `tensorhub serve` tells a person while it starts: how far loading is, and what came of it."""
+
+import shutil
+from collections.abc import Iterable
+from typing import TextIO
+
+from tensorhub.cli.startup import Endpoint, ModelRow, loading_line
+from tensorhub.frontend.catalog import Catalog, CatalogModel
+from tensorhub.hub.ports import http_address, joined
+from tensorhub.settings import Settings, metrics_address
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+class Progress:
+    """The line that shows how far loading is, on a terminal only."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = False
+
+    def show(self, catalog: Catalog) -> None:
+        """Write the line, over the one before."""
+        if not self._stream.isatty():
+            return
+        wanted = [model for model in catalog.models.values() if model.wanted]
+        loading = [_being_loaded(model) for model in wanted if not _is_settled(model)]
+        columns = shutil.get_terminal_size().columns
+        line = loading_line(len(wanted) - len(loading), len(wanted), loading, columns=columns)
+        self._stream.write("\r" + line)
+        self._stream.flush()
+        self._shown = True
+
+    def end(self) -> None:
+        """Remove the line."""
+        if self._shown:
+            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            self._stream.flush()
+            self._shown = False
+
+
+def _being_loaded(model: CatalogModel) -> str:
+    """Return the name and, if it takes long, what is being done."""
+    steps = (version.reason.removeprefix("loading: ") for version in model.versions.values() if not version.ready)
+    step = next(filter(None, steps), "")
+    return f"{model.name} ({step})" if step else model.name
+
+
+def _is_settled(model: CatalogModel) -> bool:
+    states = [version.state for version in model.versions.values()]
+    return bool(model.reason) or (bool(states) and all(state in ("READY", "UNAVAILABLE") for state in states))
+
+
+def has_failed(model: CatalogModel) -> bool:
+    """Whether a model that should be served is not, or not in all its versions."""
+    if not model.wanted:
+        return False
+    return not model.ready_versions or not all(
+        version.ready or version.reason == "unloaded" for version in model.versions.values()
+    )
+
+
+def model_rows(models: Iterable[CatalogModel]) -> list[ModelRow]:
+    """Return a row for each version, by name and number, and one for each model that has none."""
+    rows = []
+    for model in sorted(models, key=lambda item: item.name):
+        if model.versions:
+            rows += [
+                ModelRow(model.name, str(number), version.state, version.reason)
+                for number, version in sorted(model.versions.items())
+            ]
+        elif model.wanted or model.reason:
+            rows.append(ModelRow(model.name, "", "UNAVAILABLE", model.reason))
+        else:
+            rows.append(ModelRow(model.name, "", ""))
+    return rows
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the addresses that the server listens on."""
+    found = []
+    if settings.http.allow_http:
+        found.append(Endpoint("HTTP", http_address(settings)))
+    if settings.grpc.allow_grpc:
+        found.append(Endpoint("gRPC", joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
+    if settings.metrics.allow_metrics:
+        found.append(Endpoint("Metrics", joined(metrics_address(settings), settings.metrics.metrics_port)))
+    return found
+
+
+def next_command(settings: Settings, ready_model: str) -> str:
+    """Return what a person may type next; `ready_model` is one to run, "" if there is none."""
+    http = settings.http
+    if not http.allow_http or http.http_address.startswith("unix:"):
+        return ""
+    url = joined(_ANY_ADDRESS.get(http.http_address, http.http_address), http.http_port)
+    option = "" if url == "127.0.0.1:8000" else f" --url {url}"
+    # The name of a folder may be anything; a person pastes this into a shell.
+    plain = ready_model.replace("-", "").replace("_", "").replace(".", "")
+    if plain.isascii() and plain.isalnum() and ready_model[0] != "-":
+        return f"tensorhub infer {ready_model} --random{option}"
+    return f"tensorhub status{option}"

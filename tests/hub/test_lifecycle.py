@@ -1,0 +1,211 @@
+"""Which loads follow from what clients want and workers say; time is an argument."""
+
+from typing import Any
+
+import pytest
+
+from tensorhub.errors import TensorhubError
+from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.lifecycle import Lifecycle
+from tensorhub.hub.loads import LoadState
+from tensorhub.hub.plans import LoadFailure, LoadPlan
+from tensorhub.protocol import messages
+
+ASKER = Asker("HTTP", 500, 1, 1)
+OTHER = Asker("GRPC", 600, 2, 1)
+SECOND_NS = 1_000_000_000
+
+
+def _plan(fingerprint: str = "", versions: tuple[int, ...] = (1,), instances: int = 1) -> LoadPlan:
+    return LoadPlan("m", "/r/m", b"", versions, instances, fingerprint=fingerprint)
+
+
+def _orders(actions: list[Action], kind: str) -> list[Any]:
+    return [
+        getattr(action.order, kind)
+        for action in actions
+        if isinstance(action, Send) and action.order.WhichOneof("order") == kind
+    ]
+
+
+def _answers(actions: list[Action]) -> list[tuple[Asker, TensorhubError | None]]:
+    return [(action.asker, action.error) for action in actions if isinstance(action, Answer)]
+
+
+def _report(life: Lifecycle, load_id: int, state: str, *, worker: str = "cpu0", code: int = 0) -> list[Action]:
+    news = messages.ModelVersion(model="m", version=1, load_id=load_id, state=state, reason="at work")
+    return life.reported(worker, messages.Report(code=code, message="broken" if code else "", model=news))
+
+
+def _states(life: Lifecycle, now_ns: int = 0) -> list[tuple[int, str, str]]:
+    return [(item.version, item.state, item.reason) for item in life.index(["m"], [], now_ns)]
+
+
+def _with_worker() -> Lifecycle:
+    life = Lifecycle(["cpu0"], 1)
+    life.worker_joined("cpu0", 10, [])
+    return life
+
+
+def _serving(fingerprint: str = "a") -> tuple[Lifecycle, int]:
+    life = _with_worker()
+    (order,) = _orders(life.load(_plan(fingerprint), None, 0), "load_model")
+    _report(life, order.load_id, "READY")
+    return life, order.load_id
+
+
+def test_the_same_again_loads_nothing() -> None:
+    life, _ = _serving()
+    actions = life.load(_plan("a"), ASKER, 0)
+    assert _answers(actions) == [(ASKER, None)]
+    assert _orders(actions, "load_model") == []
+
+
+def test_without_a_fingerprint_nothing_is_the_same() -> None:
+    life, _ = _serving("")
+    assert len(_orders(life.load(_plan(""), ASKER, 0), "load_model")) == 1
+
+
+def test_two_clients_that_want_the_same_share_one_load() -> None:
+    life = _with_worker()
+    (order,) = _orders(life.load(_plan("a"), ASKER, 0), "load_model")
+    assert life.load(_plan("a"), OTHER, 0) == []
+    assert _answers(_report(life, order.load_id, "READY")) == [(ASKER, None), (OTHER, None)]
+
+
+def test_a_changed_version_policy_keeps_what_it_keeps() -> None:
+    life = _with_worker()
+    for order in _orders(life.load(_plan("a", (1, 2)), None, 0), "load_model"):
+        _report(life, order.load_id, "READY")
+    actions = life.load(_plan("a", (2, 3)), ASKER, 0)
+    (order,) = _orders(actions, "load_model")
+    assert order.version == 3
+    assert _states(life)[:2] == [(1, "READY", ""), (2, "READY", "")]
+    done = _report(life, order.load_id, "READY")
+    assert _answers(done) == [(ASKER, None)]
+    assert len(_orders(done, "unload_model")) == 1
+    assert _states(life) == [(1, "UNLOADING", ""), (2, "READY", ""), (3, "READY", "")]
+
+
+def test_a_load_is_retired_only_when_everybody_knows_the_next() -> None:
+    life, old = _serving()
+    (order,) = _orders(life.load(_plan("b"), None, 0), "load_model")
+    (send,) = [action for action in _report(life, order.load_id, "READY") if isinstance(action, Send)]
+    assert send.after_snapshot
+    assert send.order.unload_model.load_id == old
+    assert life.loads[old].state is LoadState.RETIRED
+    _report(life, old, "UNAVAILABLE")
+    assert list(life.loads) == [order.load_id]
+
+
+def test_a_newer_plan_takes_the_place_of_one_under_way() -> None:
+    life = _with_worker()
+    (first,) = _orders(life.load(_plan("a"), ASKER, 0), "load_model")
+    actions = life.load(_plan("b"), OTHER, 0)
+    (second,) = _orders(actions, "load_model")
+    assert [item.load_id for item in _orders(actions, "unload_model")] == [first.load_id]
+    assert _report(life, first.load_id, "READY") == []  # it crossed the order; the worker's last word follows
+    assert life.loads[first.load_id].held
+    _report(life, first.load_id, "UNAVAILABLE")
+    assert list(life.loads) == [second.load_id]
+    assert _answers(_report(life, second.load_id, "READY")) == [(ASKER, None), (OTHER, None)]
+
+
+def test_unloading_what_is_being_loaded_tells_who_waits() -> None:
+    life = _with_worker()
+    life.load(_plan("a"), ASKER, 0)
+    ((asker, error),) = _answers(life.unload("m"))
+    assert asker is ASKER
+    assert error is not None
+    assert "out-dated" in error.message
+    assert _states(life) == [(1, "UNLOADING", "")]
+
+
+def test_a_failure_stays_the_reason_after_an_unload() -> None:
+    life = _with_worker()
+    (order,) = _orders(life.load(_plan("a"), None, 0), "load_model")
+    _report(life, order.load_id, "UNAVAILABLE", code=2)
+    assert life.loads == {}
+    life.unload("m")
+    assert _states(life) == [(1, "UNAVAILABLE", "Internal: broken")]
+
+
+def test_a_failed_load_is_tried_again_when_it_is_asked_for_again() -> None:
+    life = _with_worker()
+    (order,) = _orders(life.load(_plan("a"), None, 0), "load_model")
+    _report(life, order.load_id, "UNAVAILABLE", code=2)
+    assert len(_orders(life.load(_plan("a"), None, 0), "load_model")) == 1
+
+
+def test_the_index_says_what_a_long_load_is_at_and_for_how_long() -> None:
+    life = _with_worker()
+    (order,) = _orders(life.load(_plan("a"), None, 5 * SECOND_NS), "load_model")
+    assert _states(life, 5 * SECOND_NS) == [(1, "LOADING", "")]
+    _report(life, order.load_id, "LOADING")
+    assert _states(life, 17 * SECOND_NS) == [(1, "LOADING", "loading for 12 s: at work on cpu0")]
+    _report(life, order.load_id, "READY")
+    assert _states(life, 18 * SECOND_NS) == [(1, "READY", "")]
+
+
+def test_a_worker_that_dies_while_it_serves_gets_its_load_back() -> None:
+    life, load_id = _serving()
+    life.worker_died("cpu0")
+    assert life.loads[load_id].state is LoadState.RESTORING
+    assert _states(life)[0][1] == "LOADING"
+    (order,) = _orders(life.worker_joined("cpu0", 11, []), "load_model")
+    assert order.load_id == load_id
+    _report(life, load_id, "READY")
+    assert life.loads[load_id].state is LoadState.SERVING
+
+
+def test_a_retired_load_does_not_outlive_its_worker() -> None:
+    life, load_id = _serving()
+    life.unload("m")
+    assert load_id in life.loads
+    life.worker_died("cpu0")
+    assert life.loads == {}
+    assert _states(life) == [(1, "UNAVAILABLE", "unloaded")]
+
+
+def test_a_new_hub_hears_from_the_frontends_what_was_unloaded() -> None:
+    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=False, known=True)
+    told.versions.add(version=1, state="UNAVAILABLE", reason="unloaded")
+    life = Lifecycle(["cpu0"], 1)
+    life.adopt_settled([told])
+    assert _states(life) == [(1, "UNAVAILABLE", "unloaded")]
+    assert not life.models["m"].wanted
+    assert life.begin([_plan("a")], [], 0) == []
+
+
+def test_a_new_hub_loads_what_the_frontends_saw_served_and_no_worker_has() -> None:
+    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=True, known=True)
+    told.versions.add(version=1, state="READY")
+    life = _with_worker()
+    life.adopt_settled([told])
+    assert len(_orders(life.begin([_plan("a")], [], 0), "load_model")) == 1
+
+
+@pytest.mark.parametrize("order", [(7, 8), (8, 7)])
+def test_a_new_hub_finishes_a_switch_that_the_old_one_began(order: tuple[int, int]) -> None:
+    def news(load_id: int) -> Any:
+        return messages.ModelVersion(model="m", version=1, load_id=load_id, state="READY", path="/r/m")
+
+    life = Lifecycle(["cpu0"], 1)
+    actions = life.worker_joined("cpu0", 10, [news(load_id) for load_id in order])
+    assert life.models["m"].versions[1].current is life.loads[8]
+    assert life.loads[7].state is LoadState.RETIRED
+    assert [item.load_id for item in _orders(actions, "unload_model")] == [7]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_cannot_be_tried_does_not_count(known: bool) -> None:
+    life = _with_worker()
+    life.cannot_load(LoadFailure("m", "no", known))
+    assert not life.models["m"].wanted
+    assert _states(life) == ([] if known else [(0, "", "")])
+
+
+def test_a_model_that_is_in_two_repositories_says_so() -> None:
+    (entry,) = _with_worker().index(["m"], ["m"], 0)
+    assert (entry.version, entry.state) == (0, "UNAVAILABLE")
+    assert "two or more" in entry.reason
