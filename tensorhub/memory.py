@@ -14,6 +14,9 @@ class Lease(Protocol):
     def view(self) -> memoryview:
         """The bytes asked for (format "B"). Writable exactly if it was asked for, or if the memory is private."""
 
+    def fill(self, data: memoryview) -> None:
+        """Copy bytes (format "B") to the front of a writable `view`."""
+
     def commit(self, byte_size: int) -> None:
         """Put the first bytes of a writable `view` in place, if it is a private copy; call it after writing.
 
@@ -34,6 +37,9 @@ class Slot(Protocol):
 
     @property
     def view(self) -> memoryview: ...
+
+    def fill(self, data: memoryview) -> None:
+        """Copy bytes (format "B") to the front of `view`."""
 
     def free(self) -> None: ...
 

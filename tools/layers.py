@@ -148,6 +148,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.bytes_codec",
         "tensorhub.cli.infer",
         "tensorhub.client.tensors",
+        "tensorhub.ipc.copying",
         "tensorhub.protocol.json_tensors",
         "tensorhub.workers.classification",
         "tensorhub.workers.decode",

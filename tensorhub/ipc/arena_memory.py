@@ -12,6 +12,7 @@ import threading
 
 from tensorhub.errors import InternalError, Unavailable
 from tensorhub.ipc.arena import ALIGNMENT, Allocator
+from tensorhub.ipc.copying import fill
 
 DEFAULT_BYTE_SIZE = 1 << 30
 """The budget of one process. Address space, not memory: only what is in use at a time has pages."""
@@ -30,6 +31,10 @@ class Block:
         self.offset = offset
         self.byte_size = byte_size
         self.view = view
+
+    def fill(self, data: memoryview) -> None:
+        """See tensorhub.memory.Slot."""
+        fill(self.view, data)
 
     def free(self) -> None:
         """Give the piece back; does nothing the second time."""

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tensorhub.errors import AlreadyExists, InvalidArgument, NotFound
+from tensorhub.ipc.copying import fill
 from tensorhub.ipc.system_shm import SystemSegment
 
 _UINT64 = 2**64 - 1
@@ -43,6 +44,10 @@ class RegionLease:
         self._offset = offset
         self._staged = staged
         self.view = view
+
+    def fill(self, data: memoryview) -> None:
+        """See tensorhub.memory.Lease."""
+        fill(self.view, data)
 
     def commit(self, byte_size: int) -> None:
         """Put the first bytes that were written to `view` in place, if they are not there yet.

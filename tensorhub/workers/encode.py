@@ -208,7 +208,7 @@ def _write(place: PlacedOutput, data: Buffer, size: int) -> None:
     """Copy an output to its region, unless the model has put it there already."""
     if size:
         if not _is_at(place, data):
-            place.lease.view[:size] = memoryview(data).cast("B")
+            place.lease.fill(memoryview(data).cast("B"))
         place.lease.commit(size)
 
 
@@ -231,7 +231,7 @@ def _place_contents(contents: list[Buffer], memory: Memory) -> tuple[bytes, list
                 continue
             slot = memory.allocate(size)
             slots.append(slot)
-            slot.view[:size] = memoryview(data).cast("B")
+            slot.fill(memoryview(data).cast("B"))
             entry.slot.offset = slot.offset
             entry.slot.byte_size = size
         return extras.SerializeToString(), slots

@@ -11,6 +11,9 @@ class FakeLease:
         self.view = view
         memory.pinned += 1
 
+    def fill(self, data: memoryview) -> None:
+        self.view[: len(data)] = data
+
     def commit(self, byte_size: int) -> None:
         """Nothing to do: the view is the region itself."""
 
@@ -28,6 +31,9 @@ class FakeSlot:
         self.offset = offset
         self.view = memoryview(memory.own)[offset : offset + byte_size]
         memory.taken += 1
+
+    def fill(self, data: memoryview) -> None:
+        self.view[: len(data)] = data
 
     def free(self) -> None:
         memory, self._memory = self._memory, None

@@ -1,0 +1,45 @@
+"""Copying large tensors with more than one core.
+
+One core does not use up a machine's memory bandwidth. From a few megabytes on, a copy is shared out over a few threads:
+the one that asks does its part and waits for the others. NumPy copies without Python's lock.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+THRESHOLD = 4 * 1024 * 1024
+"""Bytes of a copy that is shared out. PERF: handing over costs some 50 us, and what fits into a cache is copied faster
+by one core; see docs/performance.md."""
+
+_MAX_PARTS = 4
+"""More cores than these do not get more out of the memory of one socket."""
+
+_ALIGNMENT = 4096
+
+_parts = min(_MAX_PARTS, len(os.sched_getaffinity(0)))
+_helpers = ThreadPoolExecutor(max(1, _parts - 1), thread_name_prefix="copy")
+
+
+def fill(target: memoryview, source: memoryview) -> None:
+    """Copy all of `source` to the front of `target`; both are of bytes and C-contiguous, and do not overlap.
+
+    Raises:
+        ValueError: `target` is shorter, or read-only.
+    """
+    size = len(source)
+    if size < THRESHOLD or _parts == 1:
+        target[:size] = source
+        return
+    # Not at the top: frontends have arenas as well, and need no NumPy.
+    import numpy as np
+
+    into = np.frombuffer(target[:size], np.uint8)
+    data = np.frombuffer(source, np.uint8)
+    step = -(-size // _parts // _ALIGNMENT) * _ALIGNMENT
+    others = [
+        _helpers.submit(np.copyto, into[start : start + step], data[start : start + step])
+        for start in range(step, size, step)
+    ]
+    np.copyto(into[:step], data[:step])
+    for other in others:
+        other.result()
