@@ -194,7 +194,7 @@ class Grpc:
     grpc_port: int = option(kinds.PORT, 8001, "Port to listen on.")
     reuse_grpc_port: bool = option(kinds.BOOL, False, "Share the port with other servers that also say so.")
     grpc_header_forward_pattern: str = option(
-        kinds.PATTERN, "", "Regular expression; metadata whose keys match become parameters of the request.", _LATER
+        kinds.PATTERN, "", "Regular expression; metadata whose keys match become parameters of the request."
     )
     grpc_infer_thread_count: int = option(kinds.integer(2, 128), 2, "Threads that serve inference.", _EVENT_LOOP)
     grpc_infer_allocation_pool_size: int = option(

@@ -10,7 +10,7 @@ option that may be given several times is taken whole from the first of these th
 import difflib
 import os
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from textwrap import wrap
@@ -79,18 +79,15 @@ class Settings:
         """
         return {name: _SEPARATOR.join(option.texts(self.value(name))) for name, option in OPTIONS.items()}
 
-    def to_argv(self, only: Collection[str] | None = None) -> list[str]:
+    def to_argv(self) -> list[str]:
         """Return the arguments that give another process these settings: what differs from the defaults.
 
         The file of --config is already part of the values, so it is not named again.
-
-        Args:
-            only: names of options; the others are left out. None: all.
         """
         return [
             f"--{name}={text}"
             for name, option in OPTIONS.items()
-            if name != "config" and (only is None or name in only) and self.value(name) != option.default
+            if name != "config" and self.value(name) != option.default
             for text in option.texts(self.value(name))
         ]
 
@@ -221,9 +218,6 @@ def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) 
         raise SettingsError(str(exc)) from exc
     if not settings.repository.model_repository:
         raise SettingsError("--model-repository must be specified: the directory with one folder for each model")
-    if settings.grpc.grpc_restricted_protocol:
-        # An option that protects must not be taken and ignored.
-        raise SettingsError("--grpc-restricted-protocol is not served by this version; use --allow-grpc=false")
 
 
 def default_run_dir(environ: Mapping[str, str], uid: int) -> Path:

@@ -265,11 +265,6 @@ def test_load_reads_the_file_and_settles_the_run_directory(tmp_path: Path) -> No
         settings.load([f"--config={path}x"], {})
 
 
-def test_to_argv_of_some_options() -> None:
-    given = parse(["--http-port=9000", "--grpc-port=9001", "--id=x"])
-    assert given.to_argv(["http-port", "id", "grpc-engine"]) == ["--id=x", "--http-port=9000"]
-
-
 def test_default_run_dir() -> None:
     assert settings.default_run_dir({"TENSORHUB_RUN_DIR": "/a"}, 0) == Path("/a")
     assert settings.default_run_dir({}, 0) == Path("/run/tensorhub")

@@ -79,6 +79,7 @@ class Gateway:
         self._handles = HandleServer(node.run_dir.handles(node.pid), arena.fd)
         self._workers: dict[int, _Worker] = {}
         self._controls: dict[int, OnControl] = {}
+        self._observers: dict[Callable[[], None], None] = {}
         self.late_replies = 0
 
     def __repr__(self) -> str:
@@ -192,6 +193,14 @@ class Gateway:
             if request_id in worker.in_flight:
                 self._send_quietly(worker, wire.Kind.CREDIT, request_id, count)
                 return
+
+    def observe(self, on_change: Callable[[], None]) -> None:
+        """See GatewayPort."""
+        self._observers[on_change] = None
+
+    def forget(self, on_change: Callable[[], None]) -> None:
+        """See GatewayPort."""
+        self._observers.pop(on_change, None)
 
     def control(self, operation: Any, on_result: OnControl) -> None:
         """See GatewayPort."""
@@ -345,6 +354,8 @@ class Gateway:
                 )
         self.catalog = Catalog(snapshot)
         node.acknowledge(snapshot.revision)
+        for on_change in list(self._observers):
+            on_change()
 
     def _report(self, request_id: int) -> None:
         """Tell the hub what this process has in flight: the one order that a frontend gets."""

@@ -147,5 +147,11 @@ class GatewayPort(Protocol):
         """The client has taken `count` answers of a FLAG_STREAM request that were not final; does nothing once the
         request is over."""
 
+    def observe(self, on_change: Callable[[], None]) -> None:
+        """Have `on_change` called after each change of `catalog`, where replies come; it must not block or raise."""
+
+    def forget(self, on_change: Callable[[], None]) -> None:
+        """Take an observer off; one that has been forgotten before does no harm."""
+
     def control(self, operation: Any, on_result: OnControl) -> None:
         """Ask the hub for a `tensorhub.wire.Control` operation; `on_result` is called exactly once."""

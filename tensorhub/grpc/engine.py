@@ -20,6 +20,7 @@ CANCELLED = 1
 RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
 INTERNAL = 13
+UNAVAILABLE = 14
 """Numbers of google.rpc.Code, as far as an engine itself uses them."""
 
 MAX_MESSAGE_SIZE = 2**31 - 1
@@ -112,8 +113,8 @@ class StreamCall(Protocol):
 
 
 class Stream(Protocol):
-    """The handler's side of a StreamCall. Its methods are never called concurrently, but for `on_gone` and
-    `on_caught_up`."""
+    """The handler's side of a StreamCall. Its methods are never called concurrently, but for `on_gone`,
+    `on_caught_up` and `on_stopping`."""
 
     def on_message(self, message: bytes) -> None:
         """The message that `read` asked for."""
@@ -127,6 +128,9 @@ class Stream(Protocol):
 
     def on_caught_up(self) -> None:
         """`unsent` was above UNSENT_LIMIT, and has fallen to CAUGHT_UP."""
+
+    def on_stopping(self) -> None:
+        """The engine is about to stop, and waits for this call: finish it as soon as what has begun is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
 from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call
 from tensorhub.grpc.requests import place, read_request
+from tensorhub.grpc.rules import Rules
 from tensorhub.grpc.shared_memory import owner_of
 from tensorhub.protocol.grpc_frames import response_pieces
 
@@ -22,8 +23,9 @@ PASSING_FAILED = "the server failed to pass the answer on; its log has the reaso
 class ModelInfer:
     """The method."""
 
-    def __init__(self, gateway: GatewayPort) -> None:
+    def __init__(self, gateway: GatewayPort, rules: Rules) -> None:
         self._gateway = gateway
+        self._rules = rules
 
     def __call__(self, call: Call, message: bytes) -> None:
         gateway = self._gateway
@@ -33,8 +35,10 @@ class ModelInfer:
             target = gateway.catalog.find(head.model_name, parse_version(head.model_version))
             if target.decoupled:
                 raise Unsupported(DECOUPLED_TEXT)
+            owner = owner_of(call, gateway.catalog)
+            forwarded = self._rules.forwarded(lambda: call.metadata)
             body, placed = place(incoming, gateway)
-            _Waiting(call, gateway).send(target, body, placed)
+            _Waiting(call, gateway).send(target, body + forwarded if forwarded else body, placed, owner)
         except TensorhubError as error:
             refuse(call, error)
 
@@ -56,7 +60,7 @@ class _Waiting:
         self._gone = False
         self._early: list[bytes | TensorhubError] = []  # answers before the last
 
-    def send(self, target: ServedVersion, body: bytes, placed: Sequence[PlacedInput]) -> None:
+    def send(self, target: ServedVersion, body: bytes, placed: Sequence[PlacedInput], owner: str) -> None:
         """Pass the request on, and have the answer come to `_on_reply`.
 
         Raises:
@@ -70,7 +74,7 @@ class _Waiting:
             self._on_reply,
             placed=placed,
             deadline_ns=call.deadline_ns,
-            owner=owner_of(call, self._gateway.catalog),
+            owner=owner,
         )
         if self._gone:
             # The client went while the request was on its way, before there was a number to cancel.

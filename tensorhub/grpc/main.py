@@ -6,15 +6,14 @@ from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensorhub import logs
-from tensorhub.grpc import options as command_line
-from tensorhub.grpc.engine import EngineUnfit, ListenError
-from tensorhub.grpc.options import OptionError
+from tensorhub import logs, settings
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.rundir import RunDirError
 
 if TYPE_CHECKING:
     from tensorhub.grpc.serving import OwnedGateway
+
+_PROG = "tensorhub-grpc"
 
 
 def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], OwnedGateway] | None" = None) -> int:
@@ -25,17 +24,28 @@ def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], Owne
         open_gateway: joins the server in a run directory; None: the real one.
     """
     try:
-        options = command_line.parse(argv, os.environ, os.geteuid())
-        follow_parent()
-        logs.set_up(logs.from_environ(os.environ) or options.log_options, "grpc")
-        let_the_loop_poll(os.environ)
-        from tensorhub.grpc import serving
+        chosen = settings.load(sys.argv[1:] if argv is None else argv)
+    except settings.HelpRequested:
+        sys.stdout.write(settings.help_text(_PROG))
+        return 0
+    except settings.SettingsError as exc:
+        return _fail(exc)
+    follow_parent()
+    logs.set_up(chosen, "grpc")
+    let_the_loop_poll(os.environ)
+    from tensorhub.grpc import options, serving
+    from tensorhub.grpc.engine import EngineUnfit, ListenError
 
-        serving.serve(options, open_gateway or serving.join_server)
-    except (OptionError, ListenError, EngineUnfit, RunDirError) as exc:
-        print(f"tensorhub-grpc: {exc}", file=sys.stderr)
-        return 1
+    try:
+        serving.serve(options.from_settings(chosen), open_gateway or serving.join_server)
+    except (settings.SettingsError, ListenError, EngineUnfit, RunDirError) as exc:
+        return _fail(exc)
     return 0
+
+
+def _fail(reason: Exception) -> int:
+    print(f"{_PROG}: {reason}", file=sys.stderr)
+    return 1
 
 
 def let_the_loop_poll(environ: MutableMapping[str, str]) -> None:

@@ -106,6 +106,9 @@ class _CoreCall:
             return 0
         return max(1, time.monotonic_ns() + int((deadline_s - time.time()) * 1e9))
 
+    def tell_of_stop(self) -> None:
+        """A unary call ends by itself."""
+
     def _claim(self) -> bool:
         """Whether the caller is the one that ends the call."""
         with self._engine.lock:
@@ -235,6 +238,11 @@ class _StreamCall(_CoreCall):
         except Exception:
             log.exception("the handler of a stream failed")
             self.finish(INTERNAL, HANDLER_FAILED)
+
+    def tell_of_stop(self) -> None:
+        stream = self._stream
+        if stream is not None:
+            stream.on_stopping()
 
     def read(self) -> None:
         self._start((_ReceiveMessage(_NO_FLAGS),), self._on_received)
@@ -402,6 +410,8 @@ class ReactorEngine:
             return
         self._stopping = True
         self._server.shutdown(self._queue, self._on_shut_down)
+        for call in list(self.live):
+            call.tell_of_stop()
         self._thread.join(grace_s)
         if self._thread.is_alive():
             self._server.cancel_all_calls()

@@ -1,19 +1,21 @@
-"""The table of methods: every method of Triton's service and of the standard health service, and what answers it."""
+"""The table of methods: Triton's service and the standard ones for health and reflection, and what answers each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
-from tensorhub.grpc import observation, repository, shared_memory, state
+from tensorhub.grpc import health, observation, reflection, repository, shared_memory, state
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
-from tensorhub.grpc.engine import UNIMPLEMENTED, Call, Methods, Stream, StreamCall, StreamMethod, UnaryMethod
+from tensorhub.grpc.engine import UNIMPLEMENTED, Call, Methods, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
+from tensorhub.grpc.rules import Rules, guarded
 from tensorhub.grpc.streaming import ModelStreamInfer
 from tensorhub.protocol import messages
+from tensorhub.restrictions import Category
 
 INFERENCE = "inference.GRPCInferenceService"
-HEALTH = "grpc.health.v1.Health"
+SERVICES = (INFERENCE, health.SERVICE, reflection.SERVICE)
 
 _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
     f"{INFERENCE}/ServerLive": state.server_live,
@@ -22,7 +24,7 @@ _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
     f"{INFERENCE}/ServerMetadata": state.server_metadata,
     f"{INFERENCE}/ModelMetadata": state.model_metadata,
     f"{INFERENCE}/ModelConfig": state.model_config,
-    f"{HEALTH}/Check": state.health_check,
+    f"{health.SERVICE}/Check": health.check,
 }
 
 _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
@@ -45,21 +47,67 @@ _OWN_OPERATIONS: dict[str, tuple[Callable[[Call, Catalog, Any, str], Any], Concl
 }
 
 
-def methods(gateway: GatewayPort) -> Methods:
-    """Return the table; a method that nothing above answers says that this server does not have it."""
+_INFERENCE_CATEGORIES: dict[str, Category] = {
+    "ServerLive": Category.HEALTH,
+    "ServerReady": Category.HEALTH,
+    "ModelReady": Category.HEALTH,
+    "ServerMetadata": Category.METADATA,
+    "ModelMetadata": Category.METADATA,
+    "ModelInfer": Category.INFERENCE,
+    "ModelStreamInfer": Category.INFERENCE,
+    "ModelConfig": Category.MODEL_CONFIG,
+    "ModelStatistics": Category.STATISTICS,
+    "RepositoryIndex": Category.MODEL_REPOSITORY,
+    "RepositoryModelLoad": Category.MODEL_REPOSITORY,
+    "RepositoryModelUnload": Category.MODEL_REPOSITORY,
+    "SystemSharedMemoryStatus": Category.SHARED_MEMORY,
+    "SystemSharedMemoryRegister": Category.SHARED_MEMORY,
+    "SystemSharedMemoryUnregister": Category.SHARED_MEMORY,
+    "CudaSharedMemoryStatus": Category.SHARED_MEMORY,
+    "CudaSharedMemoryRegister": Category.SHARED_MEMORY,
+    "CudaSharedMemoryUnregister": Category.SHARED_MEMORY,
+    "TraceSetting": Category.TRACE,
+    "LogSettings": Category.LOGGING,
+}
+
+
+def category(service: str, method: str) -> Category:
+    """Return what a method belongs to, for --grpc-restricted-protocol.
+
+    Raises:
+        KeyError: the table lacks it; such a method cannot be served.
+    """
+    if service == INFERENCE:
+        return _INFERENCE_CATEGORIES[method]
+    return {health.SERVICE: Category.HEALTH, reflection.SERVICE: Category.METADATA}[service]
+
+
+def methods(gateway: GatewayPort, own_rules: Mapping[str, str] | None = None) -> Methods:
+    """Return the table; a method that nothing above answers says that this server does not have it.
+
+    Args:
+        own_rules: see rules.Rules.
+    """
+    rules = Rules(gateway, own_rules)
     table: dict[str, UnaryMethod | StreamMethod] = {}
-    for service in (INFERENCE, HEALTH):
+    for service in SERVICES:
         for method in messages.service(service).methods:
-            table[f"/{service}/{method.name}"] = _method(gateway, f"{service}/{method.name}", method)
+            made = _method(gateway, rules, f"{service}/{method.name}", method)
+            table[f"/{service}/{method.name}"] = guarded(made, category(service, method.name), rules)
+    table[f"/{reflection.OLD_SERVICE}/{reflection.METHOD}"] = table[f"/{reflection.SERVICE}/{reflection.METHOD}"]
     return table
 
 
-def _method(gateway: GatewayPort, name: str, descriptor: Any) -> UnaryMethod | StreamMethod:
+def _method(gateway: GatewayPort, rules: Rules, name: str, descriptor: Any) -> UnaryMethod | StreamMethod:
     request_class = messages.message_class(descriptor.input_type.full_name)
     if name == f"{INFERENCE}/ModelInfer":
-        return UnaryMethod(ModelInfer(gateway), compress=True)
+        return UnaryMethod(ModelInfer(gateway, rules), compress=True)
     if name == f"{INFERENCE}/ModelStreamInfer":
-        return StreamMethod(ModelStreamInfer(gateway), compress=True)
+        return StreamMethod(ModelStreamInfer(gateway, rules), compress=True)
+    if name == f"{health.SERVICE}/Watch":
+        return StreamMethod(health.Watch(gateway))
+    if name == f"{reflection.SERVICE}/{reflection.METHOD}":
+        return StreamMethod(reflection.ServerReflection(SERVICES))
     if name in _FROM_CATALOG:
         return UnaryMethod(FromCatalog(gateway, request_class, _FROM_CATALOG[name]))
     if name in _OWN_STATUS:
@@ -68,8 +116,6 @@ def _method(gateway: GatewayPort, name: str, descriptor: Any) -> UnaryMethod | S
         return UnaryMethod(shared_memory.OwnOperation(gateway, request_class, *_OWN_OPERATIONS[name]))
     if name in _BY_HUB:
         return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
-    if descriptor.client_streaming or descriptor.server_streaming:
-        return StreamMethod(_NotServedStream(descriptor.name))
     return UnaryMethod(_NotServed(descriptor.name))
 
 
@@ -81,33 +127,6 @@ class _NotServed:
 
     def __call__(self, call: Call, message: bytes) -> None:
         call.fail(UNIMPLEMENTED, self._details)
-
-
-class _NotServedStream:
-    """A streaming method that this server does not have."""
-
-    def __init__(self, name: str) -> None:
-        self._details = not_served(name)
-
-    def __call__(self, call: StreamCall) -> Stream:
-        call.finish(UNIMPLEMENTED, self._details)
-        return _Deaf()
-
-
-class _Deaf:
-    """Deals with a stream that is over."""
-
-    def on_message(self, message: bytes) -> None:
-        """Nothing."""
-
-    def on_half_close(self) -> None:
-        """Nothing."""
-
-    def on_gone(self) -> None:
-        """Nothing."""
-
-    def on_caught_up(self) -> None:
-        """Nothing."""
 
 
 def not_served(name: str) -> str:

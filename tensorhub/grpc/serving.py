@@ -15,9 +15,10 @@ from typing import Protocol
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.grpc.engine import Endpoint, Tls
 from tensorhub.grpc.listening import check_port
-from tensorhub.grpc.options import GrpcOptions, OptionError, TlsFiles
+from tensorhub.grpc.options import GrpcOptions, TlsFiles
 from tensorhub.grpc.routes import methods
 from tensorhub.grpc.self_test import choose
+from tensorhub.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> N
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        OptionError, ListenError, EngineUnfit, RunDirError: it cannot begin; nothing is left open.
+        SettingsError, ListenError, EngineUnfit, RunDirError: it cannot begin; nothing is left open.
     """
     tls = None if options.tls is None else _read_tls(options.tls)
     check_port(options.host, options.port, shared=options.reuse_port)
@@ -57,7 +58,7 @@ def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> N
         gateway = open_gateway(options.run_dir)
         try:
             endpoint = Endpoint(options.address, options.channel_options, options.compression_level, tls)
-            engine = engine_class(methods(gateway), endpoint)
+            engine = engine_class(methods(gateway, options.rules), endpoint)
             port = engine.start()
             # PERF: what is here now stays; the collector need not look at it again.
             gc.collect()
@@ -83,7 +84,7 @@ def _read(option: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise OptionError(f"cannot read {option} {path}: {exc.strerror}") from exc
+        raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Health, metadata and configuration: answered from the catalog."""
+"""Readiness, metadata and configuration: answered from the catalog."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ _ServerLiveResponse = messages.message_class("inference.ServerLiveResponse")
 _ServerReadyResponse = messages.message_class("inference.ServerReadyResponse")
 _ModelReadyResponse = messages.message_class("inference.ModelReadyResponse")
 _ModelConfigResponse = messages.message_class("inference.ModelConfigResponse")
-_HealthCheckResponse = messages.message_class("grpc.health.v1.HealthCheckResponse")
 
 
 def server_live(catalog: Catalog, request: Any) -> Any:
@@ -22,12 +21,6 @@ def server_live(catalog: Catalog, request: Any) -> Any:
 def server_ready(catalog: Catalog, request: Any) -> Any:
     catalog.check_serving()
     return _ServerReadyResponse(ready=catalog.ready)
-
-
-def health_check(catalog: Catalog, request: Any) -> Any:
-    """The whole server's health, whatever service is asked for, as in Triton."""
-    catalog.check_serving()
-    return _HealthCheckResponse(status="SERVING" if catalog.ready else "NOT_SERVING")
 
 
 def model_ready(catalog: Catalog, request: Any) -> Any:

@@ -22,9 +22,10 @@ from tensorhub.errors import TensorhubError
 from tensorhub.frontend.catalog import parse_version
 from tensorhub.frontend.port import GatewayPort, InferReply
 from tensorhub.grpc.answering import status_details
-from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNSENT_LIMIT, Stream, StreamCall
+from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNAVAILABLE, UNSENT_LIMIT, Stream, StreamCall
 from tensorhub.grpc.inference import PASSING_FAILED, too_large
 from tensorhub.grpc.requests import place, read_request
+from tensorhub.grpc.rules import Deaf, Rules
 from tensorhub.grpc.shared_memory import owner_of
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_STREAM
 from tensorhub.protocol import messages
@@ -39,6 +40,8 @@ kilobytes here and in a worker."""
 STATUS_METADATA = ("triton_grpc_error", "true")
 """A client that sends this wants the first error as the stream's status."""
 
+STOPPING_TEXT = "GRPC server is shutting down and has stopped accepting new requests."
+
 _WANTS_EMPTY = "triton_enable_empty_final_response"
 _StreamResponse = messages.message_class("inference.ModelStreamInferResponse")
 
@@ -46,11 +49,17 @@ _StreamResponse = messages.message_class("inference.ModelStreamInferResponse")
 class ModelStreamInfer:
     """The method."""
 
-    def __init__(self, gateway: GatewayPort) -> None:
+    def __init__(self, gateway: GatewayPort, rules: Rules) -> None:
         self._gateway = gateway
+        self._rules = rules
 
     def __call__(self, call: StreamCall) -> Stream:
-        stream = InferStream(call, self._gateway, errors_end_it=STATUS_METADATA in tuple(call.metadata))
+        try:
+            owner = owner_of(call, self._gateway.catalog)
+        except TensorhubError as error:
+            call.finish(error.grpc_status, status_details(error.message))
+            return Deaf()
+        stream = InferStream(call, self._gateway, self._rules, owner)
         call.read()
         return stream
 
@@ -77,17 +86,20 @@ class _Request:
 class InferStream:
     """See the module; implements `engine.Stream`."""
 
-    def __init__(self, call: StreamCall, gateway: GatewayPort, *, errors_end_it: bool) -> None:
+    def __init__(self, call: StreamCall, gateway: GatewayPort, rules: Rules, owner: str) -> None:
         self._call = call
         self._gateway = gateway
-        self._errors_end_it = errors_end_it
+        self._rules = rules
+        self._metadata = call.metadata
+        self._errors_end_it = STATUS_METADATA in tuple(self._metadata)
         self._deadline_ns = call.deadline_ns
-        self._owner = owner_of(call, gateway.catalog)
+        self._owner = owner
         self._lock = threading.Lock()
         self._open: set[_Request] = set()
         self._in_order: deque[_Request] = deque()  # those of ordinary models, whose answers are still to be sent
         self._reading = True
         self._half_closed = False
+        self._stopping = False
         self._ended = False  # the status has been sent, or the client has gone
         self._waiting_credit: set[_Request] = set()
 
@@ -111,11 +123,12 @@ class InferStream:
             request.decoupled = target.decoupled
             if request.decoupled and head.parameters:
                 request.wants_empty = _WANTS_EMPTY in head.parameters and head.parameters[_WANTS_EMPTY].bool_param
+            forwarded = self._rules.forwarded(lambda: self._metadata)
             body, placed = place(incoming, self._gateway)
             self._begin(request)
             request.request_id = self._gateway.infer(
                 target,
-                body,
+                body + forwarded if forwarded else body,
                 request.on_reply,
                 flags=FLAG_STREAM,
                 placed=placed,
@@ -152,6 +165,12 @@ class InferStream:
             self._credit(request)
         self._read_on()
 
+    def on_stopping(self) -> None:
+        """See engine.Stream."""
+        with self._lock:
+            self._stopping = True
+            self._finish_if_done()
+
     def _read_on(self) -> None:
         """Ask for the next message, if there may be one more and none is on its way."""
         with self._lock:
@@ -159,6 +178,7 @@ class InferStream:
                 self._reading
                 or self._ended
                 or self._half_closed
+                or self._stopping
                 or len(self._open) >= MAX_OPEN
                 or self._call.unsent > UNSENT_LIMIT
             ):
@@ -243,9 +263,14 @@ class InferStream:
             in_order.popleft()
 
     def _finish_if_done(self) -> None:
-        if self._half_closed and not self._open and not self._ended:
+        if self._open or self._ended:
+            return
+        if self._half_closed:
             self._ended = True
             self._call.finish()
+        elif self._stopping:
+            self._ended = True
+            self._call.finish(UNAVAILABLE, STOPPING_TEXT)
 
     def _close(self, request: _Request) -> None:
         with self._lock:

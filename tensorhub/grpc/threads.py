@@ -68,6 +68,9 @@ class _ContextCall:
             return 0
         return max(1, time.monotonic_ns() + int(remaining_s * 1e9))
 
+    def tell_of_stop(self) -> None:
+        """A unary call ends by itself."""
+
     def _claim(self) -> bool:
         """Whether the caller is the one that ends the call."""
         with self._lock:
@@ -177,6 +180,10 @@ class _StreamCall(_ContextCall):
                 self._stream.on_caught_up()
         if self._context.is_active():
             self._close()
+
+    def tell_of_stop(self) -> None:
+        if self._stream is not None:
+            self._stream.on_stopping()
 
     def read(self) -> None:
         if self._reader is None:
@@ -290,7 +297,10 @@ class ThreadsEngine:
 
     def stop(self, grace_s: float) -> None:
         """See Engine."""
-        self._server.stop(grace_s).wait(grace_s + _CANCEL_WAIT_S)
+        stopped = self._server.stop(grace_s)
+        for call in list(self._live):
+            call.tell_of_stop()
+        stopped.wait(grace_s + _CANCEL_WAIT_S)
         with self._call_over:
             # The threads that served cancelled calls need a moment to notice.
             if not self._call_over.wait_for(lambda: not self._live, _CANCEL_WAIT_S):

@@ -23,6 +23,7 @@ from tensorhub.http.settings import HttpSettings
 from tensorhub.http.waiting import Pending, Waiting
 from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_VERSION
 from tensorhub.protocol import compression, v2_json
+from tensorhub.protocol.forwarding import is_forwarded
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import LargeInput
 from tensorhub.restrictions import Category
@@ -40,9 +41,6 @@ _LAST_PIECE_SIZE = 8 * 1024
 _COMPRESS_IN_THREAD = 256 * 1024
 """Bytes. Compressing more than that would hold up the event loop for milliseconds."""
 
-_RESERVED_HEADERS = frozenset(
-    ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
-)
 _METHOD_NOT_ALLOWED = 405
 _FORBIDDEN = 403
 
@@ -191,9 +189,7 @@ def forward_headers(headers: Mapping[bytes, bytes], pattern: re.Pattern[str], re
     """
     for raw_name, value in headers.items():
         name = raw_name.decode("latin-1")
-        if pattern.search(name):
-            if name in _RESERVED_HEADERS or name.startswith("triton_"):
-                raise InvalidArgument(f"Header '{name}' is reserved for Triton usage and cannot be forwarded.")
+        if is_forwarded(name, pattern):
             request.parameters[name].string_param = value.decode("latin-1")
 
 

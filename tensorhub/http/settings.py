@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.ownership import Scope, parse_scope
 from tensorhub.http.access import ClientMemory
+from tensorhub.protocol.forwarding import forward_pattern
 from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
 from tensorhub.restrictions import Restrictions
 
@@ -44,7 +45,7 @@ class HttpSettings:
         return HttpSettings(
             server_name=options.get("id", "triton"),
             limits=Limits(_size(options)),
-            forward=forward_pattern(options.get("http-header-forward-pattern", "")),
+            forward=forward_pattern(options.get("http-header-forward-pattern", ""), "--http-header-forward-pattern"),
             client_memory=_client_memory(options.get("allow-client-shm", "auto")),
             scope=scope,
             divided=scope.divides,
@@ -65,18 +66,3 @@ def _client_memory(text: str) -> ClientMemory:
         return ClientMemory(text)
     except ValueError:
         raise InvalidArgument(f"--allow-client-shm takes auto, true or false, got: {text}") from None
-
-
-def forward_pattern(text: str) -> re.Pattern[str] | None:
-    """Compile a header pattern, which ignores case unless it begins with (?-i), as in RE2's syntax.
-
-    Raises:
-        InvalidArgument: it is no regular expression.
-    """
-    if not text:
-        return None
-    pattern = text.removeprefix("(?-i)")
-    try:
-        return re.compile(pattern, 0 if pattern != text else re.IGNORECASE)
-    except re.error as exc:
-        raise InvalidArgument(f"--http-header-forward-pattern is no regular expression: {exc}") from exc

@@ -8,34 +8,6 @@ from tensorhub import logs
 from tensorhub.ipc.wire import Role
 from tensorhub.settings import Settings
 
-GRPC_OPTIONS = (
-    "exit-timeout-secs",
-    "grpc-address",
-    "grpc-engine",
-    "grpc-http2-max-ping-strikes",
-    "grpc-http2-max-pings-without-data",
-    "grpc-http2-min-recv-ping-interval-without-data",
-    "grpc-infer-response-compression-level",
-    "grpc-keepalive-permit-without-calls",
-    "grpc-keepalive-time",
-    "grpc-keepalive-timeout",
-    "grpc-max-connection-age",
-    "grpc-max-connection-age-grace",
-    "grpc-port",
-    "grpc-root-cert",
-    "grpc-server-cert",
-    "grpc-server-key",
-    "grpc-use-ssl",
-    "grpc-use-ssl-mutual",
-    "log-error",
-    "log-info",
-    "log-verbose",
-    "log-warning",
-    "reuse-grpc-port",
-    "run-dir",
-)
-"""What the gRPC daemon knows; it refuses other options. The rest it learns from the hub."""
-
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -64,9 +36,7 @@ def commands(settings: Settings) -> list[Command]:
         found.append(_http(settings))
     if settings.grpc.allow_grpc:
         count = max(1, settings.processes.grpc_workers)
-        options = settings.to_argv(only=GRPC_OPTIONS)
-        if count > 1 and not settings.grpc.reuse_grpc_port:
-            options.append("--reuse-grpc-port=true")
+        options = [*argv, "--reuse-grpc-port=true"] if count > 1 and not settings.grpc.reuse_grpc_port else argv
         found += [
             Command(f"grpc{index}", Role.GRPC, (python, "-m", "tensorhub.grpc.main", *options), _shared(settings))
             for index in range(count)

@@ -21,6 +21,8 @@ def differences(
     """
     expected: Any = recorded
     if deliberate is not None:
+        for path in deliberate.without:
+            expected = _take(expected, path.split("."))
         for path, value in deliberate.instead.items():
             expected = _put(expected, path.split("."), value)
     if len(expected) != len(got):
@@ -82,3 +84,13 @@ def _put(value: Any, path: list[str], new: Any) -> Any:
         position = int(path[0])
         return [_put(item, path[1:], new) if index == position else item for index, item in enumerate(value)]
     return {**value, path[0]: _put(value.get(path[0]), path[1:], new)}
+
+
+def _take(value: Any, path: list[str]) -> Any:
+    """A copy of a JSON value without the member at `path`, which is a member of an object."""
+    if isinstance(value, list):
+        position = int(path[0])
+        return [_take(item, path[1:]) if index == position else item for index, item in enumerate(value)]
+    if len(path) == 1:
+        return {key: item for key, item in value.items() if key != path[0]}
+    return {**value, path[0]: _take(value[path[0]], path[1:])}

@@ -11,10 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The reason, and what is expected instead: values by the place in the case's answers (`0.json.extensions`)."""
+    """The reason, and what is expected instead: values by the place in the case's answers (`0.json.extensions`).
+
+    `without` names members of the recorded answers that are not expected.
+    """
 
     reason: str
     instead: dict[str, Any]
+    without: tuple[str, ...] = ()
 
 
 def content_type_allowed(status: object, recorded: object, got: object) -> bool:
@@ -52,6 +56,18 @@ def _echo(name: str, datatype: str, value: object) -> dict[str, Any]:
 def _reserved(name: str) -> Difference:
     text = f"Header '{name}' is reserved for Triton usage and cannot be forwarded."
     return Difference(_RESERVED, {"0.status": 400, "0.json": {"error": text}})
+
+
+def _reserved_metadata(name: str, key: str) -> dict[str, Difference]:
+    """The unary call and the stream of one case."""
+    text = f"Header '{key}' is reserved for Triton usage and cannot be forwarded."
+    refusal = {"error_message": text, "infer_response": {"id": "id"}}
+    return {
+        f"forwarding-{name}": Difference(
+            _RESERVED, {"0.code": "INVALID_ARGUMENT", "0.details": text}, without=("0.response",)
+        ),
+        f"forwarding-{name}-stream": Difference(_RESERVED, {"0.responses": [refusal]}),
+    }
 
 
 def _report(parameters: str) -> str:
@@ -172,19 +188,14 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
     "generate-duplicate-input": Difference(
         "Of members with one name the JSON library takes the last, so that there are no two to complain of (RFC 8259).",
         {
-            "0": {
-                "step": "POST /v2/models/echo/generate",
-                "request": "a5ea3412ccef",
-                "status": 200,
-                "headers": {"content-type": "application/json"},
-                "json": {
-                    "OTHER": 6,
-                    "REPORT": '{"correlation_id": 0, "flags": 0, "id": "", "parameters": {}, "requested": ["OTHER", '
-                    '"REPORT"], "timeout": 0}',
-                    "model_name": "echo",
-                    "model_version": "1",
-                },
-            }
+            "0.status": 200,
+            "0.json": {
+                "OTHER": 6,
+                "REPORT": '{"correlation_id": 0, "flags": 0, "id": "", "parameters": {}, "requested": ["OTHER", '
+                '"REPORT"], "timeout": 0}',
+                "model_name": "echo",
+                "model_version": "1",
+            },
         },
     ),
     "stream-not-a-request": Difference(
@@ -264,6 +275,20 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
     "forward-reserved-prefix": _reserved("triton_x"),
     "forward-reserved-case": _reserved("timeout"),
     "forward-reserved-prefix-case": _reserved("triton_x"),
+    **_reserved_metadata("sequence-id", "sequence_id"),
+    **_reserved_metadata("sequence-start", "sequence_start"),
+    **_reserved_metadata("timeout", "timeout"),
+    **_reserved_metadata("priority", "priority"),
+    **_reserved_metadata("headers", "headers"),
+    **_reserved_metadata("reserved-word", "triton_x"),
+    **_reserved_metadata("binary-data-output", "binary_data_output"),
+    "locked-denied-infer-not-a-request": Difference(
+        "Who may not infer is told so before the request is looked at.",
+        {
+            "0.code": "UNAVAILABLE",
+            "0.details": "This protocol is restricted, expecting header 'triton-grpc-protocol-infer-key'",
+        },
+    ),
     "repository-files-without-folder": Difference(
         "2.51 does not list a model that is made of files of the request if the repository has no folder of its name.",
         {"2.json": [{"name": "made_without_folder", "version": "1", "state": "READY"}]},

@@ -37,7 +37,7 @@ def request_bytes(message: Message) -> bytes:
     return data
 
 
-def call(address: str, path: str, body: bytes) -> GrpcAnswer:
+def call(address: str, path: str, body: bytes, metadata: Sequence[tuple[str, str]] = ()) -> GrpcAnswer:
     """Call the unary method `path` (`/package.Service/Method`) on a channel of its own.
 
     Raises:
@@ -46,7 +46,7 @@ def call(address: str, path: str, body: bytes) -> GrpcAnswer:
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         method = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
         try:
-            response = method(body, timeout=_TIMEOUT_S)
+            response = method(body, timeout=_TIMEOUT_S, metadata=tuple(metadata))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.search(error.details() or ""):
                 raise ConnectionError(error.details()) from error

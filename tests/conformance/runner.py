@@ -194,10 +194,10 @@ class _Session:
                 value["models"] = normalise.entries(value["models"], step.only)
             return {"response": normalise.strings(value, self._text)}
 
-        return self._call(grpc_wire.SERVICE + step.method, step.method, data, parse)
+        return self._call(grpc_wire.SERVICE + step.method, step.method, data, parse, step.metadata)
 
     def _grpc_bytes(self, step: GrpcBytes) -> Answer:
-        return self._call(step.path, step.path, step.body, lambda response: {"response": response.hex()})
+        return self._call(step.path, step.path, step.body, lambda data: {"response": data.hex()}, step.metadata)
 
     def _grpc_stream(self, step: GrpcStream) -> Answer:
         bodies = [body if isinstance(body, bytes) else grpc_wire.request_bytes(body) for body in step.requests]
@@ -216,8 +216,15 @@ class _Session:
         }
         return result | ({"details": self._text(answer.details)} if answer.details else {})
 
-    def _call(self, path: str, label: str, data: bytes, parse: Callable[[bytes], Answer]) -> Answer:
-        answer = grpc_wire.call(f"{self._target.host}:{self._target.grpc_port}", path, self._own(data))
+    def _call(
+        self,
+        path: str,
+        label: str,
+        data: bytes,
+        parse: Callable[[bytes], Answer],
+        metadata: tuple[tuple[str, str], ...],
+    ) -> Answer:
+        answer = grpc_wire.call(f"{self._target.host}:{self._target.grpc_port}", path, self._own(data), metadata)
         result = _about(label, data) | {"code": answer.code}
         if answer.response is None:
             return result | {"details": self._text(answer.details)}

@@ -79,6 +79,21 @@ CONFIGURATIONS = {
         ("--model-control-mode=explicit", "--load-model=*", "--model-namespacing=true", "--exit-on-error=false"),
         "twins_b",
     ),
+    "forwarding": Configuration(
+        "edges",
+        (
+            "--grpc-header-forward-pattern=x-.*|^(sequence_id|sequence_start|timeouts?|priority|headers|triton_x)$"
+            "|^binary_data_output$",
+        ),
+    ),
+    "locked": Configuration(
+        "edges",
+        (
+            "--grpc-restricted-protocol=inference:infer-key=infer value",
+            "--grpc-restricted-protocol=health,metadata,shared-memory,model-config,model-repository,statistics,trace,"
+            "logging:admin-key=admin=value",
+        ),
+    ),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
 

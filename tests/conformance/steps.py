@@ -54,6 +54,7 @@ class Grpc:
     method: str
     request: Message
     only: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class GrpcBytes:
 
     path: str
     body: bytes = b""
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

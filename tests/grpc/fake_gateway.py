@@ -68,7 +68,7 @@ class FakeGateway:
         immediate: answer inside `infer`, and do nothing but add_sub: for measuring what is around it.
         reserved, unreleased: pieces of memory that are taken: of requests, and of responses.
         placed: how many inputs came in reserved memory. cancelled: the numbers of cancelled requests.
-        produced: responses of decoupled requests. last_deadline_ns: of the newest request.
+        produced: responses of decoupled requests. last_request, last_deadline_ns: of the newest request.
         operations: what the hub was asked for.
         on_control: answers control operations; by default everything succeeds.
     """
@@ -83,6 +83,8 @@ class FakeGateway:
         self.placed = 0
         self.cancelled: list[int] = []
         self.last_deadline_ns = 0
+        self.observers: list[Callable[[], None]] = []
+        self.last_request: Any = None
         self.produced = 0
         self.operations: list[Any] = []
         self.on_control: Callable[[Any], Any] = lambda operation: messages.ControlResult()
@@ -103,6 +105,15 @@ class FakeGateway:
     def publish(self) -> None:
         """Make a catalog of `state`."""
         self.catalog = Catalog(self.state)
+        for on_change in list(self.observers):
+            on_change()
+
+    def observe(self, on_change: Callable[[], None]) -> None:
+        self.observers.append(on_change)
+
+    def forget(self, on_change: Callable[[], None]) -> None:
+        if on_change in self.observers:
+            self.observers.remove(on_change)
 
     def disconnect(self) -> None:
         """Be as before any hub has answered."""
@@ -131,7 +142,8 @@ class FakeGateway:
             return request_id
         self.last_deadline_ns = deadline_ns
         self.placed += len(placed)
-        request = _Request(target, messages.ModelInferRequest.FromString(body), placed, flags)
+        self.last_request = messages.ModelInferRequest.FromString(body)
+        request = _Request(target, self.last_request, placed, flags)
         if request.parameter("refuse"):
             for item in placed:
                 item.reservation.free()

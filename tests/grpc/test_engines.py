@@ -335,6 +335,10 @@ class Recorder:
     def on_caught_up(self) -> None:
         self.caught_up += 1
 
+    def on_stopping(self) -> None:
+        if self.messages[-1:] == [b"linger"]:
+            self.call.finish(INTERNAL, "stopping")
+
 
 class Streams:
     """Opens Recorders."""
@@ -581,6 +585,27 @@ def test_stop_cancels_what_does_not_finish(engine_class: type[Engine]) -> None:
         assert engine.calls == 0
         answerer.calls[0].reply(b"too late")
         streams.opened[0].call.send(b"too late")
+
+
+def test_stop_tells_streams_and_waits_for_them(engine_class: type[Engine]) -> None:
+    engine = engine_class({METHOD: StreamMethod(Streams())}, Endpoint("127.0.0.1:0"))  # type: ignore[call-arg]
+    port = engine.start()
+    never = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"linger"
+        never.wait(20)
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream(METHOD)(requests())
+        assert next(call) == b"linger"
+        began_s = time.monotonic()
+        engine.stop(60)
+        assert time.monotonic() - began_s < 30
+        with pytest.raises(grpc.RpcError):
+            next(call)
+        assert call.details() == "stopping"
+        never.set()
 
 
 def test_an_engine_that_was_not_used_stops(engine_class: type[Engine]) -> None:

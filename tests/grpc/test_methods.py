@@ -7,8 +7,9 @@ import pytest
 
 from tensorhub.errors import Code, Unavailable
 from tensorhub.frontend.catalog import NO_HUB
+from tensorhub.grpc import health, reflection
 from tensorhub.grpc.answering import MAX_DETAILS_SIZE
-from tensorhub.grpc.routes import HEALTH, INFERENCE, methods
+from tensorhub.grpc.routes import INFERENCE, methods
 from tensorhub.protocol import messages
 from tensorhub.version import VERSION
 
@@ -32,7 +33,7 @@ class Client:
 
     def __call__(self, name: str, request: Any = None, /, **fields: Any) -> Answer:
         """Call the method with `request`, or with one made of `fields`."""
-        service = HEALTH if name == "Check" else INFERENCE
+        service = health.SERVICE if name == "Check" else INFERENCE
         method = messages.service(service).methods_by_name[name]
         if request is None:
             request = messages.message_class(method.input_type.full_name)(**fields)
@@ -332,16 +333,8 @@ def test_a_method_that_is_not_served(client: Client, name: str) -> None:
     assert client(name) == ("UNIMPLEMENTED", f"{name} is not supported by this server")
 
 
-def test_a_stream_that_is_not_served(serve: Serve, gateway: FakeGateway) -> None:
-    _, channel = serve(methods(gateway))
-    call = channel.unary_stream(f"/{HEALTH}/Watch")(b"")
-    with pytest.raises(grpc.RpcError):
-        list(call)
-    assert call.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert call.details().endswith("is not supported by this server")
-
-
 def test_every_method_of_the_services_is_in_the_table(gateway: FakeGateway) -> None:
     table = methods(gateway)
-    assert len(table) == 22
-    assert all(name.startswith((f"/{INFERENCE}/", f"/{HEALTH}/")) for name in table)
+    assert len(table) == 24
+    services = (INFERENCE, health.SERVICE, reflection.SERVICE, reflection.OLD_SERVICE)
+    assert all(name.startswith(tuple(f"/{service}/" for service in services)) for name in table)

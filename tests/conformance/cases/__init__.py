@@ -19,6 +19,7 @@ from . import (
     infer_json,
     lifecycle,
     metadata,
+    metadata_of_calls,
     model_errors,
     outputs,
     parameters,
@@ -59,5 +60,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         bls,
         python_backend,
         generate,
+        metadata_of_calls,
     )
 }
