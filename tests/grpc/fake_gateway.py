@@ -39,7 +39,7 @@ def snapshot(settings: Mapping[str, str]) -> Any:
         ("old", _config("old", *pair)),
         ("stream", _config("stream", *pair, decoupled=True)),
     ):
-        model = state.models.add(name=name, wanted=True)
+        model = state.models.add(name=name, wanted=True, known=True)
         model.versions.add(model=name, version=1, state="READY", config=config, workers=[1], load_id=1)
     for model in state.models:
         if model.name == "old":
