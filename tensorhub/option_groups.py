@@ -253,11 +253,9 @@ class GrpcConnection:
 class Sagemaker:
     """The endpoint for SageMaker."""
 
-    allow_sagemaker: bool = option(
-        kinds.BOOL, False, "Serve SageMaker's endpoints: /ping, /invocations, /models.", _LATER
-    )
-    sagemaker_port: int = option(kinds.PORT, 8080, "Port to listen on, at --http-address.", _LATER)
-    sagemaker_safe_port_range: str = option(kinds.PORT_RANGE, "", "Ports that the other endpoints may have.", _LATER)
+    allow_sagemaker: bool = option(kinds.BOOL, False, "Serve SageMaker's endpoints: /ping, /invocations, /models.")
+    sagemaker_port: int = option(kinds.PORT, 8080, "Port to listen on, at --http-address.")
+    sagemaker_safe_port_range: str = option(kinds.PORT_RANGE, "", "Ports that the other endpoints may have.")
     sagemaker_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
 
 
@@ -270,14 +268,13 @@ class VertexAi:
         False,
         "Serve Vertex AI's endpoint, at the routes that AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE name. With "
         "AIP_MODE=PREDICTION the default is true, and that of --allow-http and --allow-grpc is false.",
-        _LATER,
     )
     vertex_ai_port: int = option(
-        kinds.PORT, 8080, "Port to listen on, at --http-address. With AIP_HTTP_PORT that is the default.", _LATER
+        kinds.PORT, 8080, "Port to listen on, at --http-address. With AIP_HTTP_PORT that is the default."
     )
     vertex_ai_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
     vertex_ai_default_model: str = option(
-        kinds.TEXT, "", "Model of requests that name none; needed if there is more than one.", _LATER
+        kinds.TEXT, "", "Model of requests that name none; needed if there is more than one."
     )
 
 

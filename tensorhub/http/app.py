@@ -33,20 +33,21 @@ class App:
     """The HTTP frontend. It joins the server when it is started (ASGI lifespan), or with its first request.
 
     Attributes:
+        connection: to the server.
         direct: the way past ASGI, for servers that know it (`gunicorn_worker`).
     """
 
     def __init__(self, gateway_factory: GatewayFactory = join_server) -> None:
-        self._connection = Connection(gateway_factory)
-        self._infer = InferEndpoint(self._connection)
-        self._generate = GenerateEndpoint(self._connection)
-        self.direct = DirectInfer(self._connection)
-        self._control = control_app(self._connection)
+        self.connection = Connection(gateway_factory)
+        self._infer = InferEndpoint(self.connection)
+        self._generate = GenerateEndpoint(self.connection)
+        self.direct = DirectInfer(self.connection)
+        self._control = control_app(self.connection)
         self._wsgi: Callable[..., Any] | None = None
         self._wsgi_lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<tensorhub.http.App {self._connection!r}>"
+        return f"<tensorhub.http.App {self.connection!r}>"
 
     def __call__(self, *call: Any) -> Any:
         """Serve one request, or the lifespan; see the module for the three forms."""
@@ -78,13 +79,13 @@ class App:
             event = await receive()
             if event["type"] == "lifespan.startup":
                 try:
-                    await self._connection.open()
+                    await self.connection.open()
                 except TensorhubError as exc:
                     # Not fatal: it is tried again with each request, which gets a clear error meanwhile.
                     log.warning("starting without a server: %s", exc.message)
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self._connection.close()
+                await self.connection.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

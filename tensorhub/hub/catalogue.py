@@ -100,27 +100,22 @@ class ModelCatalogue:
                 failed.append(LoadFailure(name, exc.message, self.has_no_version(name)))
         return plans, failed
 
-    def plan(self, name: str, override: str | None, files: Mapping[str, bytes]) -> LoadPlan:
+    def plan(self, name: str, override: str | None, files: Mapping[str, bytes], folder: str = "") -> LoadPlan:
         """Return what to load for a model.
 
         Args:
             override: a ModelConfig as JSON in place of config.pbtxt, or None.
             files: the content of `file:` parameters in place of the model's folder.
+            folder: of the model, which need not be called like it; "": the repositories' one.
 
         Raises:
             TensorhubError: Triton's text for what is wrong.
         """
         check_model_name(name)
-        if files:
-            folder = self._materialised(name, override, files)
-        else:
-            try:
-                folder = self._repository.read(name)
-            except NotFound as exc:
-                raise poll_failure(name) from exc
+        found = self._read(name, override, files, folder)
         auto_complete = not self._options.disable_auto_complete_config
         try:
-            definition = resolve(folder, auto_complete=auto_complete, override=override)
+            definition = resolve(found, auto_complete=auto_complete, override=override)
         except TensorhubError as exc:
             log.error("failed to poll model '%s': %s", name, exc.message)
             raise poll_failure(name) from exc
@@ -131,15 +126,28 @@ class ModelCatalogue:
         groups = definition.config.instance_group
         return LoadPlan(
             name,
-            folder.path,
+            found.path,
             definition.config.SerializeToString(),
             definition.versions,
             sum(max(1, group.count) for group in groups) or 1,
             overridden=override is not None,
             auto_complete=auto_complete,
             # A config of a request is loaded each time, and the file's after it as well.
-            fingerprint="" if override is not None else _fingerprint(folder, definition),
+            fingerprint="" if override is not None else _fingerprint(found, definition),
         )
+
+    def _read(self, name: str, override: str | None, files: Mapping[str, bytes], folder: str) -> ModelFolder:
+        if files:
+            return self._materialised(name, override, files)
+        if folder:
+            read = read_folder(name, folder, self._options.model_config_name)
+            # Its config may name it otherwise; here it is called as the caller says.
+            read.config.name = ""
+            return read
+        try:
+            return self._repository.read(name)
+        except NotFound as exc:
+            raise poll_failure(name) from exc
 
     def _materialised(self, name: str, override: str | None, files: Mapping[str, bytes]) -> ModelFolder:
         if override is None:

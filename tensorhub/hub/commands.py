@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorhub import logs
+from tensorhub.hub.ports import hosted_address, hosted_endpoints
 from tensorhub.ipc.wire import Role
 from tensorhub.settings import Settings
+
+_NO_TLS: Mapping[str, str] = {"TENSORHUB_HTTP_CERT": "", "TENSORHUB_HTTP_KEY": "", "TENSORHUB_HTTP_CLIENT_CA": ""}
+"""Said in so many words, since children have our environment too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ def commands(settings: Settings) -> list[Command]:
         found.append(Command(name, Role.WORKER, (python, "-m", "tensorhub.workers.main", "--name", name, *argv)))
     if settings.http.allow_http:
         found.append(_http(settings))
+    found += [_hosted(settings, word.replace("-", "_"), port) for _, word, port in hosted_endpoints(settings)]
     if settings.grpc.allow_grpc:
         count = max(1, settings.processes.grpc_workers)
         options = [*argv, "--reuse-grpc-port=true"] if count > 1 and not settings.grpc.reuse_grpc_port else argv
@@ -46,16 +51,45 @@ def commands(settings: Settings) -> list[Command]:
 
 def _http(settings: Settings) -> Command:
     http = settings.http
-    return Command(
+    return _gunicorn(
+        settings,
         "http",
-        Role.HTTP,
-        (sys.executable, "-m", "gunicorn", "-c", "python:tensorhub.http.gunicorn_conf", "tensorhub.http:app"),
+        "tensorhub.http:app",
         {
             "TENSORHUB_HTTP_ADDRESS": http.http_address.strip("[]"),
             "TENSORHUB_HTTP_PORT": str(http.http_port),
             "TENSORHUB_HTTP_WORKERS": str(max(1, settings.processes.http_workers)),
             "TENSORHUB_HTTP_REUSE_PORT": "true" if http.reuse_http_port else "false",
             **_tls(settings),
+        },
+    )
+
+
+def _hosted(settings: Settings, name: str, port: int) -> Command:
+    """An endpoint of a hosting service; it is not encrypted, as the service is the only client."""
+    # One process for SageMaker: it alone knows which models were loaded over it.
+    workers = 1 if name == "sagemaker" else max(1, settings.processes.http_workers)
+    return _gunicorn(
+        settings,
+        name,
+        f"tensorhub.http.{name}:create()",
+        {
+            "TENSORHUB_HTTP_ADDRESS": hosted_address(settings).strip("[]"),
+            "TENSORHUB_HTTP_PORT": str(port),
+            "TENSORHUB_HTTP_WORKERS": str(workers),
+            "TENSORHUB_HTTP_REUSE_PORT": "false",
+            **_NO_TLS,
+        },
+    )
+
+
+def _gunicorn(settings: Settings, name: str, app: str, environ: Mapping[str, str]) -> Command:
+    return Command(
+        name,
+        Role.HTTP,
+        (sys.executable, "-m", "gunicorn", "-c", "python:tensorhub.http.gunicorn_conf", app),
+        {
+            **environ,
             "TENSORHUB_EXIT_TIMEOUT": str(max(1, settings.server.exit_timeout_secs)),
             "TENSORHUB_RUN_DIR": settings.server.run_dir,
             **_shared(settings),
@@ -63,12 +97,12 @@ def _http(settings: Settings) -> Command:
     )
 
 
-def _tls(settings: Settings) -> dict[str, str]:
+def _tls(settings: Settings) -> Mapping[str, str]:
     tls = settings.http_tls
     if not (tls.http_use_ssl or tls.http_use_ssl_mutual):
-        return {}
+        return _NO_TLS
     files = {"TENSORHUB_HTTP_CERT": tls.http_server_cert, "TENSORHUB_HTTP_KEY": tls.http_server_key}
-    return {**files, "TENSORHUB_HTTP_CLIENT_CA": tls.http_root_cert} if tls.http_use_ssl_mutual else files
+    return {**files, "TENSORHUB_HTTP_CLIENT_CA": tls.http_root_cert if tls.http_use_ssl_mutual else ""}
 
 
 def _shared(settings: Settings) -> dict[str, str]:

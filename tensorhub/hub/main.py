@@ -241,7 +241,7 @@ class Hub:
     def _load(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None
         try:
-            plan = self._catalogue.plan(request.name, override, dict(request.files))
+            plan = self._catalogue.plan(request.name, override, dict(request.files), request.folder)
         except TensorhubError as exc:
             if self._catalogue.has_no_version(request.name):
                 self._state.lifecycle.cannot_load(LoadFailure(request.name, exc.message, known=True))

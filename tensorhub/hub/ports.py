@@ -21,6 +21,7 @@ def check_ports(settings: Settings) -> None:
     http, grpc = settings.http, settings.grpc
     if http.allow_http and not http.http_address.startswith("unix:"):
         checks.append((http.http_address, http.http_port, http.reuse_http_port, "http"))
+    checks += [(hosted_address(settings), port, False, word) for _, word, port in hosted_endpoints(settings)]
     if grpc.allow_grpc:
         checks.append((grpc.grpc_address, grpc.grpc_port, grpc.reuse_grpc_port, "grpc"))
     if settings.metrics.allow_metrics:
@@ -55,6 +56,23 @@ def http_address(settings: Settings) -> str:
     """Return where HTTP is served, as a person would write it."""
     address = settings.http.http_address
     return address if address.startswith("unix:") else joined(address, settings.http.http_port)
+
+
+def hosted_address(settings: Settings) -> str:
+    """Return where the endpoints of hosting services listen: where HTTP does, unless that is no address."""
+    address = settings.http.http_address
+    return "0.0.0.0" if address.startswith("unix:") else address
+
+
+def hosted_endpoints(settings: Settings) -> list[tuple[str, str, int]]:
+    """Return the endpoints of hosting services that are on: name, the options' word for it, port."""
+    sagemaker, vertex_ai = settings.sagemaker, settings.vertex_ai
+    found = []
+    if sagemaker.allow_sagemaker:
+        found.append(("SageMaker", "sagemaker", sagemaker.sagemaker_port))
+    if vertex_ai.allow_vertex_ai:
+        found.append(("Vertex AI", "vertex-ai", vertex_ai.vertex_ai_port))
+    return found
 
 
 def joined(address: str, port: int) -> str:

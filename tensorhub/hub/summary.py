@@ -6,7 +6,7 @@ from typing import TextIO
 
 from tensorhub.cli.startup import Endpoint, ModelRow, loading_line
 from tensorhub.frontend.catalog import Catalog, CatalogModel
-from tensorhub.hub.ports import http_address, joined
+from tensorhub.hub.ports import hosted_address, hosted_endpoints, http_address, joined
 from tensorhub.settings import Settings, metrics_address
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
@@ -81,6 +81,8 @@ def endpoints(settings: Settings) -> list[Endpoint]:
     found = []
     if settings.http.allow_http:
         found.append(Endpoint("HTTP", http_address(settings)))
+    place = hosted_address(settings)
+    found += [Endpoint(name, joined(place, port)) for name, _, port in hosted_endpoints(settings)]
     if settings.grpc.allow_grpc:
         found.append(Endpoint("gRPC", joined(settings.grpc.grpc_address, settings.grpc.grpc_port)))
     if settings.metrics.allow_metrics:

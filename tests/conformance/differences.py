@@ -42,6 +42,7 @@ _PADDING = (
 )
 _NOT_COMPRESSED = "2.51 takes a body that cannot be decompressed for an empty one. Here the client hears what is wrong."
 _LOWER_CASE = "HTTP's header names have no case (RFC 9110, 5.1), and ASGI gives them in lower case."
+_JSON_IS_JSON = "JSON is sent as such, and not as text/plain."
 _RESERVED = "2.51 forwards headers with reserved names; later versions refuse them, with this text."
 
 _DAMAGED = "the request body is not the gzip or zlib data that Content-Encoding promises"
@@ -68,6 +69,15 @@ def _reserved_metadata(name: str, key: str) -> dict[str, Difference]:
         ),
         f"forwarding-{name}-stream": Difference(_RESERVED, {"0.responses": [refusal]}),
     }
+
+
+def _mime_length(text: str) -> Difference:
+    return Difference(_HEADER_LENGTH, {"0.json.error": f"Unable to parse inference header size, got: {text}"})
+
+
+def _sagemaker_url(url: str) -> Difference:
+    text = f"Invalid \"url\" '{url}': expected a path of the form /opt/ml/models/<hash>/model[/<subdir>]"
+    return Difference("2.51 loads from any folder; later versions from SageMaker's only.", {"0.json.error": text})
 
 
 def _report(parameters: str) -> str:
@@ -296,6 +306,19 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
     "repository-files-again": Difference(
         "2.51 does not see that a second load brings other files than the first, and goes on with the first ones.",
         {"3.json.outputs.0.data.0": 102},
+    ),
+    "sagemaker-invocations-binary-length-word": _mime_length("x"),
+    "sagemaker-invocations-binary-length-empty": _mime_length(""),
+    "vertex-predict-binary-length-word": _mime_length("x"),
+    "vertex-predict-binary-length-empty": _mime_length(""),
+    "sagemaker-models-list": Difference(_JSON_IS_JSON, {"0.headers.content-type": "application/json"}),
+    "sagemaker-models-list-slash": Difference(_JSON_IS_JSON, {"0.headers.content-type": "application/json"}),
+    "sagemaker-models-load-device": _sagemaker_url("/dev/shm"),
+    "sagemaker-models-load-process": _sagemaker_url("/proc/self"),
+    "sagemaker-models-load-system": _sagemaker_url("/opt/../sys/x"),
+    "vertex-redirect-system-register": Difference(
+        "2.51 lets a redirection register memory; later versions forbid all that changes something.",
+        {"0": {"step": "POST /predict", "request": "d07767eb6376", "status": 403, "headers": {}}},
     ),
 }
 

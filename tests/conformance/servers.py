@@ -34,11 +34,16 @@ _LIVE = http_wire.request_bytes(Http("GET", "/v2/health/live"))
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A model repository (a folder of `models/`), perhaps a second one, and the options that both servers get."""
+    """A model repository (a folder of `models/`), perhaps a second one, and the options that both servers get.
+
+    `port_option` is the option of the port that the requests go to, if it is not --http-port's.
+    """
 
     repository: str
     options: tuple[str, ...] = ()
     second_repository: str = ""
+    port_option: str = ""
+    environ: tuple[tuple[str, str], ...] = ()
 
 
 CONFIGURATIONS = {
@@ -93,6 +98,18 @@ CONFIGURATIONS = {
             "--grpc-restricted-protocol=health,metadata,shared-memory,model-config,model-repository,statistics,trace,"
             "logging:admin-key=admin=value",
         ),
+    ),
+    "sagemaker": Configuration(
+        "edges",
+        ("--allow-sagemaker=true", "--model-control-mode=explicit", "--load-model=*"),
+        port_option="--sagemaker-port",
+        environ=(("SAGEMAKER_TRITON_DEFAULT_MODEL_NAME", "echo"),),
+    ),
+    "vertex_ai": Configuration(
+        "edges",
+        ("--allow-vertex-ai=true", "--vertex-ai-default-model=echo"),
+        port_option="--vertex-ai-port",
+        environ=(("AIP_PREDICT_ROUTE", "/predict"), ("AIP_HEALTH_ROUTE", "/health")),
     ),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
@@ -157,7 +174,7 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
     """
     repository = work / "models"
     shutil.copytree(HERE / "models" / configuration.repository, repository)
-    http_port, grpc_port = free_ports(2)
+    http_port, grpc_port, other_port = free_ports(3)
     command = [
         *product.command,
         f"--model-repository={repository}",
@@ -172,6 +189,8 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         second = work / "models-2"
         shutil.copytree(HERE / "models" / configuration.second_repository, second)
         command.append(f"--model-repository={second}")
+    if configuration.port_option:
+        command.append(f"{configuration.port_option}={other_port}")
     if product.takes_run_dir:
         run_dir = work / "run"
         run_dir.mkdir(mode=0o700)
@@ -185,11 +204,15 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
             stdin=subprocess.DEVNULL,
             cwd=PROJECT,
             start_new_session=True,
+            env={**os.environ, **dict(configuration.environ)},
         )
     try:
         target = Target(http_port, grpc_port, repository)
         strict = "--exit-on-error=false" not in configuration.options
         _await_ready(process, target, strict, log, product.name)
+        if configuration.port_option:
+            target = Target(other_port, grpc_port, repository)
+            _await_port(target)
         yield Server(target, process)
     finally:
         _stop(process)
@@ -228,6 +251,17 @@ def _await_ready(process: subprocess.Popen[bytes], target: Target, strict: bool,
             continue
         raise StartError(f"{name} ended with {code}:\n{_tail(log)}")
     raise StartError(f"{name} was not ready after {_START_DEADLINE_S:.0f} s:\n{_tail(log)}")
+
+
+def _await_port(target: Target) -> None:
+    """Wait until another port of a server that is ready answers, whatever it answers."""
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            if http_wire.exchange((target.host, target.http_port), _LIVE, method="GET"):
+                return
+        time.sleep(0.05)
+    raise StartError(f"nothing answers on port {target.http_port}")
 
 
 def _tail(log: Path) -> str:
