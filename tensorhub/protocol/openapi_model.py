@@ -27,19 +27,13 @@ def model_components(config: Any) -> dict[str, Schema]:
     optional = {tensor.name for tensor in config.input if tensor.optional}
     most = config.max_batch_size
     inputs, outputs = described["inputs"], described["outputs"]
-    needed = [tensor["name"] for tensor in inputs if tensor["name"] not in optional]
     request = fields(
         ("inputs",),
         id={"type": "string"},
         parameters=reference("Parameters"),
-        inputs={
-            **array(reference("Input"), minItems=len(needed), maxItems=len(inputs)),
-            "allOf": [{"contains": {"properties": {"name": {"const": name}}}} for name in needed],
-        },
+        inputs=array(reference("Input"), minItems=len(inputs) - len(optional), maxItems=len(inputs)),
         outputs=array(reference("RequestedOutput")),
     )
-    if not needed:
-        del request["properties"]["inputs"]["allOf"]
     requested = fields(("name",), name={"enum": [tensor["name"] for tensor in outputs]}, parameters={"type": "object"})
     return {
         "InferRequest": request,
