@@ -2,10 +2,12 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping
 
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
+from tensorhub.hub.own_workers import own_worker
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.hub.repository import (
     OVERRIDE_NEEDS_CONFIG,
@@ -23,15 +25,24 @@ from tensorhub.protocol import messages
 
 log = logging.getLogger(__name__)
 
+NO_SUPERVISOR = (
+    "load failed for model '{}': it needs a worker process of its own (parameters ISOLATE, EXECUTION_ENV_PATH), and "
+    "only 'tensorhub serve' starts such processes"
+)
+
 
 class ModelCatalogue:
     """The repositories, and what was made of them.
 
     Not for two threads, but for `fingerprints`, which takes its time and may run on another one.
+
+    Args:
+        supervised: somebody starts worker processes for models that need their own.
     """
 
-    def __init__(self, options: ModelRepository) -> None:
+    def __init__(self, options: ModelRepository, *, supervised: bool = True) -> None:
         self._options = options
+        self._supervised = supervised
         self._repository = Repository(options.model_repository, options.model_config_name)
         self._seen: dict[str, str] = {}
         self._without_version: set[str] = set()
@@ -124,6 +135,9 @@ class ModelCatalogue:
             self._without_version.add(name)
             raise InvalidArgument(f"load failed for model '{name}': {no_version(name)}\n")
         groups = definition.config.instance_group
+        own = own_worker(definition.config, name, found.path, _stamp)
+        if own is not None and not self._supervised:
+            raise InvalidArgument(NO_SUPERVISOR.format(name))
         return LoadPlan(
             name,
             found.path,
@@ -134,6 +148,7 @@ class ModelCatalogue:
             auto_complete=auto_complete,
             # A config of a request is loaded each time, and the file's after it as well.
             fingerprint="" if override is not None else _fingerprint(found, definition),
+            own_worker=own,
         )
 
     def _read(self, name: str, override: str | None, files: Mapping[str, bytes], folder: str) -> ModelFolder:
@@ -164,6 +179,14 @@ class ModelCatalogue:
     def close(self) -> None:
         """Remove all that was written for `file:` parameters."""
         self.keep(())
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_mtime_ns} {status.st_size}"
 
 
 def _fingerprint(folder: ModelFolder, definition: Definition) -> str:

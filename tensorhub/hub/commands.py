@@ -15,12 +15,18 @@ _NO_TLS: Mapping[str, str] = {"TENSORHUB_HTTP_CERT": "", "TENSORHUB_HTTP_KEY": "
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One process to run; `environ` is added to the supervisor's own."""
+    """One process to run.
+
+    Attributes:
+        environ: added to the supervisor's own.
+        own: a worker of one model, which is needed as long as the hub says so.
+    """
 
     name: str
     role: Role
     argv: tuple[str, ...]
     environ: Mapping[str, str] = field(default_factory=dict)
+    own: bool = False
 
     @property
     def vital(self) -> bool:
@@ -47,6 +53,18 @@ def commands(settings: Settings) -> list[Command]:
             for index in range(count)
         ]
     return found
+
+
+def own_worker_command(settings: Settings, name: str, environment: str) -> Command:
+    """Return the command of a worker that one model has to itself.
+
+    Args:
+        environment: the folder or archive of its Python environment; "" for the server's.
+    """
+    module = "tensorhub.workers.launch" if environment else "tensorhub.workers.main"
+    where = ("--environment", environment) if environment else ()
+    argv = (sys.executable, "-m", module, "--name", name, *where, *settings.to_argv())
+    return Command(name, Role.WORKER, argv, own=True)
 
 
 def _http(settings: Settings) -> Command:

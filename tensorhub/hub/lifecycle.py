@@ -14,6 +14,7 @@ from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, error
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.loads import WANTED, Load, LoadEvent, LoadState
 from tensorhub.hub.models import UNLOADED, Model, Version, error_text, progress_text
+from tensorhub.hub.own_workers import OwnWorker, is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.protocol import messages
 
@@ -28,10 +29,15 @@ OUTDATED = "Newer operation has been applied to the model lifecycle, current loa
 
 @dataclass(slots=True)
 class Worker:
-    """A worker by name; without a pid it is expected or being restarted."""
+    """A worker by name; without a pid it is expected or being restarted.
+
+    Attributes:
+        environment: of a worker of a model's own: where its Python is; "" for the server's.
+    """
 
     name: str
     pid: int = 0
+    environment: str = ""
 
 
 class Lifecycle:
@@ -64,13 +70,13 @@ class Lifecycle:
 
     # Workers
 
-    def worker_joined(self, name: str, pid: int, models: Iterable[Any]) -> list[Action]:
+    def worker_joined(self, name: str, pid: int, models: Iterable[Any], environment: str = "") -> list[Action]:
         """A worker is there.
 
         Args:
             models: the `tensorhub.wire.ModelVersion` of what it has and loads: the hub before this one told it to.
         """
-        worker = self.workers.setdefault(name, Worker(name))
+        worker = self.workers.setdefault(name, Worker(name, environment=environment))
         worker.pid = pid
         for load in list(self.loads.values()):
             self._lose(load, name)
@@ -78,7 +84,7 @@ class Lifecycle:
         for news in models:
             actions += self._adopt(worker, news)
         self.dirty = True
-        return actions + self._send_loads(worker)
+        return actions + self._send_loads(worker) + self._end_if_done(worker)
 
     def _adopt(self, worker: Worker, news: Any) -> list[Action]:
         version = self._version(self.models.setdefault(news.model, Model(news.model)), news.version)
@@ -147,7 +153,21 @@ class Lifecycle:
                 load.crashes += 1
                 if load.crashes >= CRASH_LIMIT:
                     actions += self._fail(load, Unavailable("the worker process died while it loaded the model"))
+        self._end_if_done(worker)
         return actions
+
+    def own_workers(self) -> list[OwnWorker]:
+        """Return the workers of models' own that have something to do, and must run."""
+        wanted = {name for load in self.loads.values() if load.state in WANTED for name in load.workers}
+        return [OwnWorker(name, self.workers[name].environment) for name in sorted(wanted) if is_own(name)]
+
+    def _end_if_done(self, worker: Worker) -> list[Action]:
+        """A worker of a model's own ends when nothing of the model is left on it."""
+        if not is_own(worker.name) or any(worker.name in load.workers for load in self.loads.values()):
+            return []
+        del self.workers[worker.name]
+        self.dirty = True
+        return [Send(worker.pid, end_order())] if worker.pid else []
 
     def _lose(self, load: Load, name: str) -> None:
         """A worker has died, with whatever it had of a load."""
@@ -208,7 +228,10 @@ class Lifecycle:
         model = self.models.setdefault(plan.model, Model(plan.model))
         model.wanted, model.reason, model.known = True, "", True
         actions: list[Action] = []
-        chosen = self._choose_workers(plan.instances)
+        own = plan.own_worker
+        if own is not None:
+            self.workers.setdefault(own.name, Worker(own.name, environment=own.environment))
+        chosen = self._choose_workers(plan.instances) if own is None else (own.name,)
         for number in plan.versions:
             version = self._version(model, number)
             if version.incoming is not None:
@@ -244,8 +267,9 @@ class Lifecycle:
 
     def _choose_workers(self, instances: int) -> tuple[str, ...]:
         """Return those that have the fewest loads, as many as there are instances."""
-        burden = {name: sum(name in load.workers for load in self.loads.values()) for name in self.workers}
-        names = sorted(self.workers, key=lambda name: (burden[name], name))
+        shared = [name for name in self.workers if not is_own(name)]
+        burden = {name: sum(name in load.workers for load in self.loads.values()) for name in shared}
+        names = sorted(shared, key=lambda name: (burden[name], name))
         return tuple(sorted(names[: max(1, min(instances, len(names)))]))
 
     def _version(self, model: Model, number: int) -> Version:
@@ -308,7 +332,7 @@ class Lifecycle:
                 load.apply(LoadEvent.COMPLETE)
                 if load.state is LoadState.LOADED:
                     actions += self._settle(self.models[load.model])
-        return actions + self._send_loads(worker)
+        return actions + self._send_loads(worker) + self._end_if_done(worker)
 
     def _fail(self, load: Load, error: TensorhubError) -> list[Action]:
         """A worker could not load it."""
@@ -369,6 +393,9 @@ class Lifecycle:
         if load.state is not LoadState.RETIRED or load.held:
             return
         self.loads.pop(load.load_id, None)
+        for worker in [self.workers[name] for name in load.workers if name in self.workers]:
+            if not worker.pid:
+                self._end_if_done(worker)
         model = self.models.get(load.model)
         version = model.versions.get(load.version) if model is not None else None
         if version is not None and version.leaving is load:
@@ -466,6 +493,13 @@ def load_order(load: Load, worker_name: str) -> Any:
     order.load_model.fingerprint = load.fingerprint
     order.load_model.share_index = load.workers.index(worker_name)
     order.load_model.share_count = len(load.workers)
+    return order
+
+
+def end_order() -> Any:
+    """Return the `tensorhub.wire.Order` that tells a worker to end."""
+    order = messages.Order()
+    order.end.SetInParent()
     return order
 
 

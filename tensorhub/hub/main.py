@@ -390,10 +390,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except settings.SettingsError as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
-    follow_parent()
+    supervised = follow_parent()
     set_up(chosen, "hub")
     run_dir = RunDir(Path(chosen.server.run_dir))
-    catalogue = ModelCatalogue(chosen.repository)
+    catalogue = ModelCatalogue(chosen.repository, supervised=supervised)
     try:
         catalogue.check()
         run_dir.open()

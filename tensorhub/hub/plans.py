@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tensorhub.hub.own_workers import OwnWorker
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
@@ -14,6 +16,7 @@ class LoadPlan:
         overridden: the config came with the load request.
         fingerprint: of the files and of the config without its version policy: a version that is served with the same
             one is left as it is. "" never matches.
+        own_worker: the worker that the model has to itself, or None if it shares the server's.
     """
 
     model: str
@@ -24,6 +27,7 @@ class LoadPlan:
     overridden: bool = False
     auto_complete: bool = True
     fingerprint: str = ""
+    own_worker: OwnWorker | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tensorhub.hub.actions import Action, Asker
 from tensorhub.hub.lifecycle import Lifecycle
+from tensorhub.hub.own_workers import is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.hub.regions import RegionBook, RegionKey
 from tensorhub.option_groups import SharedMemory
@@ -74,7 +75,7 @@ class HubState:
             return []
         self.lifecycle.rejoined |= hello.rejoining
         # The lifecycle first: it knows which workers are there.
-        loads = self.lifecycle.worker_joined(process.name, process.pid, hello.models)
+        loads = self.lifecycle.worker_joined(process.name, process.pid, hello.models, process.environment)
         return self.regions.joined(process.pid, hello) + loads
 
     def died(self, pid: int) -> list[Action]:
@@ -83,13 +84,17 @@ class HubState:
         if process is None:
             return []
         self._changed = True
-        if process.role.lower() in self._deaths:
+        if process.role.lower() in self._deaths and not self._has_ended(process):
             self._deaths[process.role.lower()] += 1
         self._acknowledged.pop(pid, None)
         loads: list[Action] = []
         if process.role == "WORKER" and self.lifecycle.pids.get(process.name) == pid:
             loads = self.lifecycle.worker_died(process.name)
         return self.regions.left(pid) + loads
+
+    def _has_ended(self, process: Any) -> bool:
+        """Whether a worker of a model's own is gone because its model is."""
+        return is_own(process.name) and process.name not in self.lifecycle.workers
 
     def reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
         """A worker says what became of an order."""
@@ -164,6 +169,8 @@ class HubState:
             settings=settings,
         )
         pids = self.lifecycle.pids
+        for own in self.lifecycle.own_workers():
+            message.own_workers.add(name=own.name, environment=own.environment)
         message.models.extend(model.show(pids) for model in self.lifecycle.models.values())
         for region in self.regions.shown():
             shown = message.system_regions if region.kind == "system" else message.cuda_regions

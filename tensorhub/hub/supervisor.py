@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
@@ -26,7 +26,7 @@ from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.hub.children import Child, signal_group, signal_name
-from tensorhub.hub.commands import commands
+from tensorhub.hub.commands import commands, own_worker_command
 from tensorhub.hub.ports import StartError, check_ports, http_address, joined
 from tensorhub.hub.repository import Repository
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
@@ -129,6 +129,7 @@ class Supervisor:
         self._joined: set[str] = set()  # the roles of which a process has taken part in the server
         self._progress = Progress(sys.stderr)
         self._selector = selectors.DefaultSelector()
+        self._own_wanted: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Supervisor {self._phase.value}, {self._children!r}>"
@@ -219,6 +220,9 @@ class Supervisor:
         status = self._bury(child)
         if self._phase in _NEXT:
             return
+        if child.command.own and child.command.name not in self._own_wanted:
+            self._children.remove(child)
+            return
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
         log.error("%s (pid %d) %s", child.command.name, pid, how)
         if is_refusal(status, joined=child.command.role.name in self._joined):
@@ -266,8 +270,24 @@ class Supervisor:
         self._node.acknowledge(snapshot.revision)
         self._joined.add(wire.Role.HUB.name)
         self._joined.update(process.role for process in snapshot.processes)
+        self._match_own_workers(snapshot.own_workers)
         if self._phase is Phase.STARTING:
             self._watch_start()
+
+    def _match_own_workers(self, wanted: Iterable[Any]) -> None:
+        """Start the workers of models' own that are new; those that are not wanted any more end by themselves."""
+        environments = {item.name: item.environment for item in wanted}
+        self._own_wanted = set(environments)
+        if self._phase in _NEXT:
+            return
+        here = {child.command.name for child in self._children}
+        for name in sorted(self._own_wanted - here):
+            child = Child(own_worker_command(self._settings, name, environments[name]))
+            self._children.append(child)
+            self._start(child)
+        for child in [item for item in self._children if item.command.own and item.process is None]:
+            if child.command.name not in self._own_wanted:
+                self._children.remove(child)
 
     def _watch_start(self) -> None:
         catalog = self._catalog

@@ -37,7 +37,9 @@ class Node:
         hub_pid: the hub that answered last, 0 while none does.
     """
 
-    def __init__(self, run_dir: RunDir, role: wire.Role, *, name: str = "", device: str = "") -> None:
+    def __init__(
+        self, run_dir: RunDir, role: wire.Role, *, name: str = "", device: str = "", environment: str = ""
+    ) -> None:
         self.run_dir = run_dir
         self.role = role
         self.pid = os.getpid()
@@ -45,7 +47,9 @@ class Node:
         self.generation = self.ticks & 0xFFFFFFFF
         self.hub_pid = 0
         self.bad_frames = 0
-        self._process = messages.Process(role=role.name, pid=self.pid, start_ticks=self.ticks, name=name, device=device)
+        self._process = messages.Process(
+            role=role.name, pid=self.pid, start_ticks=self.ticks, name=name, device=device, environment=environment
+        )
         self._welcomed_before = False
         self._fill_hello: Callable[[Any], None] = lambda hello: None
         self._on_hub_lost: Callable[[], None] = lambda: None

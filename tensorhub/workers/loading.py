@@ -106,6 +106,15 @@ def _recorder(config: Any, metrics: MetricsConfig, began_ns: int, now_ns: int) -
     return StatisticsRecorder(latencies, now_ns - began_ns)
 
 
+def refuse(order: Any, progress: Callable[[str], None], reason: str) -> RunningModel:
+    """Answer an order to load where nothing can be loaded.
+
+    Raises:
+        InternalError: always, with the reason.
+    """
+    raise InternalError(reason)
+
+
 def _of_backend(settings: Sequence[Scoped], backend: str) -> dict[str, str]:
     """Return the settings of one backend; its own go before those of all."""
     ordered = sorted(settings, key=lambda item: item.scope != "")

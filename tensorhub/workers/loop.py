@@ -34,7 +34,7 @@ from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.flow import Window
-from tensorhub.workers.loading import load
+from tensorhub.workers.loading import load, refuse
 from tensorhub.workers.loads import WorkerLoads
 from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
@@ -86,6 +86,7 @@ class WorkerLoop:
         metrics: MetricsConfig,
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
+        refusal: str = "",
     ) -> None:
         self._arena = arena
         self._node = node
@@ -96,7 +97,9 @@ class WorkerLoop:
         self._alarms = Alarms()
         self._gathering: dict[ServingModel, None] = {}
         self._loads = WorkerLoads(
-            partial(load, memory=memory, alarms=self._alarms, metrics=metrics, backends=backends),
+            partial(refuse, reason=refusal)
+            if refusal
+            else partial(load, memory=memory, alarms=self._alarms, metrics=metrics, backends=backends),
             node.post,
             node.watcher.later,
             self._report,
@@ -403,6 +406,8 @@ class WorkerLoop:
             self._loads.load(order.load_model)
         elif kind == "unload_model":
             self._loads.unload(order.unload_model.load_id)
+        elif kind == "end":
+            self.stop(0.0)
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:

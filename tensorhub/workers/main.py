@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until SIGTERM. Returns the exit status: 1 if it cannot start."""
     parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
     parser.add_argument("--name", default="cpu0", help="which worker this is: cpu0, cpu1, ...")
+    parser.add_argument("--environment", default="", help="where the Python is that runs this worker")
+    parser.add_argument("--refusal", default="", help="why no model can be loaded here")
     own, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
         chosen = settings.load(rest)
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunDirError as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
-    node = Node(run_dir, wire.Role.WORKER, name=own.name, device="CPU")
+    node = Node(run_dir, wire.Role.WORKER, name=own.name, device="CPU", environment=own.environment)
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
     regions = RegionTable(chosen.shared_memory.shm_allowed_uids)
@@ -68,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader_threads=chosen.repository.model_load_thread_count,
         load_retries=chosen.repository.model_load_retry_count,
         backends=chosen.backend.backend_config,
+        refusal=own.refusal,
     )
     calling.install(ModelCalls(gateway, loop))
     if chosen.shared_memory.shm_reap:

@@ -172,6 +172,15 @@ DELIBERATE_DIFFERENCES: dict[str, Difference] = {
             "1.details": "failed to register CUDA shared memory region: 'c', GPUs not supported",
         },
     ),
+    "broken-environment_no_archive": Difference(
+        "Triton only names the function of its library that failed.",
+        {
+            "0.json.0.reason": "Internal: the Python environment <repository>/environment_no_archive/config.pbtxt is "
+            "neither a folder nor an archive of tar",
+            "1.response.models.0.reason": "Internal: the Python environment <repository>/environment_no_archive/"
+            "config.pbtxt is neither a folder nor an archive of tar",
+        },
+    ),
     "broken-one_version_fails": Difference(
         "2.51 shows the version that it took back as UNLOADING for ever. Here it is unloaded, and the index says so.",
         {

@@ -1,0 +1,44 @@
+"""`python -m tensorhub.workers.launch`: become a worker under the Python of another environment.
+
+    --environment PATH      folder or archive of the environment
+    everything else         as for tensorhub-worker
+
+The environment is unpacked and tried first. If it cannot be used, this process becomes a worker all the same, under its
+own Python, and answers every order to load with the reason: so it gets to whoever asked for the model.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tensorhub.backends.python.environments import EnvironmentFault, Interpreter, prepare
+from tensorhub.ipc.lifeline import follow_parent
+from tensorhub.workers import main as worker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Replace this process by a worker.
+
+    Returns:
+        The exit status of the worker that this process has become itself, if the environment cannot be used.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="tensorhub-worker", add_help=False, allow_abbrev=False)
+    parser.add_argument("--environment", required=True)
+    own, _ = parser.parse_known_args(given)
+    follow_parent()
+    try:
+        become(prepare(own.environment), given)
+    except EnvironmentFault as exc:
+        return worker.main([*given, "--refusal", str(exc)])
+
+
+def become(interpreter: Interpreter, argv: Sequence[str]) -> NoReturn:
+    """Go on as a worker under another interpreter, in the same process."""
+    os.execve(interpreter.argv[0], [*interpreter.argv, *argv], {**os.environ, **interpreter.environ})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
