@@ -40,8 +40,9 @@ class NotStarted(Exception):
 def serving(
     work: Path,
     options: Sequence[str] = (),
-    repository: Path = EXAMPLE_MODELS,
+    repository: Path | None = EXAMPLE_MODELS,
     *,
+    files: Sequence[Path] = (),
     ready: Callable[[int], bool] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[RunningServer]:
@@ -50,7 +51,8 @@ def serving(
     Args:
         work: a folder for the log; the run directory is made in a place of its own, as the path of a socket is short.
         options: more of the command line.
-        repository: its models.
+        repository: its models; None for none.
+        files: of decorated functions.
         ready: whether it is ready, by its HTTP port; None: `is_ready`.
         environ: added to our own.
 
@@ -61,8 +63,8 @@ def serving(
     http_port, grpc_port, metrics_port = free_ports(3)
     run_dir = Path(f"/tmp/tensorhub-test-{os.getpid()}-{http_port}")
     command = [
-        *(sys.executable, "-m", "tensorhub", "serve"),
-        f"--model-repository={repository}",
+        *(sys.executable, "-m", "tensorhub", "serve", *map(str, files)),
+        *([] if repository is None else [f"--model-repository={repository}"]),
         f"--run-dir={run_dir}",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),

@@ -14,6 +14,7 @@ from tensorhub.errors import InvalidArgument
 ENTRY_POINTS = "tensorhub.backends"
 
 _BUILT_IN = {
+    "function": ("tensorhub.backends.function.backend", "FunctionBackend"),
     "identity": ("tensorhub.backends.identity", "IdentityBackend"),
     "onnxruntime": ("tensorhub.backends.onnxruntime.backend", "OnnxBackend"),
     "python": ("tensorhub.backends.python.backend", "PythonBackend"),

@@ -5,17 +5,31 @@ import sys
 from collections.abc import Sequence
 
 from tensorhub import settings
+from tensorhub.errors import InvalidArgument
+from tensorhub.hub.function_files import function_repository, split_files
 
 _PROG = "tensorhub serve"
 _WIDEST_HELP = 100
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the server until it is told to stop.
+    """Run the server until it is told to stop; files of decorated functions may stand before the options.
 
     Returns:
-        The exit status: 1 if the options cannot be used, else the supervisor's.
+        The exit status: 1 if the options or the files cannot be used, else the supervisor's.
     """
+    files, options = split_files(argv)
+    if not files:
+        return _serve(options)
+    try:
+        with function_repository(files) as repository:
+            return _serve([f"--model-repository={repository}", *options])
+    except InvalidArgument as exc:
+        sys.stderr.write(f"{_PROG}: {exc.message}\n")
+        return 1
+
+
+def _serve(argv: Sequence[str]) -> int:
     try:
         chosen = settings.load(argv, hosted=True)
         settings.check_servable(chosen)

@@ -51,6 +51,12 @@ def parse_text(text: str, origin: str) -> Any:
     return config
 
 
+def to_text(config: Any, *, one_line: bool = False) -> str:
+    """Write a message in the protobuf text format, as `parse_text` reads it."""
+    text: str = text_format.MessageToString(config, as_one_line=one_line, as_utf8=True)
+    return text
+
+
 def parse_json(text: str) -> Any:
     """Read the JSON form of an `inference.ModelConfig`, with proto field names or lowerCamelCase ones.
 

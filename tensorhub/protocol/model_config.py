@@ -10,7 +10,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.config_completion import ENSEMBLE_PLATFORM, complete, is_ensemble
 from tensorhub.protocol.config_json import to_json
 from tensorhub.protocol.config_tensors import validate_tensors
-from tensorhub.protocol.config_text import parse_json, parse_text
+from tensorhub.protocol.config_text import parse_json, parse_text, to_text
 from tensorhub.protocol.config_validation import validate, validate_instance_groups, validate_loaded
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "parse_text",
     "select_versions",
     "to_json",
+    "to_text",
     "validate",
     "validate_instance_groups",
     "validate_loaded",

@@ -1,0 +1,1 @@
+"""The `function` backend: runs functions that `@tensorhub.model` decorates."""
