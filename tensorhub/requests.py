@@ -104,6 +104,7 @@ class InferRequest:
         answered: finally. deferred: whoever runs it will answer it later, and not before `execute` returns.
         rescheduled: the model wants it again, which only iterative sequences have; set by `execute`, cleared by who
             queues it again.
+        next_states: of a sequence model with implicit state, what it has returned as such, by output.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -127,6 +128,7 @@ class InferRequest:
     response_count: int = 0
     response_start_ns: int = 0
     rescheduled: bool = False
+    next_states: Mapping[str, Tensor] = field(default_factory=dict)
     token: object = None
     responder: Responder | None = None
 

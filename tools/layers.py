@@ -90,6 +90,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.workers.launch": Layer.EDGE,
     "tensorhub.workers.main": Layer.EDGE,
     "tensorhub.workers.schedulers": Layer.PURE,
+    "tensorhub.workers.state_outputs": Layer.PURE,
     "tensorhub.workers.serving": Layer.PURE,
     "tensorhub.workers.statistics": Layer.PURE,
     "tensorhub.cli": Layer.EDGE,

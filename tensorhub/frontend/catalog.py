@@ -7,7 +7,7 @@ manager).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +31,12 @@ NO_HUB = (
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """One version of a model, as the hub last knew it."""
+    """One version of a model, as the hub last knew it.
+
+    Attributes:
+        workers: pids of those that serve it now.
+        shares: names of all that share it, with their pids; 0 for one that is dead or not ready.
+    """
 
     model: str
     version: int
@@ -40,6 +45,7 @@ class ServedVersion:
     workers: tuple[int, ...]
     config_bytes: bytes
     load_id: int = 0
+    shares: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Any:
@@ -49,6 +55,11 @@ class ServedVersion:
     @cached_property
     def decoupled(self) -> bool:
         return bool(self.config.model_transaction_policy.decoupled)
+
+    @cached_property
+    def sequential(self) -> bool:
+        """Its requests belong to sequences, each of which stays on one worker."""
+        return bool(self.config.HasField("sequence_batching"))
 
     @property
     def ready(self) -> bool:
@@ -109,6 +120,7 @@ class Catalog:
 
     @cached_property
     def models(self) -> dict[str, CatalogModel]:
+        pids = {process.name: process.pid for process in self._snapshot.processes if process.role == "WORKER"}
         return {
             model.name: CatalogModel(
                 model.name,
@@ -121,6 +133,7 @@ class Catalog:
                         tuple(item.workers),
                         item.config,
                         item.load_id,
+                        {name: pid if (pid := pids.get(name, 0)) in item.workers else 0 for name in item.shares},
                     )
                     for item in model.versions
                 },

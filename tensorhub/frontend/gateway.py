@@ -29,6 +29,7 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
+from tensorhub.protocol.affinity import correlation_id, home_of
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Gateway:
     ) -> int:
         """See GatewayPort."""
         try:
-            worker = self._pick(target)
+            worker = self._pick(target, body)
             tail = _request_extras(placed, owner) if placed or owner else b""
             node = self._node
             request_id = node.next_request_id()
@@ -166,9 +167,13 @@ class Gateway:
         """
         self._node.outbox.send(worker.mailbox, frame)
 
-    def _pick(self, target: ServedVersion) -> _Worker:
+    def _pick(self, target: ServedVersion, body: bytes) -> _Worker:
+        """Choose the worker with the fewest of our requests; for a step of a sequence, the one that has the others."""
         best: _Worker | None = None
-        for pid in target.workers:
+        workers = target.workers
+        if len(target.shares) > 1 and target.sequential and (sequence := correlation_id(body)):
+            workers = (target.shares[home_of(sequence, tuple(target.shares))],)
+        for pid in workers:
             worker = self._workers.get(pid)
             if worker is not None and (best is None or len(worker.in_flight) < len(best.in_flight)):
                 best = worker
@@ -294,7 +299,7 @@ class Gateway:
             target = self.catalog.find(entry.target.model, entry.target.version if named else LATEST)
             if target.load_id == entry.target.load_id:
                 return False
-            successor = self._pick(target)
+            successor = self._pick(target, old.head)
             entry.target, entry.frame = target, wire.encode(**(old._asdict() | {"number": target.load_id}))
             # In the new table before it leaves the old one, so that `cancel` finds it.
             successor.in_flight[request_id] = entry

@@ -50,6 +50,7 @@ class Version:
         load = self.current
         if load is not None:
             shown.workers.extend(sorted(pids[name] for name in load.ready if pids[name]))
+            shown.shares.extend(load.workers)
             shown.load_id = load.load_id
             shown.config = load.final_config
             shown.path = load.path

@@ -76,6 +76,7 @@ class ModelSpec:
         correlation: of a sequence model that asks for the correlation id, else None.
         copies_region_inputs: the model parameter `SHM_INPUT: copy` is set: the model may write to every input.
         labels: of the classes of an output, by its name; from the label files of the config.
+        state_outputs: outputs that are the next states of a sequence, whether clients may have them or not.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ModelSpec:
     correlation: CorrelationControl | None = None
     copies_region_inputs: bool = False
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    state_outputs: frozenset[str] = frozenset()
 
     @staticmethod
     def from_config(config: Any, name: str, version: int) -> "ModelSpec":
@@ -104,6 +106,7 @@ class ModelSpec:
             {item.name: _output(item, batches) for item in config.output},
             _correlation(config),
             parameter.lower() == "copy",
+            state_outputs=frozenset(state.output_name for state in config.sequence_batching.state),
         )
 
 

@@ -40,6 +40,9 @@ from tensorhub.tensors import BY_NAME, DataType
 MAX_CORRELATION_ID_SIZE = 128
 """Bytes of a correlation id that is a string."""
 
+DEADLINE_GRACE_NS = 20_000_000
+"""A client's own clock is to fire first, so that it is told of its deadline in gRPC's words."""
+
 _UINT64 = 2**64 - 1
 _UINT32 = 2**32 - 1
 
@@ -105,7 +108,7 @@ class RequestDecoder:
             self._spec.version,
             head.id,
             {},
-            deadline_ns=message.deadline_ns,
+            deadline_ns=message.deadline_ns + DEADLINE_GRACE_NS if message.deadline_ns else 0,
             arrival_ns=arrival_ns,
         )
         try:
@@ -131,7 +134,7 @@ class RequestDecoder:
                 for (name, datatype, shape), (start, end) in zip(usual.inputs, layout.spans, strict=True)
             },
             usual.requested,
-            deadline_ns=message.deadline_ns,
+            deadline_ns=message.deadline_ns + DEADLINE_GRACE_NS if message.deadline_ns else 0,
             arrival_ns=arrival_ns,
             batch_size=usual.batch_size,
         )
@@ -192,7 +195,7 @@ class RequestDecoder:
 
     def _accept(self, request: InferRequest, given: list[GivenInput], requested: tuple[str, ...]) -> None:
         request.batch_size, request.inputs = self._validator.accept(given, requested, request.request_id)
-        if self._spec.correlation is not None:
+        if self._spec.correlation is not None and request.correlation_id:
             check_correlation(self._spec.correlation, request.correlation_id, self._spec.name)
 
     def _fill(

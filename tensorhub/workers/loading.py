@@ -22,7 +22,12 @@ from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.choice import choose_scheduler, preserves_ordering
+from tensorhub.workers.schedulers.states import initial_files
+from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import StatisticsRecorder
+from tensorhub.workers.warmup import read_file, read_samples, warm_up
+
+INITIAL_STATE_FOLDER = "initial_state"
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
@@ -62,16 +67,18 @@ def load(
         progress("loading the model")
         loaded = backend.load(source)
         undo.callback(loaded.unload)
+        folder = Path(order.path)
+        spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, folder))
+        samples = read_samples(config, spec, folder)
         instances = []
         share = instance_specs(config)[order.share_index :: max(1, order.share_count)]
         for number, wanted in enumerate(share, 1):
             progress(f"making instance {number} of {len(share)}")
             instance = loaded.new_instance(wanted)
             undo.callback(instance.finalize)
+            warm_up(instance, wanted.name, samples, spec)
             instances.append((wanted.name, instance))
-        spec = replace(
-            ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path))
-        )
+        state_files = {name: read_file(folder, INITIAL_STATE_FOLDER, name) for name in initial_files(config)}
         running = RunningModel(
             messages.ModelVersion(
                 model=order.model,
@@ -86,12 +93,13 @@ def load(
             instances,
             RequestDecoder(spec, memory),
             ResponseEncoder(spec, memory),
-            choose_scheduler(config, len(instances)),
+            choose_scheduler(config, len(instances), state_files),
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
             alarms=alarms,
             statistics=_recorder(config, metrics, began_ns, time.monotonic_ns()),
             order=ResponseOrder() if preserves_ordering(config) else None,
+            states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
         )
         undo.pop_all()
     if getattr(loaded, "calls_models", False):

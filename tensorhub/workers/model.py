@@ -25,6 +25,7 @@ from tensorhub.workers.history import RunHistory
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.serving import Retired
+from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class RunningModel:
         alarms: Alarms,
         statistics: StatisticsRecorder,
         order: ResponseOrder | None = None,
+        states: StateOutputs | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -74,6 +76,7 @@ class RunningModel:
         self._alarm_ns = 0
         self._on_alarm = WeakMethod(self._alarmed)
         self._order = order
+        self._states = states
         self._history = RunHistory()
         self._statistics = statistics
         self._lock = threading.Lock()
@@ -125,6 +128,8 @@ class RunningModel:
                 self._statistics.observe_failure(request, Failure.REJECTED, now_ns)
                 raise
             self._open += 1
+            if self._states is not None:
+                self._states.watch(request)
             if self.gathers:
                 return
             decisions = self._decide(now_ns)
@@ -177,9 +182,9 @@ class RunningModel:
             if inline_runs and self.quick:
                 inline_runs -= 1
                 level = continuations.enter(self)
-                self._execute(run)
+                again = self._execute(run)
                 with self._lock:
-                    self._scheduler.release(run.instance)
+                    self._scheduler.release(run.instance, again)
                     decisions = self._decide(time.monotonic_ns())
                 runs += self._rejected(decisions)
                 continuations.leave(level)
@@ -192,18 +197,19 @@ class RunningModel:
         while (run := queue.get()) is not None:
             while run is not None:
                 level = continuations.enter(self)
-                self._execute(run)
-                run = self._next_run(index)
+                again = self._execute(run)
+                run = self._next_run(index, again)
+                del again
                 continuations.leave(level)
 
-    def _next_run(self, index: int) -> Run | None:
+    def _next_run(self, index: int, again: Sequence[InferRequest]) -> Run | None:
         """Free an instance, start what can start now, and return what that instance itself is to run.
 
         A function of its own, so that its names do not keep the last requests, and with them their memory, alive while
         the instance's thread waits.
         """
         with self._lock:
-            self._scheduler.release(index)
+            self._scheduler.release(index, again)
             decisions = self._decide(time.monotonic_ns())
         own: Run | None = None
         for run in self._rejected(decisions):
@@ -213,8 +219,12 @@ class RunningModel:
                 self._queues[run.instance].put(run)
         return own
 
-    def _execute(self, run: Run) -> None:
-        """Run a batch, answer what the backend has left unanswered, and count it."""
+    def _execute(self, run: Run) -> Sequence[InferRequest]:
+        """Run a batch, answer what the backend has left unanswered, and count it.
+
+        Returns:
+            The requests that the model wants to see again.
+        """
         requests = run.requests
         started_ns = time.monotonic_ns()
         error: TensorhubError | None = None
@@ -232,11 +242,14 @@ class RunningModel:
         for request in requests:
             if not request.answered and (error is not None or not (self.decoupled or request.deferred)):
                 request.fail(error or InternalError("expected a single response, got 0"))
+        if run.padded:
+            requests = [request for request in requests if request.correlation_id]
         ended_ns = time.monotonic_ns()
         durations = Durations.between(started_ns, times, ended_ns)
         with self._lock:
             self._statistics.observe_run(requests, started_ns, durations, ended_ns, failed=error is not None)
         self._history.observe(ended_ns - started_ns)
+        return _wanted_again(requests) if self._scheduler.repeats else ()
 
     def observe_response(
         self, request: InferRequest, response: InferResponse | None, output_start_ns: int, now_ns: int
@@ -300,3 +313,15 @@ class RunningModel:
             self._loaded.unload()
         except Exception:
             log.exception("unload of '%s' failed", self.news.model)
+
+
+def _wanted_again(requests: Sequence[InferRequest]) -> list[InferRequest]:
+    """Return the rescheduled requests; nobody waits for those that were cancelled meanwhile."""
+    again = []
+    for request in requests:
+        if request.rescheduled and not request.answered:
+            if request.cancelled:
+                request.fail(Cancelled(""))
+            else:
+                again.append(request)
+    return again

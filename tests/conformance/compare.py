@@ -31,6 +31,9 @@ def differences(
     for number, (want, have) in enumerate(zip(expected, got, strict=True)):
         if (want["step"], want.get("request")) != (have["step"], have.get("request")):
             return [f"step {number}: recorded of another request ({want['step']} {want.get('request')}): record again"]
+        if want["step"].startswith("together "):
+            lines += [f"step {number}: {line}" for line in differences(want["answers"], have["answers"])]
+            continue
         want = _with_allowed_type(want, have)
         ordered = want["step"].endswith(_ORDERED) and want.get("status") == 200
         lines += [f"step {number} ({want['step']}): {line}" for line in _compare("", want, have, ordered)]

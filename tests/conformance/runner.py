@@ -13,6 +13,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,14 @@ from .steps import (
     GrpcBytes,
     GrpcStream,
     Http,
+    Pause,
     Raw,
     ReleaseRegion,
     RemoveTree,
     ShmCreate,
     ShmRead,
     Step,
+    Together,
     WriteFile,
     WriteTree,
 )
@@ -123,6 +126,11 @@ class _Session:
                 return self._await_state(step)
             case AwaitAnswer():
                 return self._await_answer(step)
+            case Together():
+                return self._together(step)
+            case Pause():
+                time.sleep(step.ms / 1_000)
+                return {"step": f"pause of {step.ms} ms"}
 
     def _aside(self) -> Path:
         """A new path on the repository's file system that no server looks at, to move things from and to."""
@@ -136,6 +144,15 @@ class _Session:
             path.write_text(text)
         draft.rename(self._target.repository / step.path)
         return {"step": f"write {step.path}", "files": [name for name, _ in step.files]}
+
+    def _together(self, step: Together) -> Answer:
+        with ThreadPoolExecutor(len(step.steps)) as pool:
+            started = []
+            for exchange in step.steps:
+                if started:
+                    time.sleep(step.spacing_ms / 1_000)
+                started.append(pool.submit(self.perform, exchange))
+            return {"step": f"together {len(started)}", "answers": [item.result() for item in started]}
 
     def _own(self, data: bytes) -> bytes:
         return data.replace(RUN_TOKEN.encode(), self._target.token.encode())

@@ -111,6 +111,8 @@ CONFIGURATIONS = {
         port_option="--vertex-ai-port",
         environ=(("AIP_PREDICT_ROUTE", "/predict"), ("AIP_HEALTH_ROUTE", "/health")),
     ),
+    "scheduling": Configuration("scheduling"),
+    "warmup": Configuration("warmup", ("--model-control-mode=explicit",)),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }
 

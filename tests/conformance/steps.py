@@ -146,6 +146,27 @@ class AwaitAnswer:
     text: str
 
 
+Exchange: TypeAlias = Http | Grpc
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Exchanges that overlap: each begins `spacing_ms` after the one before; the answers are in the order of the steps.
+
+    The spacing is far longer than it takes a request to reach its queue, so that the order of arrival is sure.
+    """
+
+    steps: tuple[Exchange, ...]
+    spacing_ms: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let time pass, where it is time itself that a case is about."""
+
+    ms: int
+
+
 Step: TypeAlias = (
     Http
     | Raw
@@ -160,6 +181,8 @@ Step: TypeAlias = (
     | RemoveTree
     | AwaitState
     | AwaitAnswer
+    | Together
+    | Pause
 )
 
 

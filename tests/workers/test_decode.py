@@ -17,7 +17,7 @@ from tensorhub.ipc import wire
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest
-from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.decode import DEADLINE_GRACE_NS, RequestDecoder
 from tests.workers import decode_cases
 from tests.workers.decode_cases import CASES, request, tensor
 from tests.workers.fake_memory import FakeMemory
@@ -169,7 +169,7 @@ def test_what_a_request_holds() -> None:
     assert [item.name for item in got.requested] == ["OUTPUT1"]
     assert got.correlation_id == 2**64 - 1
     assert got.flags == FLAG_SEQUENCE_START | FLAG_SEQUENCE_END
-    assert (got.priority, got.timeout_us, got.deadline_ns, got.arrival_ns) == (2, 9, 77, 5)
+    assert (got.priority, got.timeout_us, got.deadline_ns, got.arrival_ns) == (2, 9, 77 + DEADLINE_GRACE_NS, 5)
     assert dict(got.parameters) == {"one": 1, "text": "x", "yes": True, "half": 0.5}
 
 

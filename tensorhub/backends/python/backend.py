@@ -131,7 +131,7 @@ class PythonInstance:
         self._file = file
         self._decoupled = traits.decoupled
         self._traits = traits
-        self._outputs = frozenset(spec.outputs)
+        self._outputs = frozenset(spec.outputs) | spec.state_outputs
         self._loop = LoopThread(name)
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes:

@@ -123,7 +123,9 @@ class InferenceRequest:
         request._decoupled = decoupled
         request._sender = None
         request._tensors = None
-        request._requested = {item.name for item in server.requested} if server.requested else all_outputs
+        request._requested = all_outputs
+        if server.requested:
+            request._requested = {item.name for item in server.requested} | spec.state_outputs
         request._flags = server.flags
         request._release_flags = RELEASE_ALL
         return request

@@ -4,4 +4,5 @@
 
     default     each request alone, first come first served
     dynamic     requests gathered into batches, with priorities and timeouts (`queue_policy`, `grouping`)
+    sequence    requests of one sequence in order on one instance (`direct`, `oldest`, `controls`, `states`)
 """

@@ -16,6 +16,7 @@ class DefaultScheduler:
     """See Scheduler."""
 
     gathers = False
+    repeats = False
     batches_closed: Mapping[Closed, int] = {}
 
     def __init__(self, instances: int, queue_limit: int = QUEUE_LIMIT) -> None:

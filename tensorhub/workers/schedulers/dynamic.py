@@ -8,7 +8,8 @@ they fit together (`grouping`). Then, in this order:
 3. if its oldest request has waited for max_queue_delay, or there is no such delay, it runs;
 4. else it waits for more, at most until that delay is over.
 
-A request counts its rows and is never split. Source: GetDynamicBatch in Triton's dynamic_batch_scheduler.
+A request counts its rows and is never split. Source: GetDynamicBatch in Triton's dynamic_batch_scheduler. Different
+from Triton, a batch is not cut before an instance is free to run it, so that it can grow to a larger preferred size.
 
 Strategy: while a batch waits for more, it is known how many rows it takes to change that, so that a request that comes
 meanwhile costs one comparison and not another walk.
@@ -65,6 +66,7 @@ class DynamicBatcher:
     """See the module, and Scheduler."""
 
     gathers = True
+    repeats = False
 
     def __init__(
         self,
@@ -76,12 +78,10 @@ class DynamicBatcher:
     ) -> None:
         self._rules = rules
         self._grouping = grouping or Grouping()
-        self._policies = policies or QueuePolicies()
         self._preferred = frozenset(rules.preferred)
         self._largest_preferred = max(rules.preferred, default=0)
-        self._queue = PriorityQueue(self._policies, queue_limit)
+        self._queue = PriorityQueue(policies or QueuePolicies(), queue_limit)
         self._free = deque(instances)
-        self._busy = 0
         self._wake_ns: int | None = None
         self._wanted_rows = 0
         self._closed: Counter[Closed] = Counter()
@@ -101,29 +101,7 @@ class DynamicBatcher:
 
     def enqueue(self, request: InferRequest, now_ns: int) -> None:
         """See Scheduler."""
-        staged = self._staged() if self._policies.prefetches and self._queue.is_full_for(request) else 0
-        self._queue.add(request, self._grouping.key(request), now_ns, staged)
-
-    def _staged(self) -> int:
-        """Count the waiting requests that Triton has in batches already, one for each busy instance.
-
-        It prepares the next batch of an instance while that runs, and these requests have left its queue: they do not
-        count against max_queue_size.
-        """
-        count = rows = 0
-        batches = self._busy
-        group: object = None
-        for waiting in self._queue:
-            size = waiting.request.batch_size
-            if rows + size > self._rules.max_rows or (rows and waiting.group != group):
-                batches -= 1
-                rows = 0
-            if batches <= 0:
-                break
-            group = waiting.group
-            rows += size
-            count += 1
-        return count
+        self._queue.add(request, self._grouping.key(request), now_ns)
 
     def poll(self, now_ns: int) -> list[Decision]:
         """See Scheduler."""
@@ -142,7 +120,6 @@ class DynamicBatcher:
             for waiting in batch.members:
                 self._queue.remove(waiting.request)
             self._closed[batch.closed] += 1
-            self._busy += 1
             requests = [waiting.request for waiting in batch.members]
             decisions.append(Run(self._free.popleft(), requests, batch.closed))
         self._wake_ns = None
@@ -200,7 +177,6 @@ class DynamicBatcher:
     def release(self, instance: int, again: Sequence[InferRequest] = ()) -> None:
         """See Scheduler."""
         self._free.appendleft(instance)
-        self._busy -= 1
 
     def cancel(self, request: InferRequest) -> Sequence[InferRequest]:
         """See Scheduler."""

@@ -38,11 +38,13 @@ class Run:
 
     Attributes:
         closed: why there are not more of them; None where requests are not gathered.
+        padded: there may be null requests among them, which belong to nobody: those without a correlation id.
     """
 
     instance: int
     requests: Sequence[InferRequest]
     closed: Closed | None = None
+    padded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,11 @@ class Scheduler(Protocol):
 
     Attributes:
         gathers: it can make use of requests that come together: take what has arrived already before `poll`.
+        repeats: a model may ask for a request again (`release`).
     """
 
     gathers: bool
+    repeats: bool
 
     def enqueue(self, request: InferRequest, now_ns: int) -> None:
         """Take a request.

@@ -88,11 +88,6 @@ class QueuePolicies:
         """Return the policy of a level."""
         return self.special.get(level, self.default) if self.levels else self.default
 
-    @property
-    def prefetches(self) -> bool:
-        """Whether Triton takes a batch out of the queue before an instance is free (PriorityQueue's constructor)."""
-        return self.levels < 2 and not self.default.default_timeout_us and not self.default.allows_override
-
 
 class Waiting:
     """A request in the queue.
@@ -155,18 +150,15 @@ class PriorityQueue:
                     if not waiting.gone:
                         yield waiting
 
-    def add(self, request: InferRequest, group: object, now_ns: int, staged: int = 0) -> None:
-        """Let a request wait.
-
-        Args:
-            staged: requests in the queue that do not count against the size of a level.
+    def add(self, request: InferRequest, group: object, now_ns: int) -> None:
+        """Let a request wait; `group` is what it must have in common with others in its batch.
 
         Raises:
             Unavailable: its level is full.
         """
         level = self._level(self._policies.level_of(request))
         policy = level.policy
-        if (policy.max_queue_size and level.size - staged >= policy.max_queue_size) or len(self) >= self._queue_limit:
+        if (policy.max_queue_size and level.size >= policy.max_queue_size) or len(self) >= self._queue_limit:
             raise queue_full(request)
         waiting = self._entries[request] = Waiting(request, now_ns, group, level)
         level.in_time.append(waiting)
@@ -177,11 +169,6 @@ class PriorityQueue:
             self._note_expiry(now_ns + timeout_us * _NS_PER_US, policy.delays, waiting)
         if request.deadline_ns:
             self._note_expiry(request.deadline_ns, False, waiting)
-
-    def is_full_for(self, request: InferRequest) -> bool:
-        """Whether its level has as many as it may, counting all."""
-        level = self._level(self._policies.level_of(request))
-        return bool(level.policy.max_queue_size) and level.size >= level.policy.max_queue_size
 
     def _level(self, number: int) -> _Level:
         level = self._levels.get(number)

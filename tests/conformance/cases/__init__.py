@@ -27,10 +27,13 @@ from . import (
     python_backend,
     repository_requests,
     routing,
+    scheduling,
+    sequences,
     shapes,
     shared_memory,
     streaming,
     versions,
+    warmup,
 )
 
 GROUPS: dict[str, tuple[Case, ...]] = {
@@ -63,5 +66,8 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         python_backend,
         generate,
         metadata_of_calls,
+        scheduling,
+        sequences,
+        warmup,
     )
 }

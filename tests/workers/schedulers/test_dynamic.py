@@ -222,16 +222,6 @@ def test_each_level_has_a_policy() -> None:
     assert described(batcher.poll(1_000)) == [f"reject a: {TIMEOUT}", f"reject b: {TIMEOUT}"]
 
 
-def test_the_queue_is_full_behind_the_batch_that_is_prepared() -> None:
-    batcher = _batcher(max_rows=2, policies=QueuePolicies(QueuePolicy(max_queue_size=1)))
-    enqueue(batcher, 0, request("running"))
-    batcher.poll(0)
-    enqueue(batcher, 0, request("next"), request("next too"), request("waits"))
-    with pytest.raises(Unavailable):
-        batcher.enqueue(request("too many"), 0)
-    assert batcher.waiting == 3
-
-
 def test_a_cancelled_request_does_not_hold_up_the_batch() -> None:
     batcher = _batcher(4, delay_ns=DELAY_NS)
     first, second = request("a"), request("b")

@@ -1,0 +1,1 @@
+../../../scheduling/reporter/1/model.py

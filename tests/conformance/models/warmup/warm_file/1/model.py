@@ -1,0 +1,1 @@
+../../warm/1/model.py

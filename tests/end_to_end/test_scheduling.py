@@ -1,0 +1,223 @@
+"""Schedulers in a whole server of several processes: sequences stay on their worker, instances use all workers."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpcclient
+import tritonclient.http as httpclient
+from tritonclient.utils import InferenceServerException
+
+from tests.end_to_end.daemons import wait_until
+from tests.serving import RunningServer, serving
+
+_HEAD = """
+backend: "python" max_batch_size: 4
+input [ { name: "X" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_INT32 dims: [ 1 ] }, { name: "WHO" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+_MODEL = """
+import os, threading
+from pathlib import Path
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.who = f"{os.getpid()} {args['model_instance_name']}".encode()
+        self.folder = args["model_repository"]
+        self.sums = {}
+        self.runs = {}
+
+    def execute(self, requests):
+        return [self.one(request) for request in requests]
+
+    def answer(self, value, **outputs):
+        tensors = [pb_utils.Tensor("Y", np.array([[value]], np.int32)),
+                   pb_utils.Tensor("WHO", np.array([[self.who]], np.object_))]
+        tensors += [pb_utils.Tensor(name, output) for name, output in outputs.items()]
+        return pb_utils.InferenceResponse(tensors)
+
+    def x(self, request, name="X"):
+        return pb_utils.get_input_tensor_by_name(request, name).as_numpy()[0, 0]
+"""
+_CONFIGS = {
+    "summing": """
+sequence_batching {
+  max_sequence_idle_microseconds: 60000000
+  oldest { max_candidate_sequences: 64 }
+  control_input [
+    { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
+    { name: "ID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_INT64 } ] }
+  ]
+}
+instance_group [ { count: 2 kind: KIND_CPU } ]
+""",
+    "stateful": """
+sequence_batching {
+  max_sequence_idle_microseconds: 60000000
+  state [ { input_name: "SUM" output_name: "NEXT_SUM" data_type: TYPE_INT32 dims: [ 1 ] } ]
+}
+""",
+    "iterative": "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 8 } }",
+    "spread": 'instance_group [ { count: 2 kind: KIND_CPU }, { name: "more" kind: KIND_CPU host_policy: "p" } ]',
+    "slow": "",
+}
+_METHODS = {
+    "summing": """
+        key = int(self.x(request, "ID"))
+        self.sums[key] = int(self.x(request)) + (0 if self.x(request, "START") else self.sums[key])
+        return self.answer(self.sums[key])
+""",
+    "stateful": """
+        total = self.x(request, "SUM") + self.x(request)
+        return self.answer(total, NEXT_SUM=np.array([[total]], np.int32))
+""",
+    "iterative": """
+        seen = self.runs[request.correlation_id()] = self.runs.get(request.correlation_id(), 0) + 1
+        if seen < self.x(request):
+            request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+            return None
+        return self.answer(seen)
+""",
+    "spread": """
+        threading.Event().wait(0.03)
+        return self.answer(0)
+""",
+    "slow": """
+        Path(self.folder, "at work").touch()
+        threading.Event().wait(int(self.x(request)) / 1000)
+        self.runs["all"] = self.runs.get("all", 0) + 1
+        return self.answer(self.runs["all"])
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("models")
+    for name, config in _CONFIGS.items():
+        folder = repository / name / "1"
+        folder.mkdir(parents=True)
+        (folder.parent / "config.pbtxt").write_text(_HEAD + config)
+        (folder / "model.py").write_text(f"{_MODEL}\n    def one(self, request):\n{_METHODS[name]}")
+    return repository
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with serving(tmp_path_factory.mktemp("work"), ["--workers=2", "--allow-metrics=false"], repository) as running:
+        yield running
+
+
+class _Client:
+    """Alternates between the protocols."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self._clients = (grpcclient.InferenceServerClient(server.grpc), httpclient.InferenceServerClient(server.http))
+        self._modules = (grpcclient, httpclient)
+        self._calls = 0
+
+    def infer(self, model: str, value: int, **arguments: Any) -> tuple[int, str]:
+        """Returns Y and WHO."""
+        self._calls += 1
+        return self._infer(self._calls % 2, model, value, **arguments)
+
+    def together(self, model: str, values: Sequence[int]) -> list[tuple[int, str]]:
+        """All at once, over gRPC, whose client may be used by several threads."""
+        with ThreadPoolExecutor(len(values)) as pool:
+            return list(pool.map(lambda value: self._infer(0, model, value), values))
+
+    def _infer(self, turn: int, model: str, value: int, **arguments: Any) -> tuple[int, str]:
+        given = self._modules[turn].InferInput("X", [1, 1], "INT32")
+        given.set_data_from_numpy(np.array([[value]], np.int32))
+        result = self._clients[turn].infer(model, [given], **arguments)
+        return int(result.as_numpy("Y")[0, 0]), result.as_numpy("WHO")[0, 0].decode()
+
+    def step(self, sequence: int | str, value: int, flags: str = "", model: str = "summing") -> tuple[int, str]:
+        return self.infer(model, value, sequence_id=sequence, sequence_start="s" in flags, sequence_end="e" in flags)
+
+
+@pytest.fixture
+def client(server: RunningServer) -> _Client:
+    return _Client(server)
+
+
+def test_every_sequence_stays_on_one_worker_from_any_frontend(client: _Client) -> None:
+    sequences = range(1, 33)
+    homes = {sequence: client.step(sequence, sequence, "s")[1] for sequence in sequences}
+    assert len({home.split()[0] for home in homes.values()}) == 2, "one worker has all sequences"
+    for number in (2, 3):
+        for sequence in sequences:
+            assert client.step(sequence, sequence, "e" if number == 3 else "") == (number * sequence, homes[sequence])
+    with pytest.raises(InferenceServerException, match="must specify the START flag"):
+        client.step(1, 1)
+
+
+def test_instances_are_spread_over_the_workers(client: _Client) -> None:
+    seen = set()
+
+    def look() -> bool:
+        seen.update(who for _, who in client.together("spread", [0] * 8))
+        return len(seen) == 3
+
+    wait_until(look, "all three instances have run")
+    assert {name.split()[1] for name in seen} == {"spread_0_0", "spread_0_1", "more_0"}
+    assert len({name.split()[0] for name in seen}) == 2
+
+
+def test_state_is_kept_by_the_server(client: _Client) -> None:
+    assert [client.step("one", value, flags, "stateful")[0] for value, flags in ((3, "s"), (4, ""), (5, "e"))] == [
+        3,
+        7,
+        12,
+    ]
+    assert client.step("one", 1, "se", "stateful")[0] == 1
+
+
+def test_an_iterative_request_runs_until_it_is_answered(client: _Client) -> None:
+    assert [value for value, _ in client.together("iterative", [1, 5, 9, 2])] == [1, 5, 9, 2]
+
+
+def test_a_request_whose_client_has_given_up_does_not_run(
+    server: RunningServer, client: _Client, repository: Path
+) -> None:
+    given = grpcclient.InferInput("X", [1, 1], "INT32")
+    given.set_data_from_numpy(np.array([[700]], np.int32))
+    answers: SimpleQueue[Any] = SimpleQueue()
+    with grpcclient.InferenceServerClient(server.grpc) as grpc:
+        grpc.async_infer("slow", [given], lambda result, error: answers.put(result or error))
+        wait_until((repository / "slow" / "at work").exists, "the first request is at work")
+        with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
+            grpc.infer("slow", [given], client_timeout=0.1)
+        assert answers.get().as_numpy("Y")[0, 0] == 1
+    assert client.infer("slow", 0)[0] == 2
+
+
+def test_the_death_of_a_worker_moves_no_sequence_of_another(client: _Client) -> None:
+    sequences = range(101, 117)
+    homes = {sequence: client.step(sequence, 1, "s")[1].split()[0] for sequence in sequences}
+    victim, survivor = sorted(set(homes.values()))
+    os.kill(int(victim), signal.SIGKILL)
+    for sequence in sequences:
+        if homes[sequence] == survivor:
+            assert client.step(sequence, 1)[0] == 2
+
+    def restarted() -> bool:
+        lost = next(sequence for sequence in sequences if homes[sequence] == victim)
+        try:
+            return client.step(lost, 5, "s")[0] == 5
+        except InferenceServerException:
+            return False
+
+    wait_until(restarted, "the worker is back")
+    for sequence in sequences:
+        if homes[sequence] == survivor:
+            value, who = client.step(sequence, 1, "e")
+            assert (value, who.split()[0]) == (3, survivor)
