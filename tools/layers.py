@@ -152,6 +152,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.backends",
         "tensorhub.bytes_codec",
         "tensorhub.cli.infer",
+        "tensorhub.cli.inputs",
         "tensorhub.client.tensors",
         "tensorhub.ipc.copying",
         "tensorhub.protocol.json_tensors",
@@ -159,6 +160,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.workers.decode",
         "tensorhub.workers.encode",
     ),
+    "matplotlib": ("tensorhub.cli.bench",),
     "onnxruntime": ("tensorhub.backends.onnxruntime",),
     # Besides json_text, those that write fragments of one document: a call for each fragment would show in a profile.
     "orjson": (

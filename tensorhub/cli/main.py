@@ -37,6 +37,12 @@ def _infer(argv: Sequence[str]) -> int:
     return infer.run(argv)
 
 
+def _bench(argv: Sequence[str]) -> int:
+    from tensorhub.cli import bench
+
+    return bench.run(argv)
+
+
 def _status(argv: Sequence[str]) -> int:
     from tensorhub.cli import status
 
@@ -47,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "serve": Command("start a server on a model repository", _serve),
     "quickstart": Command("write a small model repository and a client to begin with", _quickstart),
     "infer": Command("run a model on a server and print its outputs", _infer),
+    "bench": Command("measure throughput and latency of a model on a server", _bench),
     "status": Command("show a server's models, shared memory and processes", _status),
 }
 

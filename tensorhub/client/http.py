@@ -97,9 +97,8 @@ class Server:
             TensorError: what came back is not a response.
             Unreachable: nobody answers.
         """
-        body, header_length = infer_request(inputs, outputs)
-        headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(header_length)}
-        status, answer, length = self._exchange("POST", f"{model_path(model, version)}/infer", body, headers)
+        path, headers, body = infer_call(model, inputs, version=version, outputs=outputs)
+        status, answer, length = self._exchange("POST", path, body, headers)
         _check(status, answer)
         return infer_response(answer, length)
 
@@ -129,6 +128,15 @@ class Server:
             raise Unreachable(f"no answer from {self.url}: {exc.strerror or exc}") from exc
         length = response.getheader(_HEADER_LENGTH)
         return response.status, content, int(length) if length and length.isdecimal() else None
+
+
+def infer_call(
+    model: str, inputs: Sequence[Tensor], *, version: str = "", outputs: Sequence[str] = ()
+) -> tuple[str, dict[str, str], bytes]:
+    """Return path, headers and body of the POST request that runs a model."""
+    body, header_length = infer_request(inputs, outputs)
+    headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(header_length)}
+    return f"{model_path(model, version)}/infer", headers, body
 
 
 def model_path(model: str, version: str = "") -> str:

@@ -44,6 +44,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["infer"], 2, "MODEL"),
         (["infer", "m", "--repeat=0"], 2, "--repeat"),
         (["infer", "m", "--random", "--url=ftp://x"], 1, "'ftp://x' is not an address"),
+        (["bench"], 2, "MODEL"),
+        (["bench", "m", "--concurrency=0"], 2, "--concurrency"),
+        (["bench", "m", "--random", "--plot=x.jpg"], 1, "--plot"),
         (["status", "--run-dir=/nonexistent"], 3, "No such file or directory"),
     ],
 )
@@ -117,6 +120,29 @@ def test_infer_random_and_repeated(server: RunningServer, capsys: pytest.Capture
     assert written.out.startswith("OUTPUT1  INT32 [1, 16]\n")
     assert "OUTPUT0" not in written.out
     assert written.err.startswith("3 requests: median ")
+
+
+def test_bench(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["bench", "add_sub", f"--url={server.http}", "--random", "--concurrency=1,3", "--seconds=0.2"]
+    assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["in", "1", "3"]
+    assert printed.err == "", "a bar is for terminals"
+    assert main([*argv, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert [entry["concurrency"] for entry in measured["results"]] == [1, 3]
+    for entry in measured["results"]:
+        assert entry["requests"] > 0
+        assert (entry["errors"], entry["lost"]) == ({}, 0)
+        assert entry["latency_ms"]["p50"] <= entry["latency_ms"]["p99"]
+
+
+def test_bench_refusals(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"--url={server.http}"
+    assert main(["bench", "nobody", url, "--random"]) == 1
+    assert "unknown model" in capsys.readouterr().err
+    assert main(["bench", "add_sub", url]) == 1
+    assert "no inputs" in capsys.readouterr().err
 
 
 def test_infer_texts(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
