@@ -18,7 +18,7 @@ from logging.handlers import WatchedFileHandler
 from tensorhub.settings import Settings
 
 PACKAGE = "tensorhub"
-_OPTIONS = ("log-verbose", "log-info", "log-warning", "log-error", "log-format", "log-file")
+OPTIONS = ("log-verbose", "log-info", "log-warning", "log-error", "log-format", "log-file")
 
 # C0 and C1 controls, the separators that some readers take for a new line, and the marks that reorder text.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -83,14 +83,14 @@ class LevelSwitches(logging.Filter):
 
 def from_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the log options of an environment, for a process whose command line is not ours."""
-    names = {name: f"TENSORHUB_{name.upper().replace('-', '_')}" for name in _OPTIONS}
+    names = {name: f"TENSORHUB_{name.upper().replace('-', '_')}" for name in OPTIONS}
     return {name: environ[variable] for name, variable in names.items() if variable in environ}
 
 
 def to_environ(options: Settings | Mapping[str, str]) -> dict[str, str]:
     """Return the variables from which `from_environ` reads the same log options."""
     texts = options.as_strings() if isinstance(options, Settings) else options
-    return {f"TENSORHUB_{name.upper().replace('-', '_')}": texts[name] for name in _OPTIONS if name in texts}
+    return {f"TENSORHUB_{name.upper().replace('-', '_')}": texts[name] for name in OPTIONS if name in texts}
 
 
 def set_up(options: Settings | Mapping[str, str], process_name: str = "") -> None:
@@ -106,28 +106,60 @@ def set_up(options: Settings | Mapping[str, str], process_name: str = "") -> Non
         OSError: the log file cannot be opened.
     """
     texts = options.as_strings() if isinstance(options, Settings) else options
-    switches = LevelSwitches(
-        verbose=texts.get("log-verbose", "0").lower() not in ("", "0", "false"),
-        info=_is_on(texts, "log-info"),
-        warning=_is_on(texts, "log-warning"),
-        error=_is_on(texts, "log-error"),
-    )
     path = texts.get("log-file", "")
     handler: logging.Handler = (
         WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
         if path
         else logging.StreamHandler(sys.stderr)
     )
-    handler.setFormatter(TritonFormatter(process_name, iso=texts.get("log-format", "default") == "ISO8601"))
-    handler.addFilter(switches)
+    handler.addFilter(_Chosen(texts, process_name))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
         old.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    logging.getLogger(PACKAGE).setLevel(switches.lowest)
     logging.captureWarnings(True)
+    change({})
+
+
+def change(changes: Mapping[str, str]) -> None:
+    """Have the log of this process be as it was set up, but for these options; where it goes cannot be changed.
+
+    Nothing happens in a process whose log was not set up here, or is as it should be.
+    """
+    for handler in logging.getLogger().handlers:
+        for chosen in handler.filters:
+            if isinstance(chosen, _Chosen):
+                chosen.apply(handler, changes)
+
+
+class _Chosen(logging.Filter):
+    """How a handler was set up. It lets everything pass; the switches beside it do not."""
+
+    def __init__(self, texts: Mapping[str, str], process_name: str) -> None:
+        super().__init__()
+        self._texts = {name: texts[name] for name in OPTIONS if name in texts}
+        self._process_name = process_name
+        self._applied: dict[str, str] | None = None
+
+    def apply(self, handler: logging.Handler, changes: Mapping[str, str]) -> None:
+        """Set the handler's form and switches."""
+        texts = {**self._texts, **changes}
+        if texts == self._applied:
+            return
+        self._applied = texts
+        switches = LevelSwitches(
+            verbose=texts.get("log-verbose", "0").lower() not in ("", "0", "false"),
+            info=_is_on(texts, "log-info"),
+            warning=_is_on(texts, "log-warning"),
+            error=_is_on(texts, "log-error"),
+        )
+        handler.setFormatter(TritonFormatter(self._process_name, iso=texts.get("log-format", "default") == "ISO8601"))
+        for old in [item for item in handler.filters if isinstance(item, LevelSwitches)]:
+            handler.removeFilter(old)
+        handler.addFilter(switches)
+        logging.getLogger(PACKAGE).setLevel(switches.lowest)
 
 
 def adopt(name: str) -> None:

@@ -193,3 +193,24 @@ def test_a_process_whose_supervisor_has_gone_already_ends_at_once() -> None:
     )
     assert done.returncode == -15
     assert done.stdout == b""
+
+
+def test_a_change_at_run_time_keeps_what_was_not_changed(errors: Errors) -> None:
+    logs.set_up({"log-warning": "false"}, "cpu0")
+    log = logging.getLogger("tensorhub.x")
+    logs.change({"log-info": "false", "log-verbose": "1", "log-format": "ISO8601"})
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        log.log(level, "level %d", level)
+    found = [ISO.fullmatch(line) for line in errors.getvalue().splitlines()]
+    assert [match and (match[3], match[4]) for match in found] == [("cpu0:x", "level 10"), ("cpu0:x", "level 40")]
+    logs.change({})
+    log.info("as before")
+    log.warning("still off")
+    assert DEFAULT.fullmatch(errors.getvalue().splitlines()[-1])
+    assert errors.getvalue().splitlines()[-1].endswith("as before")
+
+
+def test_a_change_is_nothing_to_a_process_whose_log_is_its_own() -> None:
+    level = logging.getLogger(logs.PACKAGE).level
+    logs.change({"log-info": "false"})
+    assert logging.getLogger(logs.PACKAGE).level == level

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorhub import logs
 from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
 from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
@@ -358,6 +359,7 @@ class Gateway:
                     process.pid, process.start_ticks, lambda pid: node.post(lambda: self._worker_died(pid))
                 )
         self.catalog = Catalog(snapshot)
+        logs.change(snapshot.log_changes)
         node.acknowledge(snapshot.revision)
         for on_change in list(self._observers):
             on_change()

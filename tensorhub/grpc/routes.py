@@ -7,7 +7,7 @@ from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.grpc import health, observation, reflection, repository, shared_memory, state
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
-from tensorhub.grpc.engine import UNIMPLEMENTED, Call, Methods, StreamMethod, UnaryMethod
+from tensorhub.grpc.engine import Call, Methods, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
 from tensorhub.grpc.rules import Rules, guarded
 from tensorhub.grpc.streaming import ModelStreamInfer
@@ -29,6 +29,8 @@ _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
 
 _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
     f"{INFERENCE}/ModelStatistics": (observation.statistics, observation.statistics_response),
+    f"{INFERENCE}/LogSettings": (observation.change_log, observation.log_response),
+    f"{INFERENCE}/TraceSetting": (observation.change_trace, observation.trace_response),
     f"{INFERENCE}/RepositoryIndex": (repository.index, repository.index_response),
     f"{INFERENCE}/RepositoryModelLoad": (repository.load, repository.load_response),
     f"{INFERENCE}/RepositoryModelUnload": (repository.unload, repository.unload_response),
@@ -83,7 +85,7 @@ def category(service: str, method: str) -> Category:
 
 
 def methods(gateway: GatewayPort, own_rules: Mapping[str, str] | None = None) -> Methods:
-    """Return the table; a method that nothing above answers says that this server does not have it.
+    """Return the table: every method of the services.
 
     Args:
         own_rules: see rules.Rules.
@@ -114,21 +116,4 @@ def _method(gateway: GatewayPort, rules: Rules, name: str, descriptor: Any) -> U
         return UnaryMethod(shared_memory.OwnStatus(gateway, request_class, _OWN_STATUS[name]))
     if name in _OWN_OPERATIONS:
         return UnaryMethod(shared_memory.OwnOperation(gateway, request_class, *_OWN_OPERATIONS[name]))
-    if name in _BY_HUB:
-        return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
-    return UnaryMethod(_NotServed(descriptor.name))
-
-
-class _NotServed:
-    """A unary method that this server does not have."""
-
-    def __init__(self, name: str) -> None:
-        self._details = not_served(name)
-
-    def __call__(self, call: Call, message: bytes) -> None:
-        call.fail(UNIMPLEMENTED, self._details)
-
-
-def not_served(name: str) -> str:
-    """Return the text for a method that this server does not have."""
-    return f"{name} is not supported by this server"
+    return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))

@@ -219,16 +219,3 @@ def lenient_base64(text: str) -> bytes:
         return b64decode(digits[:whole] + "=" * (-whole % 4))
     except binascii.Error as exc:
         raise InvalidArgument("a parameter that should be base64 is not") from exc
-
-
-class NotServed:
-    """An endpoint of Triton that this server does not have."""
-
-    def __init__(self, category: Category, what: str, *methods: str) -> None:
-        self.category = category
-        self._message = f"{what} over HTTP is not supported by this server"
-        for method in methods:
-            setattr(self, f"on_{method.lower()}", self._refuse)
-
-    async def _refuse(self, req: Request, resp: Response, **segments: str) -> None:
-        raise Unsupported(self._message)

@@ -12,8 +12,6 @@ from falcon.asgi import Request, Response
 
 from tensorhub.http import documentation, memory_resources, observation_resources, resources
 from tensorhub.http.asgi import decode_path, raw_path
-from tensorhub.http.resources import NotServed
-from tensorhub.restrictions import Category
 
 _METHODS = ("GET", "POST")
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
@@ -70,11 +68,11 @@ def _route(pattern: str, resource: Any) -> Route:
 
 def routes() -> list[Route]:
     """Make the table."""
-    trace = NotServed(Category.TRACE, "trace settings", "GET", "POST")
+    trace = observation_resources.TraceSetting()
     region = r"(?:/region/(?P<region>[^/]+))?"
     return [
         _route(r"/v2/models/stats", observation_resources.AllStatistics()),
-        _route(r"/v2/logging", NotServed(Category.LOGGING, "log settings", "GET", "POST")),
+        _route(r"/v2/logging", observation_resources.Logging()),
         _route(_MODEL + "/ready", resources.ModelReady()),
         _route(_MODEL + "/config", resources.ModelConfig()),
         _route(_MODEL + "/stats", observation_resources.ModelStatistics()),

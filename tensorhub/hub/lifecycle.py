@@ -406,13 +406,13 @@ class Lifecycle:
         """Return the loads that serve a model, in the order of names and versions.
 
         Args:
-            name: of a model, "" for all; `number`: of a version, -1 for all.
+            name: of a model, "" for all of every model; `number`: of a version, -1 for all.
 
         Raises:
             InvalidArgument: the model, or that version of it, is not served.
         """
         if not name:
-            models = [self.models[key] for key in sorted(self.models)]
+            models, number = [self.models[key] for key in sorted(self.models)], -1
         elif name in self.models and any(item.current for item in self.models[name].versions.values()):
             models = [self.models[name]]
         else:

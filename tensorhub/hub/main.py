@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensorhub import settings
+from tensorhub import logs, settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
@@ -23,6 +23,7 @@ from tensorhub.hub.metrics import MetricsPage
 from tensorhub.hub.metrics_endpoint import MetricsEndpoint
 from tensorhub.hub.plans import LoadFailure
 from tensorhub.hub.poller import Poller
+from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
@@ -32,6 +33,7 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol import messages
+from tensorhub.protocol.trace_settings import TraceStart
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Hub:
         self._settings = chosen
         self._catalogue = catalogue
         self._strings = chosen.as_strings()
+        self._runtime = RuntimeSettings(self._strings, TraceStart.read(chosen.tracing.trace_config))
         names = [f"cpu{index}" for index in range(chosen.processes.workers)]
         self._state = HubState(names, time.time_ns(), chosen.shared_memory)
         self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
@@ -229,6 +232,12 @@ class Hub:
         if kind == "statistics":
             self._statistics(operation.statistics, asker)
             return []
+        if kind == "change_log":
+            self._change_log(operation.change_log, asker)
+            return []
+        if kind == "change_trace":
+            self._change_trace(operation.change_trace, asker)
+            return []
         if kind == "shutdown":
             self._state.stop()
             return [Answer(asker)]
@@ -252,6 +261,26 @@ class Hub:
     def _forget_files(self) -> None:
         """Remove the files of requests that no load needs any more."""
         self._catalogue.keep({load.path for load in self._state.lifecycle.loads.values()})
+
+    # Settings that change while the server runs
+
+    def _change_log(self, operation: Any, asker: Asker) -> None:
+        if self._runtime.change_log(operation.options):
+            logs.change(self._runtime.log_changes)
+            self._state.touch()
+        result = messages.ControlResult(code=operation.code, message=operation.message)
+        result.log_options.update({name: self._strings[name] for name in logs.OPTIONS})
+        self._answer(asker, result)
+
+    def _change_trace(self, operation: Any, asker: Asker) -> None:
+        known = operation.model in self._state.lifecycle.models and self._serves(operation.model)
+        shown = self._runtime.change_trace(operation, known=known)
+        if operation.values or operation.cleared:
+            self._state.touch()
+        self._answer(asker, messages.ControlResult(trace=shown))
+
+    def _serves(self, model: str) -> bool:
+        return any(version.current for version in self._state.lifecycle.models[model].versions.values())
 
     # Statistics
 
@@ -340,7 +369,9 @@ class Hub:
     def _publish(self) -> None:
         self._book.keep(self._state.lifecycle.loads.keys())
         self._forget_files()
-        head = self._state.publish(self._self, self._strings).SerializeToString()
+        snapshot = self._state.publish(self._self, self._strings)
+        self._runtime.fill(snapshot)
+        head = snapshot.SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)
 

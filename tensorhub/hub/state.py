@@ -151,6 +151,10 @@ class HubState:
             if process.role in roles
         )
 
+    def touch(self) -> None:
+        """Something has changed that is in the snapshot and not here."""
+        self._changed = True
+
     def publish(self, hub: Any, settings: dict[str, str]) -> Any:
         """Make the next revision, for everyone."""
         self.revision += 1

@@ -38,6 +38,7 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
+from tensorhub.protocol.trace_settings import TraceStart
 from tensorhub.settings import Settings, metrics_address
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def run(settings: Settings) -> int:
             run_dir.forget_the_dead()
         check_http_tls(settings)
         MetricsConfig.read(settings.metrics.metrics_config)
+        TraceStart.read(settings.tracing.trace_config)
         check_ports(settings)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
@@ -267,6 +269,7 @@ class Supervisor:
             return
         self._node.welcome(snapshot)
         self._catalog = Catalog(snapshot)
+        logs.change(snapshot.log_changes)
         self._node.acknowledge(snapshot.revision)
         self._joined.add(wire.Role.HUB.name)
         self._joined.update(process.role for process in snapshot.processes)

@@ -365,3 +365,53 @@ DELIBERATE_DIFFERENCES.update(
         for kind in ("", "async-")
     }
 )
+
+_FAILED_RUN = (
+    "Of a run that fails as a whole a backend does not say how it has spent its time; all of it counts as inference."
+)
+
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"statistics-{name}": Difference(
+            _FAILED_RUN,
+            {
+                "5.json.model_stats.0.batch_stats.0.compute_input.ns": 0,
+                "5.json.model_stats.0.batch_stats.0.compute_output.ns": 0,
+                "6.response.model_stats.0.batch_stats.0.compute_input": {"count": 1},
+                "6.response.model_stats.0.batch_stats.0.compute_output": {"count": 1},
+            },
+        )
+        for name in ("raised", "raised-grpc")
+    }
+)
+
+_RESPONSES = "2.51 has response statistics and its Python backend does not report any; here they are as documented."
+_KINDS = ("compute_infer", "compute_output", "success", "fail", "empty_response", "cancel")
+
+
+def _responses(*counts: int, over_grpc: bool) -> dict[str, Any]:
+    """The response statistics of requests with so many responses each, and an empty one at the end."""
+    shown = {}
+    for index in range(max(counts) + 1):
+        full = sum(count > index for count in counts)
+        empty = sum(count == index for count in counts)
+        numbers = dict.fromkeys(_KINDS[:3], full) | {"fail": 0, "empty_response": empty, "cancel": 0}
+        zero: dict[str, Any] = {} if over_grpc else {"count": 0, "ns": 0}
+        shown[str(index)] = {
+            kind: {"count": number, "ns": "<time>"} if number else zero for kind, number in numbers.items()
+        }
+    return shown
+
+
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"statistics-decoupled-{'-'.join(map(str, counts))}": Difference(
+            _RESPONSES,
+            {
+                "5.json.model_stats.0.response_stats": _responses(*counts, over_grpc=False),
+                "6.response.model_stats.0.response_stats": _responses(*counts, over_grpc=True),
+            },
+        )
+        for counts in ((0,), (1,), (3,), (2, 0, 1))
+    }
+)

@@ -8,6 +8,7 @@
 | the `At:` block after a Python exception | paths and lines; tensorhub shows no paths to clients |
 | the server's version number | another product; only its form is compared |
 | the value of Inference-Header-Content-Length | it has split the body already; JSON text may be spaced differently |
+| times and durations in statistics | they are those of the run; whether there is one counts |
 | NaN and infinities | not JSON: written as strings in angle brackets |
 """
 
@@ -74,3 +75,15 @@ def model_config(value: dict[str, Any]) -> dict[str, Any]:
 def server_metadata(value: dict[str, Any]) -> dict[str, Any]:
     """Server metadata without the product's version number."""
     return {**value, "version": _VERSION.sub("<version>", str(value.get("version", "")))}
+
+
+def statistics(value: Any) -> Any:
+    """Statistics of models with every time and every duration replaced by whether it is zero."""
+    if isinstance(value, list):
+        return [statistics(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: ("<time>" if item else 0) if key in ("ns", "last_inference") else statistics(item)
+            for key, item in value.items()
+        }
+    return value

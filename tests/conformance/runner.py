@@ -23,6 +23,7 @@ from . import grpc_wire, http_wire, normalise
 from .steps import (
     RUN_TOKEN,
     AwaitAnswer,
+    AwaitCounted,
     AwaitState,
     Case,
     Grpc,
@@ -131,6 +132,8 @@ class _Session:
             case Pause():
                 time.sleep(step.ms / 1_000)
                 return {"step": f"pause of {step.ms} ms"}
+            case AwaitCounted():
+                return self._await_counted(step)
 
     def _aside(self) -> Path:
         """A new path on the repository's file system that no server looks at, to move things from and to."""
@@ -198,6 +201,8 @@ class _Session:
             value = normalise.server_metadata(value)
         elif isinstance(value, dict) and "instance_group" in value:
             value = normalise.model_config(value)
+        elif isinstance(value, dict) and "model_stats" in value:
+            value = normalise.statistics(value)
         return normalise.strings(value, self._text)
 
     def _grpc(self, step: Grpc) -> Answer:
@@ -207,6 +212,8 @@ class _Session:
             value = grpc_wire.parse_response(step.method, response)
             if "extensions" in value:
                 value = normalise.server_metadata(value)
+            if "model_stats" in value:
+                value = normalise.statistics(value)
             if "models" in value:
                 value["models"] = normalise.entries(value["models"], step.only)
             return {"response": normalise.strings(value, self._text)}
@@ -287,6 +294,20 @@ class _Session:
                 return about
             time.sleep(0.02)
         return about | {"after_deadline": self._text(body.decode("latin-1"))}
+
+    def _await_counted(self, step: AwaitCounted) -> Answer:
+        deadline = time.monotonic() + _STATE_DEADLINE_S
+        version = f"/versions/{step.version}" if step.version else ""
+        request = http_wire.request_bytes(Http("GET", f"/v2/models/{step.model}{version}/stats"))
+        counted = -1
+        while time.monotonic() < deadline:
+            body = http_wire.exchange((self._target.host, self._target.http_port), request, method="GET")[0].body
+            found = [entry["inference_stats"] for entry in json.loads(body)["model_stats"]]
+            counted = sum(stats[name]["count"] for stats in found for name in ("success", "fail"))
+            if counted >= step.requests:
+                return {"step": f"{step.model} has counted {step.requests}"}
+            time.sleep(0.02)
+        return {"step": f"{step.model} has counted {step.requests}", "after_deadline": counted}
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

@@ -37,6 +37,7 @@ class Configuration:
     """A model repository (a folder of `models/`), perhaps a second one, and the options that both servers get.
 
     `port_option` is the option of the port that the requests go to, if it is not --http-port's.
+    `{repository}` in an option stands for the private copy.
     """
 
     repository: str
@@ -50,6 +51,15 @@ CONFIGURATIONS = {
     "core": Configuration("core"),
     "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
     "graph": Configuration("graph"),
+    "observed": Configuration(
+        "observed",
+        (
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            "--trace-config=mode=triton",
+            "--trace-config=triton,file={repository}/trace.json",
+        ),
+    ),
     "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
     "edges": Configuration(
         "edges",
@@ -185,7 +195,7 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
         "--allow-metrics=false",
-        *configuration.options,
+        *(option.replace("{repository}", str(repository)) for option in configuration.options),
     ]
     if configuration.second_repository:
         second = work / "models-2"

@@ -167,6 +167,18 @@ class Pause:
     ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitCounted:
+    """Poll the statistics for up to ten seconds until a model has counted so many requests, successful and failed.
+
+    A request is counted when it has been answered, so its client may ask before.
+    """
+
+    model: str
+    requests: int
+    version: str = ""
+
+
 Step: TypeAlias = (
     Http
     | Raw
@@ -183,6 +195,7 @@ Step: TypeAlias = (
     | AwaitAnswer
     | Together
     | Pause
+    | AwaitCounted
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import tritonclient.http
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.daemons import run_to_end, wait_until
-from tests.serving import RunningServer, free_ports, serving
+from tests.serving import PROJECT, RunningServer, free_ports, serving
 
 MODEL = """
 import numpy as np
@@ -184,6 +185,34 @@ def test_a_model_that_is_unloaded_has_no_metrics_and_a_reload_begins_at_zero(ser
         wait_until(lambda: 'model="cached"' not in page(server), "its metrics are gone")
         client.load_model("cached")
     assert value(server, "nv_inference_count", model="cached", version="1", _team='a "b"') == 0
+
+
+_OF_GPUS = re.compile(r"nv_gpu_|nv_energy_")
+
+
+def test_every_query_of_the_dashboard_names_a_metric_and_labels_that_are_there(server: RunningServer) -> None:
+    infer(server, "plain", 9)
+    infer(server, "cached", 9)
+    dashboard = json.loads((PROJECT / "etc" / "grafana" / "tensorhub.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    queries += [item["query"] for item in dashboard["templating"]["list"]]
+    labels: dict[str, set[str]] = {}
+    for line in page(server).splitlines():
+        match = re.match(r"(\w+)(?:\{(.*)\})? ", line)
+        if match is not None:
+            labels.setdefault(match[1], set()).update(re.findall(r'(\w+)="', match[2] or ""))
+    named = {name for query in queries for name in re.findall(r"\b(?:nv|tensorhub)_\w+", query)}
+    assert len(named) > 25
+    assert {name for name in named if name not in labels and not _OF_GPUS.match(name)} == set()
+    for query in queries:
+        for name, matchers in re.findall(r"\b((?:nv|tensorhub)_\w+)\{([^}]*)\}", query):
+            if name in labels:
+                wanted = set(re.findall(r"(\w+)=", matchers)) - {"job", "instance"}
+                assert wanted <= labels[name], query
+    known = set.union(*labels.values()) | {"job", "instance", "gpu_uuid"}
+    assert {
+        name for query in queries for by in re.findall(r"by \(([^)]*)\)", query) for name in by.split(", ")
+    } <= known
 
 
 def test_a_wrong_metrics_config_and_a_taken_port_are_told_at_the_start(server: RunningServer, tmp_path: Path) -> None:

@@ -328,11 +328,6 @@ def test_a_word_that_is_no_setting_allows_nothing(client: Client, gateway: FakeG
     assert client("SystemSharedMemoryUnregister")[0] == "UNIMPLEMENTED"
 
 
-@pytest.mark.parametrize("name", ["TraceSetting", "LogSettings"])
-def test_a_method_that_is_not_served(client: Client, name: str) -> None:
-    assert client(name) == ("UNIMPLEMENTED", f"{name} is not supported by this server")
-
-
 def test_every_method_of_the_services_is_in_the_table(gateway: FakeGateway) -> None:
     table = methods(gateway)
     assert len(table) == 24

@@ -71,9 +71,6 @@ def gateway() -> FakeGateway:
             404,
             "Request for unknown model: 'echo' version 2 is not found",
         ),
-        ("GET", "/v2/trace/setting", 501, "trace settings over HTTP is not supported by this server"),
-        ("POST", "/v2/models/echo/trace/setting", 501, "trace settings over HTTP is not supported by this server"),
-        ("POST", "/v2/logging", 501, "log settings over HTTP is not supported by this server"),
         ("PUT", "/v2/logging", 405, "Method Not Allowed"),
     ],
 )

@@ -19,6 +19,7 @@ from . import (
     infer_grpc,
     infer_json,
     lifecycle,
+    logging,
     metadata,
     metadata_of_calls,
     model_errors,
@@ -31,7 +32,9 @@ from . import (
     sequences,
     shapes,
     shared_memory,
+    statistics,
     streaming,
+    trace,
     versions,
     warmup,
 )
@@ -69,5 +72,8 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         scheduling,
         sequences,
         warmup,
+        statistics,
+        logging,
+        trace,
     )
 }

@@ -1,0 +1,67 @@
+"""What can be changed while the server runs: the log and what is traced. Pure; a part of the hub's state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tensorhub.errors import InvalidArgument
+from tensorhub.protocol import messages, trace_settings
+from tensorhub.protocol.trace_settings import OFF, TraceBook, TraceStart
+
+
+class RuntimeSettings:
+    """See the module.
+
+    Args:
+        options: all options by their command line name, as text; what is changed here is changed in it.
+        trace: how tracing began.
+
+    Attributes:
+        log_changes: log options that are not as they were at the start.
+        traces: the trace settings.
+    """
+
+    def __init__(self, options: dict[str, str], trace: TraceStart) -> None:
+        self._options = options
+        self.log_changes: dict[str, str] = {}
+        self.traces = TraceBook(trace)
+
+    def change_log(self, change: Mapping[str, str]) -> bool:
+        """Change log options; whether any of them is another than before."""
+        changed = any(self._options.get(name) != text for name, text in change.items())
+        self._options.update(change)
+        self.log_changes.update(change)
+        return changed
+
+    def change_trace(self, operation: Any, *, known: bool) -> Any:
+        """Carry out a `tensorhub.wire.Control.ChangeTrace`.
+
+        Args:
+            known: the model that it names is served.
+
+        Returns:
+            What holds now, as `inference.TraceSettingResponse`.
+
+        Raises:
+            InvalidArgument: the model is not served, or nothing could be traced with it; nothing has changed then.
+        """
+        model = operation.model
+        if model and not known:
+            raise InvalidArgument(f"Request for unknown model : {model}")
+        update: dict[str, int | None] = {name: int(value) for name, value in operation.values.items()}
+        update.update(dict.fromkeys(operation.cleared))
+        if update:
+            self.traces.update(model, update)
+        response = messages.TraceSettingResponse()
+        for name, values in trace_settings.shown(self.traces.setting(model), self.traces.start).items():
+            response.settings[name].value.extend(values)
+        return response
+
+    def fill(self, snapshot: Any) -> None:
+        """Put into a `tensorhub.wire.Snapshot` what the other processes must know."""
+        snapshot.log_changes.update(self.log_changes)
+        settings = {model: self.traces.setting(model) for model in ("", *self.traces.models)}
+        if any(setting.active for setting in settings.values()):
+            for model, setting in settings.items():
+                shown = snapshot.traces[model]
+                shown.level = setting.trace_level if setting.active else OFF
+                shown.rate = setting.trace_rate
