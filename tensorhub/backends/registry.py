@@ -18,9 +18,10 @@ _BUILT_IN = {
     "identity": ("tensorhub.backends.identity", "IdentityBackend"),
     "onnxruntime": ("tensorhub.backends.onnxruntime.backend", "OnnxBackend"),
     "python": ("tensorhub.backends.python.backend", "PythonBackend"),
+    "pytorch": ("tensorhub.backends.pytorch.backend", "TorchBackend"),
 }
 
-_EXTRAS = {"onnxruntime": "onnx"}
+_EXTRAS = {"onnxruntime": "onnx", "pytorch": "torch"}
 """What of tensorhub's extras brings the library that a backend needs."""
 
 
