@@ -31,6 +31,12 @@ def _quickstart(argv: Sequence[str]) -> int:
     return quickstart.run(argv)
 
 
+def _check(argv: Sequence[str]) -> int:
+    from tensorhub.cli import check
+
+    return check.run(argv)
+
+
 def _infer(argv: Sequence[str]) -> int:
     from tensorhub.cli import infer
 
@@ -50,7 +56,8 @@ def _status(argv: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Command] = {
-    "serve": Command("start a server on a model repository", _serve),
+    "serve": Command("start a server on a model repository, or on Python files", _serve),
+    "check": Command("see whether a model repository can be served, and why not", _check),
     "quickstart": Command("write a small model repository and a client to begin with", _quickstart),
     "infer": Command("run a model on a server and print its outputs", _infer),
     "bench": Command("measure throughput and latency of a model on a server", _bench),
