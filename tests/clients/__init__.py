@@ -1,0 +1,1 @@
+"""Whole flows of stock clients against a running server."""
