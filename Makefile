@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REPOSITORY ?= examples/models
 SERVE_ARGS ?=
 
-.PHONY: run test check bench conformance-record descriptors option-docs clean
+.PHONY: run test check bench conformance-record descriptors docs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -40,8 +40,9 @@ check: $(VENV)/.test
 descriptors: $(VENV)/.test
 	$(BIN)/python -m tools.compile_protos
 
-option-docs: $(VENV)/.test
+docs: $(VENV)/.test
 	$(BIN)/python -m tools.option_docs
+	$(BIN)/python -m tools.protocol_docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tools.bench $(BENCH_ARGS)

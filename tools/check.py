@@ -12,7 +12,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from tools import compile_protos, forbidden, layers, option_docs
+from tools import compile_protos, forbidden, layers, option_docs, protocol_docs
 
 ROOT = layers.ROOT
 _NOT_SOURCES = frozenset({"__pycache__", "bench-results", "build", "dist"})
@@ -68,7 +68,12 @@ def _normal(descriptors: bytes) -> bytes:
 def option_pages() -> str:
     """docs/options.md and the man page say what the table of options says."""
     stale = option_docs.stale()
-    return f"not what the options give: {', '.join(stale)}; run `make option-docs`" if stale else ""
+    return f"not what the options give: {', '.join(stale)}; run `make docs`" if stale else ""
+
+
+def protocol_page() -> str:
+    """docs/protocol.md says what the tables of operations, methods, options and differences say."""
+    return "" if protocol_docs.is_fresh() else "docs/protocol.md is not what the tables give; run `make docs`"
 
 
 def forbidden_words() -> str:
@@ -102,6 +107,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("import layers", import_layers),
     ("descriptor set", descriptor_set),
     ("option pages", option_pages),
+    ("protocol page", protocol_page),
     ("forbidden words", forbidden_words),
 )
 
