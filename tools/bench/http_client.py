@@ -61,7 +61,7 @@ class HttpClient:
             self._socket.close()
 
     def post(self, request: bytes) -> tuple[dict[str, str], memoryview]:
-        """Send a request made by `build` and return the headers and the body of its answer.
+        """Send a whole request, such as `build` makes, and return the headers and the body of its answer.
 
         The body is a view of this client's buffer: it holds until the next call.
 

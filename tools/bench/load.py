@@ -19,12 +19,13 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException, shared_memory
 
 from tools.bench import closed_loop, h2load, payloads, wrk
+from tools.bench.beside import company
 from tools.bench.errors import BenchError
 from tools.bench.grpc_client import INFER, GrpcClient
 from tools.bench.http_client import HttpClient, build
 from tools.bench.measurements import Load, Sample
 from tools.bench.servers import HOST, Server
-from tools.bench.workloads import Driver, Metric, Transport, Workload
+from tools.bench.workloads import P99_US, Driver, Metric, Transport, Workload
 
 CHECKED_ANSWERS = 3
 COPY_SECONDS = 0.3
@@ -81,17 +82,23 @@ def target(workload: Workload, server: Server) -> Iterator[Target]:
     data = payloads.tensors(workload)
     with ExitStack() as stack:
         try:
-            drive = _OPENERS[workload.driver, workload.transport](workload, data, server, stack)
+            alone = _OPENERS[workload.driver, workload.transport](workload, data, server, stack)
+            accompany = stack.enter_context(company(workload.beside, server))
         except (BenchError, InferenceServerException, OSError, ValueError) as exc:
             raise BenchError(f"{server.name}: {exc}") from exc
+
+        def drive(seconds: float) -> Load:
+            return accompany(lambda: alone(seconds))
+
         yield Target(server, workload, _named(server.name, drive), sum(value.nbytes for value in data.inputs.values()))
 
 
 def _value(metric: Metric, load: Load) -> float:
     if metric.more_is_better:
         return load.requests / load.elapsed_s
-    assert load.p50_us is not None, "this load generator gives no latencies"
-    return load.p50_us
+    latency_us = load.p99_us if metric is P99_US else load.p50_us
+    assert latency_us is not None, "this load generator gives no latencies"
+    return latency_us
 
 
 def _named(name: str, drive: Callable[[float], Load]) -> Callable[[float], Load]:

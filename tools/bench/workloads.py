@@ -32,6 +32,14 @@ class Driver(Enum):
     FOOTPRINT = "processes"
 
 
+class Beside(Enum):
+    """What else goes on meanwhile; see `beside`."""
+
+    NOTHING = "nothing"
+    LARGE_REQUESTS = "a client that sends 16 MB"
+    IDLE_CONNECTIONS = "500 idle connections"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A measured quantity: its unit, which way is better, and how many decimals are worth showing."""
@@ -44,6 +52,7 @@ class Metric:
 REQUESTS_PER_S = Metric("requests/s", True, 1)
 RESPONSES_PER_S = Metric("responses/s", True, 0)
 MEDIAN_US = Metric("us median", False, 0)
+P99_US = Metric("us p99", False, 0)
 START_S = Metric("s to ready", False, 2)
 IDLE_PERCENT = Metric("% of a core", False, 2)
 PSS_MIB = Metric("MiB PSS", False, 1)
@@ -82,6 +91,7 @@ class Workload:
     count: int = 16
     in_flight: int = 1
     goal: Goal = field(default_factory=Goal)
+    beside: Beside = Beside.NOTHING
 
 
 def _small() -> list[Workload]:
@@ -100,6 +110,26 @@ def _small() -> list[Workload]:
             Workload(f"{name}_1", f"{title}, 1 in flight", "add_sub", transport, driver, MEDIAN_US, 16, 1, Goal(1.0))
         )
     return rows
+
+
+def _in_company() -> list[Workload]:
+    return [
+        Workload(
+            f"http_binary_8_{name}",
+            f"add_sub, HTTP binary, 8 in flight, beside {beside.value}",
+            "add_sub",
+            Transport.HTTP_BINARY,
+            Driver.WRK,
+            metric,
+            in_flight=8,
+            goal=goal,
+            beside=beside,
+        )
+        for name, metric, goal, beside in (
+            ("large", P99_US, Goal(1.0), Beside.LARGE_REQUESTS),
+            ("idle", REQUESTS_PER_S, Goal(1.3), Beside.IDLE_CONNECTIONS),
+        )
+    ]
 
 
 def _big() -> list[Workload]:
@@ -170,7 +200,7 @@ def _footprint() -> list[Workload]:
     ]
 
 
-WORKLOADS: tuple[Workload, ...] = (*_footprint(), *_small(), *_big(), *_scheduling())
+WORKLOADS: tuple[Workload, ...] = (*_footprint(), *_small(), *_in_company(), *_big(), *_scheduling())
 
 
 def select(names: Sequence[str]) -> list[Workload]:
