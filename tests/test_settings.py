@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tensorhub import settings
 from tensorhub.option_groups import DEPRECATED, options_of
-from tensorhub.option_kinds import PerDevice, Resource, Restriction, Scoped
+from tensorhub.option_kinds import FLAG, PerDevice, Resource, Restriction, Scoped
 from tensorhub.settings import OPTIONS, SECTIONS, HelpRequested, SettingsError, parse
 from tools.triton_options import TRITON_OPTIONS
 
@@ -29,6 +29,78 @@ def refusal(*argv: str, **sources: object) -> str:
 def test_every_option_of_triton_is_known(name: str) -> None:
     assert name in OPTIONS or name in {old.name for old in DEPRECATED}
     assert f"--{name} " in settings.help_text() + " " or f"--{name}\n" in settings.help_text()
+
+
+# What a command line of `tritonserver` may say of the options whose default says nothing, or is not one value.
+SAMPLES = {
+    "model-repository": "/models",
+    "model-store": "/more",
+    "load-model": "*",
+    "model-control-mode": "explicit",
+    "http-header-forward-pattern": "(?i)x-.*",
+    "http-restricted-api": "model-repository,logging:admin-key=admin-value",
+    "grpc-header-forward-pattern": "my_header.*",
+    "grpc-restricted-protocol": "shared-memory,trace:admin-key=admin-value",
+    "sagemaker-safe-port-range": "1-9000",
+    "sagemaker-port": "8080",
+    "vertex-ai-port": "8081",
+    "metrics-config": "summary_quantiles=0.5:0.05,0.9:0.01",
+    "trace-config": "opentelemetry,url=localhost:4318/v1/traces",
+    "backend-config": "python,shm-default-byte-size=1048576",
+    "cache-config": "local,size=1048576",
+    "rate-limit-resource": "R1:10:0",
+    "cuda-memory-pool-byte-size": "0:67108864",
+    "cuda-virtual-address-size": "0:1073741824",
+    "host-policy": "gpu_0,numa-node=0",
+    "model-load-gpu-limit": "0:0.5",
+    "strict-model-config": "false",
+    "trace-file": "/tmp/trace.json",
+    "trace-level": "TIMESTAMPS",
+    "trace-rate": "100",
+    "trace-count": "-1",
+    "trace-log-frequency": "0",
+    "allow-client-shm": "true",
+}
+
+
+def test_a_command_line_with_every_option_of_triton_is_accepted() -> None:
+    # Triton itself refuses this one beside cache-config.
+    names = sorted(TRITON_OPTIONS - {"response-cache-byte-size"})
+    texts = {
+        name: SAMPLES[name] if name in SAMPLES else OPTIONS[name].texts(OPTIONS[name].default)[0] for name in names
+    }
+    assert set(SAMPLES) <= set(names)
+    for argv in (
+        [f"--{name}={text}" for name, text in texts.items()],
+        [part for name, text in texts.items() for part in (f"--{name}", text) if not _is_flag(name) or part != text],
+    ):
+        parsed = parse(argv)
+        assert all("\n" not in warning for warning in parsed.warnings)
+        for name, text in texts.items():
+            if name in OPTIONS and not OPTIONS[name].repeatable and not _is_flag(name):
+                assert OPTIONS[name].kind.parse(text) == parsed.value(name), name
+
+
+def _is_flag(name: str) -> bool:
+    return name in OPTIONS and OPTIONS[name].kind is FLAG
+
+
+def test_an_option_that_is_given_and_has_no_effect_says_why() -> None:
+    for name, option in OPTIONS.items():
+        if not option.ignored:
+            continue
+        text = SAMPLES.get(name) or _other(option.texts(option.default)[0])
+        [warning] = parse([f"--{name}={text}"]).warnings
+        assert warning == f"--{name} has no effect: {option.ignored}"
+
+
+def _other(text: str) -> str:
+    """A value that is not the default."""
+    if text in ("true", "false"):
+        return "false" if text == "true" else "true"
+    if text == "off":
+        return "execution_count"
+    return str(int(float(text)) - 1) if text.replace(".", "").isdigit() and text not in ("0", "2") else f"{text}9"
 
 
 def test_defaults() -> None:

@@ -1,6 +1,6 @@
 """The shapes of ASGI (https://asgi.readthedocs.io, HTTP 2.3), as far as this package uses them."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -12,6 +12,10 @@ Headers = list[tuple[bytes, bytes]]
 JSON_TYPE = (b"content-type", b"application/json")
 
 
+WRITTEN_HEADERS = "tensorhub.headers"
+"""Member of a scope: the headers with their names as the client wrote them, if the server knows."""
+
+
 class Disconnected(Exception):
     """The client has gone; there is nobody to answer."""
 
@@ -21,6 +25,11 @@ async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> N
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def written_headers(scope: Scope) -> Mapping[bytes, bytes]:
+    """The headers with their names as the client wrote them; in lower case where the server does not tell that."""
+    return dict(scope.get(WRITTEN_HEADERS) or scope["headers"])
 
 
 def raw_path(scope: Scope) -> str:

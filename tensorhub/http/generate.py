@@ -1,5 +1,7 @@
 """The generate extension over HTTP: `generate` answers with one JSON object, `generate_stream` with server-sent events.
 
+Headers are not forwarded, as in Triton.
+
 Order of the checks: restricted API, method, content encoding, model, body. What fails before a worker has taken the
 request is an ordinary JSON error. After that the first answer decides about the status, as in Triton: 200, or 400 if it
 is an error; later errors are events like the others.
@@ -10,7 +12,6 @@ gets credit (see `frontend.port`) as the server takes the events off our hands.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from http import HTTPStatus
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
@@ -19,7 +20,7 @@ from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Receive, Scope, Send, send_body
 from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection
-from tensorhub.http.infer import forward_headers, place_large
+from tensorhub.http.infer import place_large
 from tensorhub.http.settings import HttpSettings
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, FLAG_VERSION
 from tensorhub.protocol.generate import NOT_ONE_RESPONSE, decode_generate, encode_generate, event
@@ -63,7 +64,7 @@ class GenerateEndpoint:
                 check_json_size(reader.received, settings.limits)
                 replies = _Replies()
                 request_id = _start(
-                    gateway, settings, target, headers, body, replies, _FLAGS | FLAG_VERSION if version else _FLAGS
+                    gateway, settings, target, body, replies, _FLAGS | FLAG_VERSION if version else _FLAGS
                 )
                 listener = asyncio.create_task(replies.listen(receive))
                 conversation = _Conversation(gateway, request_id, replies, listener)
@@ -95,15 +96,12 @@ def _start(
     gateway: GatewayPort,
     settings: HttpSettings,
     target: ServedVersion,
-    headers: Mapping[bytes, bytes],
     body: bytes,
     replies: "_Replies",
     flags: int,
 ) -> int:
     """Decode the body and send it to a worker; return the request's number."""
     request, large = decode_generate(body, target, settings.limits)
-    if settings.forward is not None:
-        forward_headers(headers, settings.forward, request)
     placed: list[PlacedInput] = []
     try:
         place_large(large, gateway, placed)

@@ -21,11 +21,12 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from tensorhub.http.asgi import Headers
+from tensorhub.http.asgi import WRITTEN_HEADERS, Headers
 from tensorhub.http.direct import MAX_REQUEST_SIZE, DirectCall, DirectInfer
 
 EXPECTED = (
     "_arm_keepalive_timer",
+    "_build_http_scope",
     "_check_h1c_protocol_available",
     "_close_transport",
     "_feed_callback_parser",
@@ -92,6 +93,14 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self._idle_since = 0.0
         self._direct: DirectInfer | None = worker.direct
         self._parser: DirectParser = worker.direct_parser
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
+        scope = super()._build_http_scope(request, sockname, peername)
+        # Not a copy: the parser makes a list for each request. Requests of HTTP/2 have names in lower case only.
+        written = getattr(self._callback_parser, "headers", None)
+        if written:
+            scope[WRITTEN_HEADERS] = written
+        return scope
 
     def connection_made(self, transport: Any) -> None:
         self.worker.connections.add(self)

@@ -16,7 +16,7 @@ from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
 from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, OnReply, PlacedInput
 from tensorhub.http.access import host_of
-from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body
+from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body, written_headers
 from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
 from tensorhub.http.settings import HttpSettings
@@ -89,8 +89,9 @@ class InferEndpoint:
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
                 owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
+                forwarded = headers if settings.forward is None else written_headers(scope)
                 request_id, decoded = send_request(
-                    gateway, settings, target, headers, body, pending.on_reply, owner, named=version != ""
+                    gateway, settings, target, forwarded, body, pending.on_reply, owner, named=version != ""
                 )
                 self._waiting.add(pending)
                 try:

@@ -117,6 +117,16 @@ CASES = (
     ),
     _forwarded("with-a-fault-of-the-body", (("timeout", "1"),), b"not json"),
     Case(
+        "forward-generate",
+        (Http("POST", "/v2/models/echo/generate", b'{"INPUT0":5}', (("X-One", "v"), ("other", "w"))),),
+        server="edges",
+    ),
+    Case(
+        "forward-generate-timeout",
+        (Http("POST", "/v2/models/echo/generate", b'{"INPUT0":5}', (("timeout", "5"),)),),
+        server="edges",
+    ),
+    Case(
         "forward-not-in-metadata",
         (Http("GET", "/v2/models/echo", headers=(("timeout", "1"), ("x-one", "v"))),),
         server="edges",
