@@ -65,6 +65,8 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub": Layer.ASSEMBLY,
     "tensorhub.hub.actions": Layer.PURE,
     "tensorhub.hub.checking": Layer.IO,
+    "tensorhub.hub.cloud": Layer.IO,
+    "tensorhub.hub.cloud_paths": Layer.PURE,
     "tensorhub.hub.function_files": Layer.IO,
     "tensorhub.hub.lifecycle": Layer.PURE,
     "tensorhub.hub.loads": Layer.PURE,
@@ -143,6 +145,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "a2wsgi": ("tensorhub.http.app",),
     "cupy": ("tensorhub.ipc.cuda_shm",),
     "falcon": ("tensorhub.http",),
+    "fsspec": ("tensorhub.hub.cloud",),
     "google": (
         "tensorhub.protocol.messages",
         "tensorhub.protocol.config_text",

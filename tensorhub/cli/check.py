@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from tensorhub.cli.arguments import BAD_USAGE, Parser
 from tensorhub.errors import InvalidArgument
 from tensorhub.hub.checking import CheckedModel, CheckOptions, as_document, check_repositories, completions
+from tensorhub.hub.cloud import local_repositories, mirror_folder
 from tensorhub.hub.function_files import SUFFIX, function_repository
 
 _PROG = "tensorhub check"
@@ -43,12 +44,15 @@ def run(argv: Sequence[str]) -> int:
         with ExitStack() as held:
             if files:
                 folders.append(held.enter_context(function_repository(files)))
+            folders, mirrors = local_repositories(folders, held.enter_context(mirror_folder(folders)))
+            for mirror in mirrors:
+                mirror.refresh()
             found = check_repositories(folders, options)
-    except InvalidArgument as exc:
+    except (InvalidArgument, OSError) as exc:
         if chosen.json:
-            sys.stdout.write(json.dumps({"ok": False, "error": exc.message, "models": []}) + "\n")
+            sys.stdout.write(json.dumps({"ok": False, "error": str(exc), "models": []}) + "\n")
         else:
-            sys.stderr.write(f"{_PROG}: {exc.message}\n")
+            sys.stderr.write(f"{_PROG}: {exc}\n")
         return BAD_USAGE if not files and not all(map(os.path.isdir, folders)) else 1
     sys.stdout.write(as_json(found) if chosen.json else as_text(found, colour=sys.stdout.isatty(), columns=_columns()))
     return 0 if all(model.ok for model in found) else 1

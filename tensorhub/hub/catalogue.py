@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
+from tensorhub.hub.cloud import local_repositories
 from tensorhub.hub.own_workers import own_worker
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.hub.repository import (
@@ -34,23 +35,47 @@ NO_SUPERVISOR = (
 class ModelCatalogue:
     """The repositories, and what was made of them.
 
-    Not for two threads, but for `fingerprints`, which takes its time and may run on another one.
+    Not for two threads, but for `fingerprints` and `refresh`, which take their time and may run on others.
 
     Args:
         supervised: somebody starts worker processes for models that need their own.
+        mirrors_in: a folder for mirrors of repositories in the cloud; "" if there are none.
     """
 
-    def __init__(self, options: ModelRepository, *, supervised: bool = True) -> None:
+    def __init__(self, options: ModelRepository, *, supervised: bool = True, mirrors_in: str = "") -> None:
         self._options = options
         self._supervised = supervised
-        self._repository = Repository(options.model_repository, options.model_config_name)
+        folders, self._mirrors = local_repositories(options.model_repository, mirrors_in)
+        self._repository = Repository(folders, options.model_config_name)
         self._seen: dict[str, str] = {}
         self._without_version: set[str] = set()
         self._folders: dict[str, tuple[str, overrides.OverrideFolder]] = {}
 
     def check(self) -> None:
-        """Raise InvalidArgument, in one line, if a repository cannot be read."""
+        """Fetch what is in the cloud, and see that there are repositories to serve from.
+
+        Raises:
+            InvalidArgument: a repository cannot be read; one line.
+        """
+        try:
+            self.refresh()
+        except OSError as exc:
+            raise InvalidArgument(f"--model-repository: {exc}") from exc
         self._repository.check()
+
+    @property
+    def remote(self) -> bool:
+        """A repository is in the cloud: `refresh` before `plan`."""
+        return bool(self._mirrors)
+
+    def refresh(self, model: str = "") -> None:
+        """Fetch what has changed in the cloud, of all models or of one; may take long, and may run on any thread.
+
+        Raises:
+            OSError: a repository cannot be read; what was fetched before is left as it was.
+        """
+        for mirror in self._mirrors:
+            mirror.refresh(model)
 
     def names(self) -> list[str]:
         """Every model of the repositories, loaded or not, and those whose files came with a request."""
@@ -84,11 +109,12 @@ class ModelCatalogue:
         return self._try(names)
 
     def fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of every model, for `follow`.
+        """Return the fingerprint of every model, for `follow`; fetches what has changed in the cloud.
 
         Raises:
             OSError: a repository cannot be read.
         """
+        self.refresh()
         return self._repository.fingerprints()
 
     def follow(self, found: Mapping[str, str]) -> tuple[list[LoadPlan], list[LoadFailure], list[str]]:

@@ -18,11 +18,13 @@ from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Una
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.cloud import mirror_folder
 from tensorhub.hub.loads import Load
 from tensorhub.hub.metrics import MetricsPage
 from tensorhub.hub.metrics_endpoint import MetricsEndpoint
 from tensorhub.hub.plans import LoadFailure
 from tensorhub.hub.poller import Poller
+from tensorhub.hub.repository import check_model_name, poll_failure
 from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
@@ -248,6 +250,31 @@ class Hub:
             raise Unavailable(LOAD_CONTROL_OFF)
 
     def _load(self, request: Any, asker: Asker) -> list[Action]:
+        """A client wants a model loaded; what is in the cloud is fetched first, on a thread."""
+        if not self._catalogue.remote or request.files:
+            return self._load_local(request, asker)
+
+        def fetch() -> None:
+            error: TensorhubError | None = None
+            try:
+                self._catalogue.refresh(check_model_name(request.name))
+            except TensorhubError as exc:
+                error = exc
+            except OSError as exc:
+                log.error("model '%s' cannot be fetched: %s", request.name, exc)
+                error = poll_failure(request.name)
+            self._node.post(lambda: self._fetched(request, asker, error))
+
+        threading.Thread(target=fetch, name="fetch", daemon=True).start()
+        return []
+
+    def _fetched(self, request: Any, asker: Asker, error: TensorhubError | None) -> None:
+        try:
+            self._do([Answer(asker, error)] if error is not None else self._load_local(request, asker))
+        except TensorhubError as exc:
+            self._answer(asker, _failure(exc))
+
+    def _load_local(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None
         try:
             plan = self._catalogue.plan(request.name, override, dict(request.files), request.folder)
@@ -424,11 +451,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     supervised = follow_parent()
     set_up(chosen, "hub")
     run_dir = RunDir(Path(chosen.server.run_dir))
-    catalogue = ModelCatalogue(chosen.repository, supervised=supervised)
+    paths = chosen.repository.model_repository
     try:
-        catalogue.check()
         run_dir.open()
-        with run_dir.lock():
+        with mirror_folder(paths) as mirrors, run_dir.lock():
+            catalogue = ModelCatalogue(chosen.repository, supervised=supervised, mirrors_in=mirrors)
+            catalogue.check()
             run_dir.forget_the_dead()
             node = Node(run_dir, wire.Role.HUB)
             hub = Hub(node, chosen, catalogue)

@@ -246,8 +246,8 @@ def no_version(name: str) -> str:
     return f"at least one version must be available under the version policy of model '{name}'"
 
 
-def check_model_name(name: str) -> None:
-    """See that a name from the wire is one path component.
+def check_model_name(name: str) -> str:
+    """Return a name from the wire if it is one path component.
 
     Raises:
         InvalidArgument: it is empty, or could lead out of its folder, or no file can be called so.
@@ -258,6 +258,7 @@ def check_model_name(name: str) -> None:
         raise InvalidArgument(
             f"invalid model name '{printable(name)}', model name must not contain path traversal characters"
         )
+    return name
 
 
 def printable(text: str) -> str:

@@ -26,6 +26,8 @@ from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.hub.children import Child, signal_group, signal_name
+from tensorhub.hub.cloud import MIRROR_VARIABLE, mirror_folder
+from tensorhub.hub.cloud_paths import is_cloud, parse_cloud_path
 from tensorhub.hub.commands import commands, own_worker_command
 from tensorhub.hub.ports import StartError, check_ports, http_address, joined
 from tensorhub.hub.repository import Repository
@@ -87,7 +89,7 @@ def run(settings: Settings) -> int:
     run_dir = RunDir(Path(settings.server.run_dir))
     try:
         logs.set_up(settings, "serve")
-        Repository(settings.repository.model_repository, settings.repository.model_config_name).check()
+        _check_repositories(settings)
         run_dir.open()
         with run_dir.lock():
             run_dir.forget_the_dead()
@@ -104,6 +106,10 @@ def run(settings: Settings) -> int:
     for warning in settings.warnings:
         log.warning("%s", warning)
     with ExitStack() as held:
+        mirrors = held.enter_context(mirror_folder(settings.repository.model_repository))
+        if mirrors:
+            os.environ[MIRROR_VARIABLE] = mirrors  # of this process and its children, of which the hub is one
+            held.callback(os.environ.pop, MIRROR_VARIABLE)
         wake_fd = held.enter_context(_stop_signals())
         # The node's sockets must be there before the first child looks for us, and go after the last.
         node = Node(run_dir, wire.Role.TOOL, name="serve")
@@ -111,6 +117,20 @@ def run(settings: Settings) -> int:
         supervisor = Supervisor(settings, run_dir, node, wake_fd)
         held.callback(supervisor.close)
         return supervisor.run()
+
+
+def _check_repositories(settings: Settings) -> None:
+    """See that the local repositories are there; the hub looks at those in the cloud.
+
+    Raises:
+        InvalidArgument: one is not, or an address is none.
+    """
+    paths = settings.repository.model_repository
+    for path in filter(is_cloud, paths):
+        parse_cloud_path(path)
+    local = [path for path in paths if not is_cloud(path)]
+    if local or not paths:
+        Repository(local, settings.repository.model_config_name).check()
 
 
 class Supervisor:
