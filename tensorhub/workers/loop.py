@@ -155,13 +155,13 @@ class WorkerLoop:
         receive, receive_nowait = self._node.mailbox.receive, self._node.mailbox.receive_nowait
         while self._running and self._thread == me:
             frame = receive()
-            for _ in range(_GATHER_LIMIT):
-                if frame is None:
-                    break
+            taken = 0
+            while frame is not None:
                 self._take(frame)
                 if self._thread != me:
                     return
-                if self._answers_due_ns and time.monotonic_ns() >= self._answers_due_ns:
+                taken += 1
+                if taken == _GATHER_LIMIT or (self._answers_due_ns and time.monotonic_ns() >= self._answers_due_ns):
                     break
                 frame = receive_nowait()
             if self._gathering:
@@ -358,7 +358,8 @@ class WorkerLoop:
             head=head,
             tail=tail,
         )
-        if threading.get_ident() != self._thread:
+        # A partial answer goes at once: the last one may come from another thread, and must not overtake it.
+        if kind is wire.Kind.PARTIAL or threading.get_ident() != self._thread:
             self._post(token, number, frame)
             return
         if not self._answers:
@@ -448,7 +449,7 @@ class WorkerLoop:
     def _report_unasked(self) -> None:
         self._report_due = False
         self._report(messages.Report(statistics=self._statistics()))
-        if self._open:
+        if self._open or self._slots:
             self._report_later()
 
 

@@ -27,6 +27,15 @@ def run(*command: str) -> str:
             ["sum        [ 1  2  3", "difference [-1  0  1", "['olleh', 'dlröw']", "'0.576117:1:green'"],
         ),
         ("grpc_infer.py", ["sum        [ 1  2  3", "at a time  8 requests"]),
+        ("grpc_stream.py", ["'quick', 'brown'", "['0', '1', '2', '3', '4']"]),
+        (
+            "http_generate.py",
+            [
+                "xof nworb kciuq eht",
+                "word       quick",
+                "refused    generate expects model to produce exactly 1 response",
+            ],
+        ),
         ("system_shared_memory.py", ["sum        [ 1  2  3", "difference [-1  0  1"]),
         ("system_shared_memory_plain.py", ["sum        [ 1  2  3", "difference [-1  0  1"]),
     ],
@@ -47,5 +56,13 @@ def test_curl(server: RunningServer) -> None:
 
 
 def test_all_examples_are_tested() -> None:
-    tested = {"http_infer.py", "grpc_infer.py", "system_shared_memory.py", "system_shared_memory_plain.py", "curl.sh"}
+    tested = {
+        "curl.sh",
+        "grpc_infer.py",
+        "grpc_stream.py",
+        "http_generate.py",
+        "http_infer.py",
+        "system_shared_memory.py",
+        "system_shared_memory_plain.py",
+    }
     assert {path.name for path in CLIENTS.iterdir() if path.is_file()} == tested
