@@ -107,12 +107,17 @@ def serialize(elements: npt.NDArray[Any] | Sequence[Any]) -> bytes:
         return _prefix(len(items[0])) + items[0]
     if not items:
         return b""
-    kinds = set(map(type, items))
-    if kinds == {str} and all(map(str.isascii, items)):
-        return _serialize_ascii(items)
-    if kinds != {bytes}:
+    # PERF: the type's own length tells in one go that all are bytes, and how long.
+    try:
+        sizes = list(map(bytes.__len__, items))
+    except TypeError:
+        if set(map(type, items)) == {str} and all(map(str.isascii, items)):
+            return _serialize_ascii(items)
         items = [item if type(item) is bytes else _encode(item) for item in items]
-    sizes = list(map(len, items))
+        sizes = list(map(len, items))
+    if sizes.count(sizes[0]) == len(sizes):
+        prefix = _prefix(sizes[0])
+        return prefix + prefix.join(items)
     parts: list[bytes] = items * 2
     parts[0::2] = map(_PREFIXES.__getitem__, sizes) if max(sizes) < len(_PREFIXES) else map(_prefix, sizes)
     parts[1::2] = items
