@@ -89,7 +89,8 @@ class DirectInfer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._requests = KnownRequests()
+        self._limits = v2_json.Limits()
+        self._requests = KnownRequests(self._limits)
         self._replies = KnownReplies()
 
     def begin(
@@ -120,6 +121,9 @@ class DirectInfer:
             target = find_target(catalog, *names)
             json_size = json_size_of(fields, len(body))
             (check_json_size if json_size else check_raw_size)(json_size or len(body), settings.limits)
+            if settings.limits is not self._limits:
+                self._limits = settings.limits
+                self._requests = KnownRequests(self._limits)
             known = self._requests.find(target.model, body, json_size)
             named = names[1] != ""
             if known is not None:

@@ -84,8 +84,9 @@ def _decode_binary() -> v2_json.HttpInfer:
 
 
 def _known_requests() -> KnownRequests:
-    table = KnownRequests()
+    table = KnownRequests(_LIMITS)
     table.learn("add_sub", _BINARY, len(_BINARY_HEAD), _decode_binary())
+    table.learn("add_sub", _JSON, len(_JSON), _decode_json())
     return table
 
 
@@ -116,6 +117,7 @@ CEILINGS = {
     "HTTP: decode JSON": (_decode_json, 2100),
     "HTTP: decode binary": (_decode_binary, 1500),
     "HTTP: a known request": (lambda: _REQUESTS.find("add_sub", _BINARY, len(_BINARY_HEAD)), 200),
+    "HTTP: a known request in JSON": (lambda: _REQUESTS.find("add_sub", _JSON, len(_JSON)), 640),
     "HTTP: a known reply, binary": (lambda: _REPLIES.encode(BINARY_PLAN, _RESPONSE), 360),
     "HTTP: a known reply, JSON": (lambda: _REPLIES.encode(JSON_PLAN, _RESPONSE), 940),
     "HTTP: encode a reply": (lambda: v2_json.encode_infer(JSON_PLAN, _RESPONSE, None), 900),

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tensorhub.errors import TensorhubError
 from tensorhub.protocol import messages, v2_json
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
 from tensorhub.protocol.v2_json import BINARY_PLAN, JSON_PLAN, ResponsePlan
@@ -37,7 +40,7 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_request(name: str) -> None:
     document, count = KNOWN[name]
-    table = KnownRequests()
+    table = KnownRequests(v2_json.Limits())
     for step in range(3):
         tensors = [np.arange(2, dtype=np.int32) + 10 * step + index for index in range(count)]
         body, size = body_of(document, *[tensor.tobytes() for tensor in tensors])
@@ -55,9 +58,96 @@ def test_a_known_request(name: str) -> None:
         assert table.find("m", body[:-1], size) is None
 
 
+def text(*data: Any, datatype: str = "INT32", shape: Any = None, **others: Any) -> Any:
+    """A request whose inputs A, B ... have these data."""
+    return {
+        "inputs": [
+            {
+                "name": chr(65 + index),
+                "datatype": datatype,
+                "shape": [len(item)] if shape is None else shape,
+                "data": item,
+            }
+            for index, item in enumerate(data)
+        ],
+        **others,
+    }
+
+
+TEXTS = {
+    "integers": [text([1, 2], [3, -4]), text([5, 6], [-7, 8]), text([0, 2**31 - 1], [-(2**31), 9])],
+    "integers that do not fit lose bits": [text([1, 2]), text([2**40 + 5, 2])],
+    "unsigned": [text([1, 2], datatype="UINT8"), text([255, 256], datatype="UINT8")],
+    "floats": [text([1, 2.5], datatype="FP32"), text([1e300, 7], datatype="FP32"), text([1, 2], datatype="FP32")],
+    "booleans": [text([True, False], datatype="BOOL"), text([False, False], datatype="BOOL")],
+    "empty": [text([], shape=[0]), text([], shape=[0])],
+    "outputs": [text([n], outputs=[{"name": "O", "parameters": {"binary_data": True}}]) for n in (1, 2)],
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", "  :\t")], ids=str)
+def test_a_known_text(name: str, separators: tuple[str, str]) -> None:
+    table = KnownRequests(v2_json.Limits())
+    for step, document in enumerate(TEXTS[name]):
+        body = json.dumps(document, separators=separators).encode()
+        decoded = v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+        known = table.find("m", body, len(body))
+        assert (known is None) == (step == 0)
+        if known is not None:
+            assert messages.ModelInferRequest.FromString(known[0]) == decoded.request
+            assert known[1] == decoded.plan
+        table.learn("m", body, len(body), decoded)
+
+
+WRONG = {
+    "one too few": text([1]),
+    "one too many": text([1, 2, 3]),
+    "a float": text([1, 2.5]),
+    "a boolean": text([1, True]),
+    "nothing": text([1, None]),
+    "beyond 64 bits": text([1, 2**64]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_text_like_a_known_one_with_wrong_numbers_is_left_to_the_parser(name: str) -> None:
+    table = KnownRequests(v2_json.Limits())
+    right = json.dumps(text([1, 2])).encode()
+    table.learn("m", right, len(right), v2_json.decode_infer(right, len(right), Target, v2_json.Limits()))
+    assert table.find("m", right, len(right)) is not None
+    document = WRONG[name]
+    document["inputs"][0]["shape"] = [2]
+    body = json.dumps(document).encode()
+    assert table.find("m", body, len(body)) is None
+    with pytest.raises(TensorhubError):
+        v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=2), st.binary(max_size=4), st.integers(0, 60))
+def test_a_text_that_is_found_means_what_the_parser_says(numbers: list[int], noise: bytes, place: int) -> None:
+    table = KnownRequests(v2_json.Limits())
+    right = json.dumps(text([1, 2])).encode()
+    table.learn("m", right, len(right), v2_json.decode_infer(right, len(right), Target, v2_json.Limits()))
+    plain = json.dumps(text(numbers)).encode()
+    for body in (plain, plain[:place] + noise + plain[place:], plain[:place] + plain[place + 1 :]):
+        known = table.find("m", body, len(body))
+        if known is not None:
+            decoded = v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+            assert messages.ModelInferRequest.FromString(known[0]) == decoded.request
+
+
 UNKNOWN = {
     "id": body_of({"id": "1", "inputs": [binary("A", 8, [2])]}, bytes(8)),
-    "all in JSON": body_of({"inputs": [{"name": "A", "datatype": "INT32", "shape": [2], "data": [1, 2]}]}),
+    "text with an id": body_of(text([1, 2], id="1")),
+    "nested": body_of(text([[1, 2], [3, 4]], shape=[2, 2])),
+    "strings": body_of(text(["a", "b"], datatype="BYTES")),
+    "a key in disguise": (
+        b'{"inputs":[{"name":"A","datatype":"INT32","shape":[1],"d\\u0061ta":[1]}],'
+        b'"outputs":[{"name":"O","data":[1]}]}',
+        -1,
+    ),
+    "one array more than inputs": body_of(text([1], outputs=[{"name": "O", "data": [1]}])),
     "one in JSON": body_of(
         {"inputs": [binary("A", 8, [2]), {"name": "B", "datatype": "INT32", "shape": [2], "data": [1, 2]}]}, bytes(8)
     ),
@@ -79,7 +169,8 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_request_that_is_not_remembered(name: str) -> None:
     body, size = UNKNOWN[name]
-    table = KnownRequests()
+    size = len(body) if size < 0 else size
+    table = KnownRequests(v2_json.Limits())
     table.learn("m", body, size, v2_json.decode_infer(body, size, Target, v2_json.Limits()))
     assert table.find("m", body, size) is None
 
