@@ -6,6 +6,8 @@ it exactly once, whatever happens to the request.
 
 from typing import Protocol
 
+from tensorhub.devices import DeviceMemory
+
 
 class Lease(Protocol):
     """A use of someone else's memory: it stays mapped until `release`, even if the region is unregistered meanwhile."""
@@ -13,6 +15,10 @@ class Lease(Protocol):
     @property
     def view(self) -> memoryview:
         """The bytes asked for (format "B"). Writable exactly if it was asked for, or if the memory is private."""
+
+    @property
+    def device(self) -> DeviceMemory | None:
+        """The memory of a GPU, in place of `view`; None for memory of the host."""
 
     def fill(self, data: memoryview) -> None:
         """Copy bytes (format "B") to the front of a writable `view`."""

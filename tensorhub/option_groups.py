@@ -429,6 +429,11 @@ class Processes:
     """How many processes there are."""
 
     workers: int = option(kinds.integer(1, 1024), 1, "Processes that run models on the processor.")
+    gpu_workers: int = option(
+        kinds.integer(0, 64),
+        1,
+        "Processes that run models on each GPU that is visible (CUDA_VISIBLE_DEVICES); 0: no GPU is used.",
+    )
     http_workers: int = option(kinds.integer(1, 1024), 1, "Processes that serve HTTP.")
     grpc_workers: int = option(kinds.integer(1, 1024), 1, "Processes that serve gRPC.")
     grpc_engine: str = option(

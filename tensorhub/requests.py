@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import TensorhubError
 from tensorhub.memory import Lease
 from tensorhub.tensors import DataType
@@ -47,7 +48,9 @@ class Tensor:
 
 
 def flat_view(data: Buffer) -> memoryview:
-    """View the bytes of a tensor (format "B", one dimension)."""
+    """View the bytes of a tensor (format "B", one dimension); a copy if they are in the memory of a GPU."""
+    if type(data) is DeviceMemory:
+        return memoryview(data.to_host())
     view = memoryview(data)
     if view.format == "B" and view.ndim == 1:
         return view

@@ -92,6 +92,7 @@ class Catalog:
 
     Attributes:
         connected: a hub has answered at least once.
+        has_cuda: a CUDA region is registered.
         scope: --shm-scope; divided: whether it makes a difference between clients.
         settings: the server's options by their command line name, e.g. `http-max-input-size`.
     """
@@ -105,6 +106,7 @@ class Catalog:
         self.settings: dict[str, str] = dict(self._snapshot.settings)
         self.scope = parse_scope(self.settings.get("shm-scope", "global"))
         self.divided = self.scope.divides
+        self.has_cuda = bool(self._snapshot.cuda_regions)
         self._latest: dict[str, ServedVersion] = {}
 
     def known(self) -> list[Any]:
@@ -143,6 +145,11 @@ class Catalog:
             )
             for model in self._snapshot.models
         }
+
+    @cached_property
+    def devices(self) -> dict[int, str]:
+        """Pid of each worker to its device: a GPU's UUID, or `CPU`."""
+        return {process.pid: process.device for process in self._snapshot.processes if process.role == "WORKER"}
 
     def system_regions(self, owner: str = "") -> dict[str, Any]:
         """Return an owner's: name to `tensorhub.wire.SystemRegion`, in name order."""

@@ -22,6 +22,7 @@ from tensorhub import logs
 from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
 from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
+from tensorhub.frontend.routing import nearest, regions_named
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
 from tensorhub.ipc.channel import PeerFull
@@ -129,7 +130,7 @@ class Gateway:
     ) -> int:
         """See GatewayPort."""
         try:
-            worker = self._pick(target, body)
+            worker = self._pick(target, body, owner)
             tail = _request_extras(placed, owner) if placed or owner else b""
             node = self._node
             request_id = node.next_request_id()
@@ -168,12 +169,18 @@ class Gateway:
         """
         self._node.outbox.send(worker.mailbox, frame)
 
-    def _pick(self, target: ServedVersion, body: bytes) -> _Worker:
-        """Choose the worker with the fewest of our requests; for a step of a sequence, the one that has the others."""
+    def _pick(self, target: ServedVersion, body: bytes, owner: str) -> _Worker:
+        """Choose the worker with the fewest of our requests.
+
+        For a step of a sequence it is the one that has the others; for tensors on a GPU, one that is near to them.
+        """
         best: _Worker | None = None
-        workers = target.workers
+        workers: Sequence[int] = target.workers
         if len(target.shares) > 1 and target.sequential and (sequence := correlation_id(body)):
             workers = (target.shares[home_of(sequence, tuple(target.shares))],)
+        elif self.catalog.has_cuda:
+            catalog = self.catalog
+            workers = nearest(workers, catalog.devices, catalog.cuda_regions(owner), regions_named(body))
         for pid in workers:
             worker = self._workers.get(pid)
             if worker is not None and (best is None or len(worker.in_flight) < len(best.in_flight)):
@@ -300,7 +307,8 @@ class Gateway:
             target = self.catalog.find(entry.target.model, entry.target.version if named else LATEST)
             if target.load_id == entry.target.load_id:
                 return False
-            successor = self._pick(target, old.head)
+            owner = messages.RequestExtras.FromString(old.tail).owner if old.tail else ""
+            successor = self._pick(target, old.head, owner)
             entry.target, entry.frame = target, wire.encode(**(old._asdict() | {"number": target.load_id}))
             # In the new table before it leaves the old one, so that `cancel` finds it.
             successor.in_flight[request_id] = entry

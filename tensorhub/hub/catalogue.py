@@ -3,12 +3,13 @@
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
 from tensorhub.hub.cloud import local_repositories
 from tensorhub.hub.own_workers import own_worker
+from tensorhub.hub.placement import instances_by_device
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.hub.repository import (
     OVERRIDE_NEEDS_CONFIG,
@@ -42,7 +43,16 @@ class ModelCatalogue:
         mirrors_in: a folder for mirrors of repositories in the cloud; "" if there are none.
     """
 
-    def __init__(self, options: ModelRepository, *, supervised: bool = True, mirrors_in: str = "") -> None:
+    def __init__(
+        self,
+        options: ModelRepository,
+        gpus: Sequence[str] = (),
+        *,
+        supervised: bool = True,
+        mirrors_in: str = "",
+    ) -> None:
+        """Begin with nothing made; `gpus` are the UUIDs of this server's."""
+        self._gpus = gpus
         self._options = options
         self._supervised = supervised
         folders, self._mirrors = local_repositories(options.model_repository, mirrors_in)
@@ -152,7 +162,7 @@ class ModelCatalogue:
         found = self._read(name, override, files, folder)
         auto_complete = not self._options.disable_auto_complete_config
         try:
-            definition = resolve(found, auto_complete=auto_complete, override=override)
+            definition = resolve(found, auto_complete=auto_complete, gpus=self._gpus, override=override)
         except TensorhubError as exc:
             log.error("failed to poll model '%s': %s", name, exc.message)
             raise poll_failure(name) from exc
@@ -175,6 +185,7 @@ class ModelCatalogue:
             # A config of a request is loaded each time, and the file's after it as well.
             fingerprint="" if override is not None else _fingerprint(found, definition),
             own_worker=own,
+            by_device=instances_by_device(definition.config),
         )
 
     def _read(self, name: str, override: str | None, files: Mapping[str, bytes], folder: str) -> ModelFolder:

@@ -1,11 +1,13 @@
 """The processes of a server, as command lines. Pure: settings in, values out."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorhub import logs
+from tensorhub.hub.placement import CPU, worker_names
 from tensorhub.hub.ports import hosted_address, hosted_endpoints
+from tensorhub.ipc.gpus import VISIBLE_VARIABLE
 from tensorhub.ipc.wire import Role
 from tensorhub.settings import Settings
 
@@ -34,14 +36,20 @@ class Command:
         return self.role is not Role.WORKER
 
 
-def commands(settings: Settings) -> list[Command]:
-    """Return what a server consists of, in the order to start it."""
+def commands(settings: Settings, gpus: Sequence[str] = ()) -> list[Command]:
+    """Return what a server consists of, in the order to start it.
+
+    Args:
+        gpus: UUIDs of the GPUs that are to have workers. Each of these sees its own GPU and no other.
+    """
     argv = settings.to_argv()
     python = sys.executable
     found = [Command("hub", Role.HUB, (python, "-m", "tensorhub.hub.main", *argv))]
-    for index in range(settings.processes.workers):
-        name = f"cpu{index}"
-        found.append(Command(name, Role.WORKER, (python, "-m", "tensorhub.workers.main", "--name", name, *argv)))
+    for name, gpu in worker_names(settings.processes.workers, len(gpus), settings.processes.gpu_workers).items():
+        own = () if gpu == CPU else ("--gpu", gpus[gpu])
+        environ = {} if gpu == CPU else {VISIBLE_VARIABLE: gpus[gpu]}
+        command = (python, "-m", "tensorhub.workers.main", "--name", name, *own, *argv)
+        found.append(Command(name, Role.WORKER, command, environ))
     if settings.http.allow_http:
         found.append(_http(settings))
     found += [_hosted(settings, word.replace("-", "_"), port) for _, word, port in hosted_endpoints(settings)]

@@ -6,11 +6,12 @@ version of the same plan is, too; a plan of which one version fails leaves every
 only when the frontends know of the new one, and is gone when its workers have answered its last request.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, error_for
+from tensorhub.hub import placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.loads import WANTED, Load, LoadEvent, LoadState
 from tensorhub.hub.models import UNLOADED, Model, Version, error_text, progress_text
@@ -32,10 +33,12 @@ class Worker:
     """A worker by name; without a pid it is expected or being restarted.
 
     Attributes:
+        gpu: an ordinal, or placement.CPU.
         environment: of a worker of a model's own: where its Python is; "" for the server's.
     """
 
     name: str
+    gpu: int = placement.CPU
     pid: int = 0
     environment: str = ""
 
@@ -45,15 +48,17 @@ class Lifecycle:
 
     Attributes:
         dirty: what clients see has changed.
+        gpu_count: GPUs of the server.
         started: the start-up models have been dealt with.
         rejoined: a worker came with the loads that another hub ordered.
     """
 
     def __init__(self, worker_names: Iterable[str], next_load_id: int) -> None:
         self.dirty = True
+        self.gpu_count = 0
         self.started = False
         self.rejoined = False
-        self.workers: dict[str, Worker] = {name: Worker(name) for name in worker_names}
+        self.workers: dict[str, Worker] = {name: Worker(name, placement.gpu_of_name(name)) for name in worker_names}
         self.models: dict[str, Model] = {}
         self.loads: dict[int, Load] = {}
         self._next_load_id = next_load_id
@@ -76,7 +81,7 @@ class Lifecycle:
         Args:
             models: the `tensorhub.wire.ModelVersion` of what it has and loads: the hub before this one told it to.
         """
-        worker = self.workers.setdefault(name, Worker(name, environment=environment))
+        worker = self.workers.setdefault(name, Worker(name, placement.gpu_of_name(name), environment=environment))
         worker.pid = pid
         for load in list(self.loads.values()):
             self._lose(load, name)
@@ -193,7 +198,7 @@ class Lifecycle:
             if any(other.crashes for other in under_way) or (load.crashes and under_way):
                 break
             load.told.add(worker.name)
-            actions.append(Send(worker.pid, load_order(load, worker.name)))
+            actions.append(Send(worker.pid, load_order(load, worker.name, self._devices(), self.gpu_count)))
         return actions
 
     # What is wanted
@@ -231,7 +236,7 @@ class Lifecycle:
         own = plan.own_worker
         if own is not None:
             self.workers.setdefault(own.name, Worker(own.name, environment=own.environment))
-        chosen = self._choose_workers(plan.instances) if own is None else (own.name,)
+        chosen = self._choose_workers(plan) if own is None else (own.name,)
         for number in plan.versions:
             version = self._version(model, number)
             if version.incoming is not None:
@@ -265,12 +270,19 @@ class Lifecycle:
         self.dirty = True
         return actions + self._settle(model)
 
-    def _choose_workers(self, instances: int) -> tuple[str, ...]:
-        """Return those that have the fewest loads, as many as there are instances."""
-        shared = [name for name in self.workers if not is_own(name)]
+    def _choose_workers(self, plan: LoadPlan) -> tuple[str, ...]:
+        """Return those of each device that have the fewest loads, as many as there are instances."""
+        shared = {name: gpu for name, gpu in self._devices().items() if not is_own(name)}
         burden = {name: sum(name in load.workers for load in self.loads.values()) for name in shared}
-        names = sorted(shared, key=lambda name: (burden[name], name))
-        return tuple(sorted(names[: max(1, min(instances, len(names)))]))
+        wanted = plan.by_device or {placement.CPU: plan.instances}
+        return placement.choose_workers(wanted, shared, burden.__getitem__)
+
+    def _devices(self) -> dict[str, int]:
+        return {name: worker.gpu for name, worker in self.workers.items()}
+
+    def gpu_missing(self) -> bool:
+        """Whether the worker of some GPU is not there."""
+        return any(not worker.pid and worker.gpu != placement.CPU for worker in self.workers.values())
 
     def _version(self, model: Model, number: int) -> Version:
         return model.versions.setdefault(number, Version(number))
@@ -480,8 +492,13 @@ def _load_error(name: str, failures: Sequence[tuple[Version, Load]]) -> Tensorhu
     return InvalidArgument(f"load failed for model '{name}': {texts}\n")
 
 
-def load_order(load: Load, worker_name: str) -> Any:
-    """Return the `tensorhub.wire.Order` that tells a worker to load its share."""
+def load_order(load: Load, worker_name: str, devices: Mapping[str, int], gpu_count: int) -> Any:
+    """Return the `tensorhub.wire.Order` that tells a worker to load its share.
+
+    Args:
+        devices: of all workers, by name: the ordinal of a GPU, or placement.CPU.
+        gpu_count: of the server.
+    """
     order = messages.Order()
     order.load_model.load_id = load.load_id
     order.load_model.model = load.model
@@ -491,8 +508,9 @@ def load_order(load: Load, worker_name: str) -> Any:
     order.load_model.auto_complete = load.auto_complete
     order.load_model.overridden = load.overridden
     order.load_model.fingerprint = load.fingerprint
-    order.load_model.share_index = load.workers.index(worker_name)
-    order.load_model.share_count = len(load.workers)
+    order.load_model.share_index, order.load_model.share_count = placement.share(worker_name, load.workers, devices)
+    order.load_model.gpu = placement.ALL if is_own(worker_name) else devices[worker_name]
+    order.load_model.gpu_count = gpu_count
     return order
 
 

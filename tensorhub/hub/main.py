@@ -15,6 +15,7 @@ from typing import Any
 
 from tensorhub import logs, settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
+from tensorhub.hub import placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
@@ -30,6 +31,7 @@ from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
@@ -70,14 +72,17 @@ class _Held:
 class Hub:
     """The loop; see the module."""
 
-    def __init__(self, node: Node, chosen: settings.Settings, catalogue: ModelCatalogue) -> None:
+    def __init__(
+        self, node: Node, chosen: settings.Settings, catalogue: ModelCatalogue, gpus: Sequence[str] = ()
+    ) -> None:
         self._node = node
         self._settings = chosen
         self._catalogue = catalogue
         self._strings = chosen.as_strings()
         self._runtime = RuntimeSettings(self._strings, TraceStart.read(chosen.tracing.trace_config))
-        names = [f"cpu{index}" for index in range(chosen.processes.workers)]
+        names = placement.worker_names(chosen.processes.workers, len(gpus), chosen.processes.gpu_workers)
         self._state = HubState(names, time.time_ns(), chosen.shared_memory)
+        self._state.lifecycle.gpu_count = len(gpus)
         self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._held: list[_Held] = []
@@ -452,14 +457,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up(chosen, "hub")
     run_dir = RunDir(Path(chosen.server.run_dir))
     paths = chosen.repository.model_repository
+    gpus = [gpu.uuid for gpu in find_gpus()] if chosen.processes.gpu_workers else []
     try:
         run_dir.open()
         with mirror_folder(paths) as mirrors, run_dir.lock():
-            catalogue = ModelCatalogue(chosen.repository, supervised=supervised, mirrors_in=mirrors)
+            catalogue = ModelCatalogue(chosen.repository, gpus, supervised=supervised, mirrors_in=mirrors)
             catalogue.check()
             run_dir.forget_the_dead()
             node = Node(run_dir, wire.Role.HUB)
-            hub = Hub(node, chosen, catalogue)
+            hub = Hub(node, chosen, catalogue, gpus)
             # A handler may interrupt the loop while it holds the outbox's lock: post from another thread.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: threading.Thread(target=hub.stop, daemon=True).start())

@@ -1,7 +1,7 @@
 """What the model repository proposes: the loads of a model, or the reason why there can be none. Values."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tensorhub.hub.own_workers import OwnWorker
 
@@ -13,6 +13,7 @@ class LoadPlan:
     Attributes:
         versions: those to serve, ascending; at least one.
         instances: how many the config wants, over all its groups: among so many workers it can be shared.
+        by_device: how many on each device; see `placement`. Empty: all on the processor.
         overridden: the config came with the load request.
         fingerprint: of the files and of the config without its version policy: a version that is served with the same
             one is left as it is. "" never matches.
@@ -28,6 +29,7 @@ class LoadPlan:
     auto_complete: bool = True
     fingerprint: str = ""
     own_worker: OwnWorker | None = None
+    by_device: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,12 @@ RegionKey = tuple[str, str]
 
 @dataclass(slots=True)
 class Region:
-    """A region; `waiting`: pids that have not answered yet."""
+    """A region.
+
+    Attributes:
+        waiting: pids that have not answered yet.
+        refusals: of workers that cannot open a CUDA region, whose GPU is another.
+    """
 
     kind: str
     message: Any
@@ -32,6 +37,7 @@ class Region:
     error: TensorhubError | None = None
     asker: Asker | None = None
     closing: bool = False
+    refusals: list[TensorhubError] = field(default_factory=list)
 
     @property
     def key(self) -> RegionKey:
@@ -46,14 +52,21 @@ class Region:
 class RegionBook:
     """See the module. `changed` tells that the snapshot has; whoever reads it sets it back."""
 
-    def __init__(self, limits: SharedMemory, workers: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self,
+        limits: SharedMemory,
+        workers: Callable[[], Sequence[int]],
+        gpu_missing: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Begin empty.
 
         Args:
             workers: returns the pids of the workers that are there.
+            gpu_missing: tells whether the worker of some GPU is not there.
         """
         self._limits = limits
         self._workers = workers
+        self._gpu_missing = gpu_missing
         self._regions: dict[RegionKey, Region] = {}
         self._requests: dict[int, RegionKey] = {}
         self._next_request_id = 1
@@ -166,9 +179,23 @@ class RegionBook:
         if region is None:
             return []
         region.waiting.discard(pid)
-        if report.code and not region.closing and region.error is None:
-            region.error = error_for(report.code - 1, report.message)
+        if not region.closing:
+            error = error_for(report.code - 1, report.message) if report.code else None
+            if region.kind == "cuda":
+                self._cuda_reported(region, report, error)
+            elif error is not None and region.error is None:
+                region.error = error
         return self._settle(region)
+
+    def _cuda_reported(self, region: Region, report: Any, error: TensorhubError | None) -> None:
+        """A worker has opened a CUDA region, or cannot: then it is another GPU's, or else nobody's any more."""
+        if report.region_gpu:
+            region.message.uuid = report.region_gpu
+            self.changed = True
+        elif error is not None:
+            region.refusals.append(error)
+            if region.active and report.own_gpu == region.message.uuid:
+                region.error = error
 
     def _open(self, region: Region, pids: Sequence[int]) -> list[Action]:
         actions: list[Action] = []
@@ -201,6 +228,15 @@ class RegionBook:
         if region.waiting:
             return []
         self.changed = True
+        if region.kind == "cuda" and not region.active and not region.message.uuid and region.refusals:
+            # Nobody has opened it. A worker that got at the memory has one reason; the others list what they tried.
+            region.error = min(region.refusals, key=lambda error: len(error.message))
+            if self._gpu_missing():
+                region.error = Unavailable(
+                    f"failed to register shared memory region '{region.message.name}': the worker of a GPU is being "
+                    f"restarted; try again. The others say: {region.error.message}"
+                )
+        region.refusals.clear()
         if region.error is not None and not region.closing:
             # The name is free again when the client hears of the failure: those that did open it close it first.
             actions = self._close(region)

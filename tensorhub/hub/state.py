@@ -34,7 +34,7 @@ class HubState:
         self.stopping = False
         self.processes: dict[int, Any] = {}
         self.lifecycle = Lifecycle(worker_names, next_load_id)
-        self.regions = RegionBook(limits, self.lifecycle.running)
+        self.regions = RegionBook(limits, self.lifecycle.running, self.lifecycle.gpu_missing)
         self.restarts = {"worker": 0, "http": 0, "grpc": 0}
         self._deaths = dict.fromkeys(self.restarts, 0)
         self._changed = True

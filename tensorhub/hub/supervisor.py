@@ -36,6 +36,7 @@ from tensorhub.hub.summary import Progress, endpoints, has_failed, model_rows, n
 from tensorhub.hub.tls import check_http_tls
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
+from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
@@ -141,7 +142,8 @@ class Supervisor:
         self._run_dir = run_dir
         self._node = node
         self._wake_fd = wake_fd
-        self._children = [Child(command) for command in commands(settings)]
+        gpus = [gpu.uuid for gpu in find_gpus()] if settings.processes.gpu_workers else []
+        self._children = [Child(command) for command in commands(settings, gpus)]
         self._groups: list[int] = []  # ids of process groups that were killed and may not be gone yet
         self._catalog = Catalog()
         self._phase = Phase.STARTING

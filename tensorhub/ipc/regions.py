@@ -8,21 +8,31 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import AlreadyExists, InvalidArgument, NotFound
 from tensorhub.ipc.copying import fill
+from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
 from tensorhub.ipc.system_shm import SystemSegment
 
 _UINT64 = 2**64 - 1
+_NOTHING = memoryview(b"")
 
 
 class _Region:
-    """An open region. `pins` counts the leases, and one for the table while the name is in it."""
+    """A region.
 
-    __slots__ = ("message", "pins", "segment")
+    Attributes:
+        segment: None for memory of a GPU that is opened when it is first used, or that is `foreign`: of a GPU that this
+            process cannot reach.
+        pins: counts the leases, and one for the table while the name is in it.
+    """
 
-    def __init__(self, message: Any, segment: SystemSegment) -> None:
+    __slots__ = ("foreign", "message", "pins", "segment")
+
+    def __init__(self, message: Any, segment: SystemSegment | CudaSegment | None) -> None:
         self.message = message
         self.segment = segment
+        self.foreign = False
         self.pins = 1
 
 
@@ -31,18 +41,27 @@ class RegionLease:
 
     Attributes:
         view: the memory itself, or a private copy of it if another user owns it: then of its content for a lease that
-            is only read, else zeros, which `commit` puts in place.
+            is only read, else zeros, which `commit` puts in place. Empty for memory of a GPU.
+        device: the memory of a GPU, or None.
     """
 
-    __slots__ = ("_offset", "_region", "_staged", "_table", "view")
+    __slots__ = ("_offset", "_region", "_staged", "_table", "device", "view")
 
     def __init__(
-        self, table: "RegionTable", region: _Region, offset: int, view: memoryview, *, staged: bool = False
+        self,
+        table: "RegionTable",
+        region: _Region,
+        offset: int,
+        view: memoryview,
+        *,
+        staged: bool = False,
+        device: DeviceMemory | None = None,
     ) -> None:
         self._table = table
         self._region: _Region | None = region
         self._offset = offset
         self._staged = staged
+        self.device = device
         self.view = view
 
     def fill(self, data: memoryview) -> None:
@@ -57,26 +76,42 @@ class RegionLease:
             InternalError: the system has no memory for it.
         """
         if self._staged and self._region is not None:
-            self._region.segment.write(self._offset, self.view[:byte_size])
+            segment = self._region.segment
+            assert isinstance(segment, SystemSegment)
+            segment.write(self._offset, self.view[:byte_size])
 
     def release(self) -> None:
         """End the use; does nothing the second time. Whatever still refers to `view` keeps that memory alone."""
         region, self._region = self._region, None
         if region is not None:
             self.view = memoryview(b"")
+            self.device = None
             self._table._unpin(region)
 
 
 class RegionTable:
     """Open regions by owner and name. Thread-safe."""
 
-    def __init__(self, allowed_uids: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        allowed_uids: Collection[int] = (),
+        handles: HandleTable | None = None,
+        gpu: str = "",
+        *,
+        eager: bool = False,
+    ) -> None:
         """Begin empty.
 
         Args:
             allowed_uids: users whose segments may be used, besides our own.
+            handles: opens memory of GPUs; None: this server has no GPU.
+            gpu: the UUID of this process's own GPU, or "".
+            eager: also without a GPU of its own it opens memory of GPUs at once, and not when it is first used.
         """
         self._allowed_uids = frozenset(allowed_uids)
+        self._handles = handles
+        self.gpu = gpu
+        self._eager = eager
         self._regions: dict[tuple[str, str], _Region] = {}
         self._lock = threading.Lock()
 
@@ -101,13 +136,39 @@ class RegionTable:
         segment.close()
         raise _taken(message.name)
 
-    def open_cuda(self, name: str, raw_handle: bytes, device_id: int, byte_size: int) -> None:
-        """Refuse a region in the memory of a GPU: this process uses none.
+    def open_cuda(self, message: Any) -> str:
+        """Open a client's memory on a GPU, a `tensorhub.wire.CudaRegion`; on failure, nothing stays open.
+
+        Returns:
+            The UUID of the GPU that it lies on; "" if that is not known before it is used.
 
         Raises:
-            InvalidArgument: always; the text of a Triton without GPUs.
+            AlreadyExists: the name is taken.
+            InvalidArgument: there are no GPUs (the text of a Triton without any), or the handle cannot be used.
+            DeviceError: there is no driver.
         """
-        raise InvalidArgument(f"failed to register CUDA shared memory region: '{name}', GPUs not supported")
+        key = (message.owner, message.name)
+        if self._handles is None:
+            raise InvalidArgument(f"failed to register CUDA shared memory region: '{message.name}', GPUs not supported")
+        if key in self._regions:
+            raise _taken(message.name)
+        try:
+            segment = self._open_handle(self._handles, message) if self.gpu or self._eager else None
+        except InvalidArgument:
+            # It may be another GPU's: then requests that come here all the same are told so.
+            with self._lock:
+                self._regions.setdefault(key, _Region(message, None)).foreign = True
+            raise
+        with self._lock:
+            if key not in self._regions:
+                self._regions[key] = _Region(message, segment)
+                return segment.uuid if segment is not None else ""
+        if segment is not None:
+            segment.close()
+        raise _taken(message.name)
+
+    def _open_handle(self, handles: HandleTable, message: Any) -> CudaSegment:
+        return CudaSegment.open(handles, message.name, message.raw_handle, message.device_id, message.byte_size)
 
     def close(self, name: str, owner: str = "") -> None:
         """Free a name; its memory goes with the last lease. An unknown name is none of our business, as in Triton."""
@@ -130,6 +191,8 @@ class RegionTable:
             region.pins += 1
         try:
             segment = region.segment
+            if not isinstance(segment, SystemSegment):
+                return self._lease_cuda(region, segment, offset, byte_size)
             _check_range(name, segment.byte_size, offset, byte_size)
             segment.check_present(offset, byte_size)
             if segment.in_place:
@@ -142,22 +205,48 @@ class RegionTable:
             self._unpin(region)
             raise
 
-    def snapshot(self) -> list[Any]:
-        """Describe what is open, as `tensorhub.wire.SystemRegion` messages."""
+    def _lease_cuda(self, region: _Region, segment: CudaSegment | None, offset: int, byte_size: int) -> RegionLease:
+        message = region.message
+        _check_range(message.name, message.byte_size, offset, byte_size)
+        if region.foreign:
+            raise InvalidArgument(
+                f"shared memory region '{message.name}' is not on {self.gpu or 'a GPU'}, where the model runs; load "
+                "the model on the region's GPU or on the processor as well"
+            )
+        if segment is None:
+            segment = self._open_late(region)
+        return RegionLease(self, region, offset, _NOTHING, device=segment.memory(offset, byte_size))
+
+    def _open_late(self, region: _Region) -> CudaSegment:
+        """Open memory of a GPU that is used for the first time; two threads may come at once."""
+        assert self._handles is not None
+        opened = self._open_handle(self._handles, region.message)
         with self._lock:
-            return [region.message for region in self._regions.values()]
+            other = region.segment
+            if other is None:
+                region.segment = opened
+        if other is None:
+            return opened
+        opened.close()
+        assert isinstance(other, CudaSegment)
+        return other
+
+    def snapshot(self) -> list[Any]:
+        """Describe what is open, as `tensorhub.wire` messages: SystemRegion and CudaRegion."""
+        with self._lock:
+            return [region.message for region in self._regions.values() if not region.foreign]
 
     def unlinked(self) -> list[tuple[str, str]]:
         """Return owner and name of the regions whose segment has lost its name."""
         with self._lock:
             regions = list(self._regions.items())
-        return [key for key, region in regions if region.segment.is_unlinked()]
+        return [key for key, region in regions if region.segment is not None and region.segment.is_unlinked()]
 
     def _unpin(self, region: _Region) -> None:
         with self._lock:
             region.pins -= 1
             last = region.pins == 0
-        if last:
+        if last and region.segment is not None:
             region.segment.close()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tensorhub import bytes_codec
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InvalidArgument
 from tensorhub.protocol.model_spec import CorrelationControl, InputSpec, ModelSpec, Shape, carry_free
 from tensorhub.requests import Buffer, Tensor
@@ -42,7 +43,7 @@ class GivenInput(NamedTuple):
     name: str
     datatype: str
     shape: Shape
-    data: bytes | bytearray | memoryview
+    data: bytes | bytearray | memoryview | DeviceMemory
 
 
 class Accepted(NamedTuple):

@@ -75,6 +75,8 @@ class ModelSpec:
         max_batch_size: 0 for a model that does not batch.
         correlation: of a sequence model that asks for the correlation id, else None.
         copies_region_inputs: the model parameter `SHM_INPUT: copy` is set: the model may write to every input.
+        takes_device_inputs: inputs may stay in the memory of a GPU: the model parameter `FORCE_CPU_ONLY_INPUT_TENSORS`
+            is `no`, or the backend is one that does not look at them.
         labels: of the classes of an output, by its name; from the label files of the config.
         state_outputs: outputs that are the next states of a sequence, whether clients may have them or not.
     """
@@ -88,6 +90,7 @@ class ModelSpec:
     copies_region_inputs: bool = False
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     state_outputs: frozenset[str] = frozenset()
+    takes_device_inputs: bool = False
 
     @staticmethod
     def from_config(config: Any, name: str, version: int) -> "ModelSpec":
@@ -97,7 +100,7 @@ class ModelSpec:
             KeyError: a tensor has no valid data type.
         """
         batches = config.max_batch_size > 0
-        parameter = config.parameters["SHM_INPUT"].string_value if "SHM_INPUT" in config.parameters else ""
+        only_cpu = _parameter(config, "FORCE_CPU_ONLY_INPUT_TENSORS")
         return ModelSpec(
             name,
             version,
@@ -105,9 +108,14 @@ class ModelSpec:
             {item.name: _input(item, batches) for item in config.input},
             {item.name: _output(item, batches) for item in config.output},
             _correlation(config),
-            parameter.lower() == "copy",
+            _parameter(config, "SHM_INPUT").lower() == "copy",
+            takes_device_inputs=only_cpu.lower() == "no" or config.backend == "identity",
             state_outputs=frozenset(state.output_name for state in config.sequence_batching.state),
         )
+
+
+def _parameter(config: Any, name: str) -> str:
+    return str(config.parameters[name].string_value) if name in config.parameters else ""
 
 
 def carry_free(source: Shape, target: Shape, shape: Shape) -> Shape:

@@ -18,6 +18,7 @@ import numpy as np
 from tensorhub import bytes_codec
 from tensorhub.backends.calling import ModelCall
 from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.ipc import wire
 from tensorhub.memory import Lease, Memory
@@ -71,15 +72,20 @@ class _Usual(NamedTuple):
 
 
 class RequestDecoder:
-    """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
+    """Decodes the requests for one model version. Thread-safe as far as `memory` is.
 
-    __slots__ = ("_layouts", "_memory", "_spec", "_validator")
+    Attributes:
+        device_copies: inputs that were copied from a GPU to the host, because the model does not take them there.
+    """
+
+    __slots__ = ("_layouts", "_memory", "_spec", "_validator", "device_copies")
 
     def __init__(self, spec: ModelSpec, memory: Memory) -> None:
         self._spec = spec
         self._memory = memory
         self._validator = InputValidator(spec)
         self._layouts: LayoutTable[_Usual] = LayoutTable(RAW_INPUT_CONTENTS)
+        self.device_copies = 0
 
     def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
         """Decode and validate one INFER message.
@@ -231,7 +237,7 @@ class RequestDecoder:
         given = []
         for index, (item, name) in enumerate(described):
             datatype = item.datatype
-            data: bytes | bytearray | memoryview
+            data: bytes | bytearray | memoryview | DeviceMemory
             shape = tuple(item.shape)
             parameters = item.parameters
             region = _region_of(parameters, name, from_http) if parameters else None
@@ -262,8 +268,18 @@ class RequestDecoder:
 
     def _region_input(
         self, region: "_Region", datatype: str, leases: list[Lease], owner: str
-    ) -> memoryview | bytearray:
+    ) -> memoryview | bytearray | DeviceMemory:
         lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False, owner=owner)
+        device = lease.device
+        if device is not None:
+            if self._spec.takes_device_inputs and datatype != "BYTES":
+                leases.append(lease)
+                return device
+            try:
+                self.device_copies += 1
+                return device.to_host()
+            finally:
+                lease.release()
         # The lengths inside BYTES are read several times: from a copy that the client cannot change any more.
         if self._spec.copies_region_inputs or datatype == "BYTES":
             try:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InternalError
 from tensorhub.ipc import wire
 from tensorhub.memory import Memory, Slot
@@ -20,7 +21,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import RAW_OUTPUT_CONTENTS, varint
 from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor
+from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor, flat_view
 from tensorhub.workers.classification import classify
 
 _RAW_TAG = bytes((RAW_OUTPUT_CONTENTS << 3 | 2,))
@@ -116,7 +117,7 @@ def _maybe_join(usual: _Usual, response: InferResponse) -> bytes | None:
     pieces: list[Any] = [usual.head]
     for position, mark, size in usual.contents:
         data = response.outputs[position].data
-        if byte_size(data) != size:
+        if byte_size(data) != size or type(data) is DeviceMemory:
             return None
         pieces += (mark, data)
     return b"".join(pieces)
@@ -157,6 +158,8 @@ def encode_response(
         place = places.get(name)
         if place is None and places:
             continue
+        if type(tensor.data) is DeviceMemory and not isinstance(place, PlacedOutput):
+            tensor = Tensor(name, tensor.datatype, tensor.shape, tensor.data.to_host())
         if place is not None and place.classification:
             tensor = _classes(tensor, place.classification, spec)
         entry = described.add(name=name, datatype=tensor.datatype.value, shape=_shape(tensor, spec))
@@ -188,7 +191,9 @@ def byte_size(data: Buffer) -> int:
     """Return how many bytes a tensor's buffer holds."""
     if isinstance(data, np.ndarray):
         return data.nbytes
-    return len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+    if isinstance(data, (bytes, DeviceMemory)):
+        return len(data)
+    return memoryview(data).nbytes
 
 
 def _shape(tensor: Tensor, spec: ModelSpec | None) -> tuple[int, ...]:
@@ -206,7 +211,13 @@ def _check_fits(place: PlacedOutput, size: int) -> None:
 
 def _write(place: PlacedOutput, data: Buffer, size: int) -> None:
     """Copy an output to its region, unless the model has put it there already."""
-    if size:
+    device = place.lease.device
+    if device is not None:
+        device.fill(data if isinstance(data, DeviceMemory) else flat_view(data))
+    elif isinstance(data, DeviceMemory):
+        place.lease.view[:size] = data.to_host()
+        place.lease.commit(size)
+    elif size:
         if not _is_at(place, data):
             place.lease.fill(memoryview(data).cast("B"))
         place.lease.commit(size)

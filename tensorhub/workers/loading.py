@@ -29,6 +29,8 @@ from tensorhub.workers.warmup import read_file, read_samples, warm_up
 
 INITIAL_STATE_FOLDER = "initial_state"
 
+_KIND_GPU = 1
+_ALL = -2
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
 
@@ -58,11 +60,12 @@ def load(
         raise Unsupported("ensembles are not served by this version")
     source = ModelSource(order.model, order.version, order.path, config, _of_backend(backends, config.backend))
     backend = find_backend(config.backend)
+    gpus = [str(ordinal) for ordinal in range(order.gpu_count)]
     if order.auto_complete:
         progress("completing the configuration")
-        config = model_config.complete(backend.auto_complete(source), name=order.model)
+        config = model_config.complete(backend.auto_complete(source), name=order.model, gpus=gpus)
         source = replace(source, config=config)
-    model_config.validate_loaded(config)
+    model_config.validate_loaded(config, gpus)
     with ExitStack() as undo:
         progress("loading the model")
         loaded = backend.load(source)
@@ -71,7 +74,7 @@ def load(
         spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, folder))
         samples = read_samples(config, spec, folder)
         instances = []
-        share = instance_specs(config)[order.share_index :: max(1, order.share_count)]
+        share = instance_specs(config, order.gpu)[order.share_index :: max(1, order.share_count)]
         for number, wanted in enumerate(share, 1):
             progress(f"making instance {number} of {len(share)}")
             instance = loaded.new_instance(wanted)
@@ -155,10 +158,26 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
     return labels
 
 
-def instance_specs(config: Any) -> list[InstanceSpec]:
-    """Return all instances of a complete config, in order; passive ones are loaded by nobody here."""
+def instance_specs(config: Any, gpu: int = _ALL) -> list[InstanceSpec]:
+    """Return the instances of a complete config that are of one device, in order.
+
+    Args:
+        gpu: the ordinal of a GPU among those of the server, -1 for the processor, or -2 for all. To a process that has
+            a GPU this is the only one, and called 0.
+    """
+    if gpu == _ALL:
+        return [
+            InstanceSpec(f"{group.name}_{index}", _KINDS[group.kind], device)
+            for group in config.instance_group
+            for device in (group.gpus if group.kind == _KIND_GPU else (0,))
+            for index in range(max(1, group.count))
+        ]
+    if gpu < 0:
+        groups = [group for group in config.instance_group if group.kind != _KIND_GPU]
+    else:
+        groups = [group for group in config.instance_group if group.kind == _KIND_GPU and gpu in group.gpus]
     return [
         InstanceSpec(f"{group.name}_{index}", _KINDS[group.kind])
-        for group in config.instance_group
+        for group in groups
         for index in range(max(1, group.count))
     ]

@@ -33,6 +33,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load, refuse
 from tensorhub.workers.loads import WorkerLoads
@@ -87,6 +88,7 @@ class WorkerLoop:
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
         refusal: str = "",
+        health: DeviceHealth | None = None,
     ) -> None:
         self._arena = arena
         self._node = node
@@ -94,6 +96,7 @@ class WorkerLoop:
         self._memory = memory
         self._peers = peers
         self._regions = regions
+        self._health = health or DeviceHealth()
         self._alarms = Alarms()
         self._gathering: dict[ServingModel, None] = {}
         self._loads = WorkerLoads(
@@ -215,7 +218,8 @@ class WorkerLoop:
         hello.models.extend(self._loads.news())
         for model in self._models.values():
             model.report_all()
-        hello.system_regions.extend(self._regions.snapshot())
+        for region in self._regions.snapshot():
+            (hello.cuda_regions if hasattr(region, "raw_handle") else hello.system_regions).append(region)
 
     def _handle(self, frame: bytes) -> None:
         message = self._node.decode(frame)
@@ -388,6 +392,7 @@ class WorkerLoop:
                 self._node.outbox.send(mailbox, frame)
             except PeerFull:
                 log.warning("frontend %d takes no mail: an answer is lost", key[0])
+        self._health.after(error)
 
     def _close_request(self, request: InferRequest, token: _Token) -> None:
         if self._open.pop(token.key, None) is None:
@@ -414,22 +419,25 @@ class WorkerLoop:
         else:
             self._report_of(message.request_id, lambda: self._region_order(kind, order))
 
-    def _region_order(self, kind: str | None, order: Any) -> None:
+    def _region_order(self, kind: str | None, order: Any) -> str:
+        """Carry out an order about a region; return the GPU that it lies on, "" for none."""
         if kind == "open_system_region":
             self._regions.open_system(order.open_system_region.region)
         elif kind == "open_cuda_region":
-            region = order.open_cuda_region.region
-            self._regions.open_cuda(region.name, region.raw_handle, region.device_id, region.byte_size)
+            return str(self._regions.open_cuda(order.open_cuda_region.region))
         elif kind == "close_region":
             self._regions.close(order.close_region.name, order.close_region.owner)
+        return ""
 
-    def _report_of(self, request_id: int, work: Callable[[], None]) -> None:
+    def _report_of(self, request_id: int, work: Callable[[], str]) -> None:
+        own_gpu = self._regions.gpu
         try:
-            work()
+            region_gpu = work()
         except TensorhubError as exc:
-            self._report(messages.Report(code=1 + exc.code, message=exc.message), request_id)
+            self._report(messages.Report(code=1 + exc.code, message=exc.message, own_gpu=own_gpu), request_id)
+            self._health.after(exc)
         else:
-            self._report(messages.Report(), request_id)
+            self._report(messages.Report(region_gpu=region_gpu, own_gpu=own_gpu), request_id)
 
     def _report(self, report: Any, request_id: int = 0) -> None:
         try:

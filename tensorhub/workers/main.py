@@ -2,6 +2,8 @@
 
 import argparse
 import gc
+import os
+import re
 import signal
 import sys
 import threading
@@ -9,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorhub import settings
-from tensorhub.backends import calling
+from tensorhub.backends import calling, device_access
 from tensorhub.backends.python import output
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
+from tensorhub.ipc.cuda_regions import HandleTable
+from tensorhub.ipc.cuda_shm import open_port
+from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
@@ -23,10 +28,12 @@ from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.workers.calls import ModelCalls
+from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
 
 _PROG = "tensorhub-worker"
+_GPU_NAME = re.compile(r"gpu(\d+)(?:-\d+)?")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="cpu0", help="which worker this is: cpu0, cpu1, ...")
     parser.add_argument("--environment", default="", help="where the Python is that runs this worker")
     parser.add_argument("--refusal", default="", help="why no model can be loaded here")
+    parser.add_argument("--gpu", default="", help="UUID of the GPU that it is for; default: by the number in its name")
     own, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
         chosen = settings.load(rest)
@@ -45,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (settings.SettingsError, TensorhubError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
+    gpu = own.gpu or _gpu_of(own.name)
+    if gpu:
+        os.environ[VISIBLE_VARIABLE] = gpu
     follow_parent()
     set_up(chosen, own.name)
     output.capture()
@@ -54,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunDirError as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
-    node = Node(run_dir, wire.Role.WORKER, name=own.name, device="CPU", environment=own.environment)
+    node = Node(run_dir, wire.Role.WORKER, name=own.name, device=gpu or "CPU", environment=own.environment)
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
-    regions = RegionTable(chosen.shared_memory.shm_allowed_uids)
+    gpu_workers = chosen.processes.gpu_workers
+    handles = HandleTable(open_port) if gpu or find_gpus() else None
+    regions = RegionTable(chosen.shared_memory.shm_allowed_uids, handles, gpu, eager=not gpu_workers)
+    device_access.install(handles.try_port if handles is not None else lambda: None)
     gateway = Gateway(node, arena)
     loop = WorkerLoop(
         node,
@@ -71,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_retries=chosen.repository.model_load_retry_count,
         backends=chosen.backend.backend_config,
         refusal=own.refusal,
+        health=DeviceHealth(handles if gpu else None, node.watcher.later),
     )
     calling.install(ModelCalls(gateway, loop))
     if chosen.shared_memory.shm_reap:
@@ -86,6 +101,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         gateway.close_down()
     return 0
+
+
+def _gpu_of(name: str) -> str:
+    """Return the UUID of the GPU that a worker's name stands for, "" for the processor."""
+    match = _GPU_NAME.fullmatch(name)
+    if match is None:
+        return ""
+    gpus = find_gpus()
+    ordinal = int(match[1])
+    if ordinal >= len(gpus):
+        raise SystemExit(f"{_PROG}: --name {name}: this host lets the server use {len(gpus)} GPUs")
+    return gpus[ordinal].uuid
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.safety.client import Grpc, Http
+from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.processes import FOREIGN_UID
 from tests.serving import RunningServer, serving
 from tests.shm.segments import segment
@@ -42,6 +42,8 @@ def _introduce(running: RunningServer) -> None:
         for _ in range(20):
             assert client.infer("first", 0, 1 << 20)[0] == 200
             assert rpc.infer("first", 0, 1 << 20)[0] == "OK"
+            assert rpc.ask("ModelInfer", inline_request(1 << 20))[0] == "OK"
+            assert client.infer_inline(bytes(1 << 20))[0] == 200
         assert client.unregister("first") == 200
     client.close()
     rpc.close()

@@ -93,8 +93,4 @@ def _nothing_is_held(http: Http, pid: int, key: str) -> None:
     assert http.unregister("d13") == 200
     wait_until(lambda: mapped(pid, key) == 0, "the last lease is given back")
     size = ARENA_BYTES * 3 // 4
-    tensor = {"name": "INPUT0", "datatype": "UINT8", "shape": [size], "parameters": {"binary_data_size": size}}
-    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(header))}
-    body = header + bytes(size)
-    wait_until(lambda: http.ask("POST", "/v2/models/identity/infer", body, headers)[0] == 200, "the arenas are empty")
+    wait_until(lambda: http.infer_inline(bytes(size))[0] == 200, "the arenas are empty")

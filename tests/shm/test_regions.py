@@ -16,6 +16,7 @@ from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.memory import Memory
+from tensorhub.protocol import messages
 from tensorhub.workers.memory import WorkerMemory
 
 from .segments import Segment, mappings, open_fds, segment, system
@@ -157,7 +158,7 @@ def test_cuda_is_refused(table: RegionTable) -> None:
     with pytest.raises(
         InvalidArgument, match=r"^failed to register CUDA shared memory region: 'c', GPUs not supported$"
     ):
-        table.open_cuda("c", bytes(64), 0, 64)
+        table.open_cuda(messages.CudaRegion(name="c", raw_handle=bytes(64), byte_size=64))
 
 
 def test_close_while_leased(table: RegionTable, made: Segment) -> None:

@@ -9,6 +9,7 @@ class FakeLease:
     def __init__(self, memory: "FakeMemory", view: memoryview) -> None:
         self._memory: FakeMemory | None = memory
         self.view = view
+        self.device = None
         memory.pinned += 1
 
     def fill(self, data: memoryview) -> None:

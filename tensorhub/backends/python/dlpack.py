@@ -6,13 +6,15 @@ is changed here. Source of the layouts: DLPack's dlpack.h, version 1.
 """
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 CPU = 1
 """kDLCPU of DLDeviceType."""
+CUDA = 2
+"""kDLCUDA."""
 
 _UINT = 1
 """kDLUInt of DLDataTypeCode."""
@@ -65,7 +67,44 @@ _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _get_pointer.restype = ctypes.c_void_p
 
 
-def bfloat16_capsule(bits: npt.NDArray[np.uint16]) -> Any:
+class Description(NamedTuple):
+    """What a capsule says of its memory.
+
+    Attributes:
+        device_type: DLDeviceType; CPU, CUDA or another.
+        pointer: of the first element.
+        strides: in elements; None for C order.
+        code, bits: of the elements' type; see DLDataTypeCode.
+    """
+
+    device_type: int
+    device_id: int
+    pointer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    code: int
+    bits: int
+
+
+def describe(capsule: Any) -> Description | None:
+    """Read a capsule and leave it as it is; None if it is none or has been used, or its elements are vectors."""
+    tensor = _tensor_of(capsule)
+    if tensor is None or tensor.dtype.lanes != 1:
+        return None
+    numbers = ctypes.c_int64 * tensor.ndim
+    strides = None if not tensor.strides else tuple(numbers.from_address(tensor.strides))
+    return Description(
+        tensor.device.device_type,
+        tensor.device.device_id,
+        (tensor.data or 0) + tensor.byte_offset,
+        tuple(numbers.from_address(tensor.shape)) if tensor.ndim else (),
+        strides,
+        tensor.dtype.code,
+        tensor.dtype.bits,
+    )
+
+
+def bfloat16_capsule(bits: Any) -> Any:
     """Make a DLPack capsule of bfloat16 elements from their bits; it keeps the array, until its consumer lets it go.
 
     Raises:
@@ -132,12 +171,18 @@ def _dtype_of(capsule: Any) -> _DataType | None:
 
     Good only as long as the capsule is alive and unused.
     """
-    tensor: _Tensor
-    if _is_valid(capsule, _NAME):
-        tensor = _Tensor.from_address(_get_pointer(capsule, _NAME))
-    elif _is_valid(capsule, _VERSIONED_NAME):
-        tensor = _Versioned.from_address(_get_pointer(capsule, _VERSIONED_NAME)).dl_tensor
-    else:
+    tensor = _tensor_of(capsule)
+    if tensor is None:
         return None
     dtype: _DataType = tensor.dtype
     return dtype
+
+
+def _tensor_of(capsule: Any) -> _Tensor | None:
+    """Return the description inside a capsule, in place; see `_dtype_of`."""
+    if _is_valid(capsule, _NAME):
+        return _Tensor.from_address(_get_pointer(capsule, _NAME))
+    if _is_valid(capsule, _VERSIONED_NAME):
+        tensor: _Tensor = _Versioned.from_address(_get_pointer(capsule, _VERSIONED_NAME)).dl_tensor
+        return tensor
+    return None

@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from tensorhub import bytes_codec
 from tensorhub.backends.arrays import array_of
-from tensorhub.backends.python import dlpack
+from tensorhub.backends.python import device_tensors, dlpack
 from tensorhub.backends.python.errors import TritonModelException
+from tensorhub.devices import DeviceMemory
 from tensorhub.requests import Tensor as WireTensor
 from tensorhub.tensors import DataType
 
@@ -18,14 +19,12 @@ NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
 
 _FROM_NUMPY: dict[np.dtype[Any], DataType] = {dtype: item for item, dtype in NUMPY_TYPES.items()}
 
+_IN_GPU = "Tensor is stored in GPU and cannot be converted to NumPy."
 _NO_NAME = "Tensor name cannot be an empty string."
 _BF16_HAS_NO_NUMPY = "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
 _NOT_SUPPORTED_BY_DLPACK = (
     "Provided tensor is not supported. Tensor must be a DLPack capsule or have `__dlpack__` and `__dlpack_device__` "
     "attributes"
-)
-_NOT_CONTIGUOUS = (
-    "DLPack tensor is not contiguous. Only contiguous DLPack tensors that are stored in C-Order are supported."
 )
 
 
@@ -89,7 +88,12 @@ class Tensor:
         return self._datatype.config_number
 
     def is_cpu(self) -> bool:
-        return True
+        """Whether the tensor is in the host's memory, and not in that of a GPU."""
+        return self._device_memory() is None
+
+    def _device_memory(self) -> DeviceMemory | None:
+        wire = self._wire
+        return wire.data if wire is not None and type(wire.data) is DeviceMemory else None
 
     def as_numpy(self) -> npt.NDArray[Any]:
         """Return the tensor as an array.
@@ -98,10 +102,12 @@ class Tensor:
         `bytes` objects in an object array.
 
         Raises:
-            TritonModelException: it is BF16, which NumPy does not have.
+            TritonModelException: it is BF16, which NumPy does not have, or in the memory of a GPU.
         """
         array = self._array
         if array is None:
+            if not self.is_cpu():
+                raise TritonModelException(_IN_GPU)
             if self._datatype is DataType.BF16:
                 raise TritonModelException(_BF16_HAS_NO_NUMPY)
             assert self._wire is not None
@@ -119,6 +125,9 @@ class Tensor:
     def __dlpack__(self, *, stream: Any = None, **options: Any) -> Any:
         if self._datatype is DataType.BYTES:
             raise TritonModelException("DLPack does not have support for string tensors.")
+        memory = self._device_memory()
+        if memory is not None:
+            return device_tensors.capsule(memory, self._shape(), self._datatype, stream)
         bfloat16 = self._datatype is DataType.BF16
         if bfloat16:
             assert self._wire is not None
@@ -131,11 +140,12 @@ class Tensor:
         return dlpack.bfloat16_capsule(array) if bfloat16 else array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (dlpack.CPU, 0)
+        memory = self._device_memory()
+        return (dlpack.CPU, 0) if memory is None else (dlpack.CUDA, memory.ordinal)
 
     @staticmethod
     def from_dlpack(name: str, tensor: Any) -> "Tensor":
-        """Wrap the memory of anything that speaks DLPack and lies in host memory.
+        """Wrap the memory of anything that speaks DLPack, in the host's memory or in that of a GPU.
 
         Raises:
             TritonModelException: it does not, or it is not contiguous.
@@ -144,12 +154,17 @@ class Tensor:
             hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__")
         ):
             raise TritonModelException(_NOT_SUPPORTED_BY_DLPACK)
+        on_device = device_tensors.maybe_wrap(name, tensor)
+        if on_device is not None:
+            if not name:
+                raise TritonModelException(_NO_NAME)
+            return Tensor._from_wire(on_device)
         try:
             array, bfloat16 = dlpack.read(tensor)
         except (BufferError, RuntimeError, TypeError, ValueError) as exc:
             raise TritonModelException(f"The DLPack tensor cannot be used: {exc}") from exc
         if not array.flags.c_contiguous:
-            raise TritonModelException(_NOT_CONTIGUOUS)
+            raise TritonModelException(device_tensors.NOT_CONTIGUOUS)
         if not bfloat16:
             return Tensor(name, array)
         if not name:

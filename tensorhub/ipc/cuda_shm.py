@@ -1,0 +1,161 @@
+"""The port to CUDA, by CuPy: the only module that imports it. Works with CuPy for CUDA 12 and for CUDA 13.
+
+Importing CuPy takes a second and a hundred megabytes, and touching a GPU some hundred more, so nothing happens before
+`open_port`. Copies to and from the host go through pinned memory, a piece at a time: the driver would do the same for
+memory that is not pinned, with smaller pieces.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any
+
+from tensorhub.devices import Device, DeviceError, DeviceMemory, DevicePort
+from tensorhub.ipc.cuda_driver import Driver
+
+PORT_VARIABLE = "TENSORHUB_DEVICE_PORT"
+"""Environment: `module:function` that returns another DevicePort, for devices that are not NVIDIA's."""
+
+PIECE_BYTE_SIZE = 8 << 20
+"""Of the pinned memory that copies go through, for each GPU."""
+
+NO_CUPY = "CuPy is not installed where the server runs: pip install 'tensorhub[cuda]'"
+
+_HOST_TO_DEVICE = 1
+_DEVICE_TO_HOST = 2
+_ANY_DIRECTION = 4
+"""cudaMemcpyKind."""
+
+# Errors after which no call of the process works any more: illegal address, misaligned address, invalid program
+# counter, hardware stack error, illegal instruction, launch failure, assertion, launch timeout, ECC, driver at its end.
+_POISONING = frozenset((214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 4))
+
+
+def open_port() -> DevicePort:
+    """Return the port of this process.
+
+    Raises:
+        DeviceError: there is no CuPy, no driver, or no GPU; the text says what to do.
+    """
+    other = os.environ.get(PORT_VARIABLE)
+    if other:
+        port: DevicePort = EntryPoint("port", other, "tensorhub.devices").load()()
+        return port
+    try:
+        import cupy
+    except ImportError as exc:
+        raise DeviceError(NO_CUPY) from exc
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as exc:
+        raise DeviceError(f"no GPU can be used: {exc}") from exc
+    if count == 0:
+        raise DeviceError("no GPU is visible to this process")
+    return CupyPort(cupy)
+
+
+class CupyPort:
+    """See DevicePort."""
+
+    def __init__(self, cupy: ModuleType) -> None:
+        self._cupy: Any = cupy
+        self._runtime: Any = cupy.cuda.runtime
+        self._driver = Driver()
+        self._pieces: dict[int, tuple[threading.Lock, Any, memoryview]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def _on(self, ordinal: int) -> Iterator[None]:
+        """Make a GPU the current one of this thread, and translate the driver's errors."""
+        try:
+            with self._cupy.cuda.Device(ordinal):
+                yield
+        except self._runtime.CUDARuntimeError as exc:
+            raise DeviceError(str(exc), poisoned=exc.status in _POISONING) from exc
+        except self._cupy.cuda.driver.CUDADriverError as exc:
+            raise DeviceError(str(exc), poisoned=exc.status in _POISONING) from exc
+
+    def devices(self) -> Sequence[Device]:
+        """See DevicePort."""
+        with self._on(0):
+            return [Device(index, self._driver.uuid(index)) for index in range(self._runtime.getDeviceCount())]
+
+    def open_handle(self, ordinal: int, handle: bytes) -> int:
+        """See DevicePort."""
+        with self._on(ordinal):
+            return int(self._runtime.ipcOpenMemHandle(handle))
+
+    def close_handle(self, ordinal: int, pointer: int) -> None:
+        """See DevicePort."""
+        with self._on(ordinal):
+            self._runtime.ipcCloseMemHandle(pointer)
+
+    def extent(self, ordinal: int, pointer: int) -> tuple[int, int]:
+        """See DevicePort."""
+        with self._on(ordinal):
+            return self._driver.extent(pointer)
+
+    def owner_of(self, pointer: int) -> int:
+        """See DevicePort."""
+        with self._on(0):
+            return int(self._runtime.pointerGetAttributes(pointer).device)
+
+    def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
+        """See DevicePort."""
+
+        def copy(address: int, piece: memoryview, start: int, end: int) -> None:
+            self._runtime.memcpy(address, pointer + start, end - start, _DEVICE_TO_HOST)
+            into[start:end] = piece[: end - start]
+
+        self._in_pieces(ordinal, len(into), copy)
+
+    def write(self, ordinal: int, pointer: int, data: memoryview) -> None:
+        """See DevicePort."""
+
+        def copy(address: int, piece: memoryview, start: int, end: int) -> None:
+            piece[: end - start] = data[start:end]
+            self._runtime.memcpy(pointer + start, address, end - start, _HOST_TO_DEVICE)
+
+        self._in_pieces(ordinal, len(data), copy)
+        self.wait(ordinal)
+
+    def _in_pieces(self, ordinal: int, byte_size: int, copy: Callable[[int, memoryview, int, int], None]) -> None:
+        with self._on(ordinal):
+            lock, memory, piece = self._pinned(ordinal)
+            with lock:
+                for start in range(0, byte_size, PIECE_BYTE_SIZE):
+                    copy(memory.ptr, piece, start, min(start + PIECE_BYTE_SIZE, byte_size))
+
+    def _pinned(self, ordinal: int) -> tuple[threading.Lock, Any, memoryview]:
+        with self._lock:
+            found = self._pieces.get(ordinal)
+            if found is None:
+                memory = self._cupy.cuda.alloc_pinned_memory(PIECE_BYTE_SIZE)
+                found = self._pieces[ordinal] = (
+                    threading.Lock(),
+                    memory,
+                    memoryview(memory).cast("B")[:PIECE_BYTE_SIZE],
+                )
+            return found
+
+    def move(self, ordinal: int, target: int, source: int, byte_size: int) -> None:
+        """See DevicePort."""
+        with self._on(ordinal):
+            self._runtime.memcpy(target, source, byte_size, _ANY_DIRECTION)
+        self.wait(ordinal)
+
+    def wait(self, ordinal: int) -> None:
+        """See DevicePort."""
+        with self._on(ordinal):
+            self._runtime.deviceSynchronize()
+
+    def array(self, memory: DeviceMemory, shape: Sequence[int], dtype: str) -> Any:
+        """See DevicePort. CuPy has no bfloat16: it comes as uint16, which a framework can view as what it is."""
+        cupy = self._cupy
+        with self._on(memory.ordinal):
+            unowned = cupy.cuda.UnownedMemory(memory.pointer, memory.nbytes, memory, memory.ordinal)
+            pointer = cupy.cuda.MemoryPointer(unowned, 0)
+            return cupy.ndarray(tuple(shape), "uint16" if dtype == "bfloat16" else dtype, pointer)

@@ -1,0 +1,252 @@
+"""GPU workers as whole processes, on fake GPUs: regions, routing, copies, lost contexts."""
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tritonclient.grpc.service_pb2 as pb
+
+from tests.end_to_end.daemons import wait_until
+from tests.safety.client import Grpc, Http, infer_request
+from tests.serving import RunningServer, processes_of, serving
+from tests.shm.fake_device import ENVIRON, GPUS, handle_of
+from tests.shm.segments import Segment, segment
+
+MODELS = Path(__file__).parent / "gpu_models"
+SIZE = 100_000
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gpus")
+
+
+@pytest.fixture(scope="module")
+def gpus(work: Path) -> Iterator[RunningServer]:
+    """Yield a server with one worker for the processor and one for each of two GPUs."""
+    environ = {
+        **ENVIRON,
+        "TENSORHUB_FAKE_POISON": str(work / "poison"),
+        "TENSORHUB_FAKE_ACCOUNT": str(work / "account"),
+    }
+    with serving(work, ["--model-control-mode=explicit", "--load-model=*"], MODELS, environ=environ) as running:
+        yield running
+
+
+@pytest.fixture
+def http(gpus: RunningServer) -> Iterator[Http]:
+    client = Http(gpus.http)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def rpc(gpus: RunningServer) -> Iterator[Grpc]:
+    client = Grpc(gpus.grpc)
+    yield client
+    client.close()
+
+
+def _register(http: Http, name: str, made: Segment, gpu: int, size: int = SIZE, device: int = 0) -> tuple[int, str]:
+    handle = base64.b64encode(handle_of(made.key, gpu)).decode()
+    document = {"raw_handle": {"b64": handle}, "device_id": device, "byte_size": size}
+    status, body = http.ask("POST", f"/v2/cudasharedmemory/region/{name}/register", document)
+    return status, "" if status == 200 else json.loads(body)["error"]
+
+
+def _unregister(http: Http) -> None:
+    assert http.ask("POST", "/v2/cudasharedmemory/unregister")[0] == 200
+    assert json.loads(http.ask("GET", "/v2/cudasharedmemory/status")[1]) == []
+
+
+def _worker(server: RunningServer, name: str) -> int:
+    assert server.run_dir is not None
+    found = [pid for pid, command in processes_of(server.run_dir).items() if f"--name {name} " in command]
+    return found[0] if len(found) == 1 else 0
+
+
+def _infer(rpc: Grpc, model: str, region: str, size: int = 64, offset: int = 0) -> Any:
+    code, answer = rpc.ask("ModelInfer", infer_request(region, offset, size, model=model))
+    assert code == "OK", answer
+    return answer
+
+
+def test_each_worker_sees_its_own_gpu_and_no_other(gpus: RunningServer) -> None:
+    for index, uuid in enumerate(GPUS):
+        environ = Path(f"/proc/{_worker(gpus, f'gpu{index}')}/environ").read_bytes().split(b"\0")
+        assert f"CUDA_VISIBLE_DEVICES={uuid}".encode() in environ
+    environ = Path(f"/proc/{_worker(gpus, 'cpu0')}/environ").read_bytes()
+    assert b"CUDA_VISIBLE_DEVICES" not in environ
+
+
+def test_register_status_unregister(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    with segment(bytes(SIZE)) as made:
+        assert _register(http, "c", made, gpu=1, device=5) == (200, "")
+        assert _register(http, "c", made, gpu=1)[1] == "shared memory region 'c' already in manager"
+        status = json.loads(http.ask("GET", "/v2/cudasharedmemory/region/c/status")[1])
+        assert status == [{"name": "c", "device_id": 5, "byte_size": SIZE}]
+        over_grpc = rpc.ask("CudaSharedMemoryStatus", pb.CudaSharedMemoryStatusRequest())[1]
+        assert over_grpc.regions["c"].device_id == 5
+        assert rpc.ask("CudaSharedMemoryUnregister", pb.CudaSharedMemoryUnregisterRequest(name="c"))[0] == "OK"
+        request = pb.CudaSharedMemoryRegisterRequest(
+            name="c", raw_handle=handle_of(made.key, 0), device_id=0, byte_size=SIZE
+        )
+        assert rpc.ask("CudaSharedMemoryRegister", request)[0] == "OK"
+        _unregister(http)
+
+
+def test_registrations_that_fail(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    with segment(bytes(SIZE)) as made:
+        status, text = _register(http, "c", made, gpu=0, size=SIZE + 1)
+        assert status == 400
+        assert f"It is to have {SIZE + 1} bytes, and its allocation has {SIZE}" in text
+        for length in (0, 1, 63, 65, 128):
+            request = pb.CudaSharedMemoryRegisterRequest(name="c", raw_handle=bytes(length), byte_size=1)
+            code, text = rpc.ask("CudaSharedMemoryRegister", request)
+            assert code == "INVALID_ARGUMENT"
+            assert f"has 64 bytes, this one has {length}" in text
+        request = pb.CudaSharedMemoryRegisterRequest(name="c", raw_handle=os.urandom(64), device_id=3, byte_size=1)
+        code, text = rpc.ask("CudaSharedMemoryRegister", request)
+        assert code == "INVALID_ARGUMENT"
+        assert "No GPU of this worker takes the handle" in text
+        assert "The client calls the device 3" in text
+        for name in ("c", "d"):
+            assert _register(http, name, made, gpu=0) == (200, ""), "nothing is left of what failed"
+        _unregister(http)
+
+
+def test_one_open_for_each_process_and_handle(gpus: RunningServer, http: Http, work: Path) -> None:
+    with segment(bytes(SIZE)) as made:
+        (work / "account").write_text("")
+        for name in ("a", "b", "c"):
+            assert _register(http, name, made, gpu=0) == (200, "")
+        opened = (work / "account").read_text().splitlines()
+        assert opened == [f"{_worker(gpus, 'gpu0')} open {made.key[1:]}"]
+        _unregister(http)
+        assert (work / "account").read_text().splitlines()[1:] == [f"{_worker(gpus, 'gpu0')} close"]
+
+
+def test_inputs_are_views_and_outputs_are_written_in_place(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as source, segment(bytes(SIZE)) as target:
+        assert _register(http, "in", source, gpu=0) == _register(http, "out", target, gpu=0) == (200, "")
+        answer = _infer(rpc, "views", "in", 64, 32)
+        assert answer.raw_output_contents[0] == bytes([8]) * 64
+        parameters = answer.parameters
+        assert not parameters["is_cpu"].bool_param
+        assert not parameters["output_is_cpu"].bool_param
+        assert parameters["refused"].string_param == "Tensor is stored in GPU and cannot be converted to NumPy."
+        assert (parameters["kind"].string_param, parameters["device"].string_param) == ("GPU", "0")
+        request = infer_request("in", 0, 256, model="views")
+        request.outputs[0].parameters["shared_memory_region"].string_param = "out"
+        request.outputs[0].parameters["shared_memory_byte_size"].int64_param = 256
+        request.outputs[0].parameters["shared_memory_offset"].int64_param = 128
+        code, answer = rpc.ask("ModelInfer", request)
+        assert code == "OK", answer
+        assert target.content == bytes(128) + bytes([8]) * 256 + bytes(SIZE - 384)
+        request.outputs[0].parameters["shared_memory_byte_size"].int64_param = 255
+        code, text = rpc.ask("ModelInfer", request)
+        assert code == "INTERNAL"
+        assert "should be at least 256 bytes to hold the results" in text
+        _unregister(http)
+
+
+def test_models_that_want_the_hosts_memory_get_it(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        answer = _infer(rpc, "hosted", "in")
+        assert answer.raw_output_contents[0] == bytes([8]) * 64
+        assert answer.parameters["is_cpu"].bool_param
+        assert source.content == bytes([7]) * SIZE, "the model wrote to a copy"
+        assert _infer(rpc, "identity_cpu", "in").raw_output_contents[0] == bytes([7]) * 64
+        _unregister(http)
+
+
+def test_mixed_requests(http: Http, rpc: Grpc) -> None:
+    """System in, CUDA out; CUDA in, system out; inline in, CUDA out."""
+    with segment(bytes([7]) * SIZE) as device, segment(bytes([3]) * SIZE) as host:
+        assert _register(http, "device", device, gpu=0) == (200, "")
+        assert http.register("host", host.key, 0, SIZE)[0] == 200
+        for model in ("identity_gpu", "views", "hosted", "identity_cpu"):
+            plus = 0 if model.startswith("identity") else 1
+            for source, target, value in (("host", device, 3), ("device", host, 7), ("", device, 5)):
+                device.path.write_bytes(bytes([7]) * SIZE)
+                host.path.write_bytes(bytes([3]) * SIZE)
+                request = infer_request(source, 0, 64, model=model)
+                if not source:
+                    del request.inputs[0].parameters["shared_memory_region"]
+                    del request.inputs[0].parameters["shared_memory_offset"]
+                    del request.inputs[0].parameters["shared_memory_byte_size"]
+                    request.raw_input_contents.append(bytes([5]) * 64)
+                name = "device" if target is device else "host"
+                request.outputs[0].parameters["shared_memory_region"].string_param = name
+                request.outputs[0].parameters["shared_memory_byte_size"].int64_param = 64
+                request.outputs[0].parameters["shared_memory_offset"].int64_param = 1_000
+                code, answer = rpc.ask("ModelInfer", request)
+                assert code == "OK", (model, source, answer)
+                assert target.content[1_000:1_065] == bytes([value + plus]) * 64 + bytes([7 if name == "device" else 3])
+        assert http.unregister("host") == 200
+        _unregister(http)
+
+
+def test_requests_go_to_the_gpu_of_their_region(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    """identity_gpu is on both GPUs: each request is served where its region is, so nothing is copied or refused."""
+    with segment(bytes([1]) * SIZE) as first, segment(bytes([2]) * SIZE) as second:
+        assert _register(http, "on0", first, gpu=0) == _register(http, "on1", second, gpu=1) == (200, "")
+        for _ in range(20):
+            for region, value in (("on0", 1), ("on1", 2)):
+                assert _infer(rpc, "identity_gpu", region).raw_output_contents[0] == bytes([value]) * 64
+                assert http.infer(region, 0, 64, model="identity_gpu") == (200, bytes([value]) * 64)
+        assert _infer(rpc, "identity_gpu1", "on1").raw_output_contents[0] == bytes([2]) * 64
+        code, text = rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))
+        assert code == "INVALID_ARGUMENT"
+        assert f"shared memory region 'on0' is not on {GPUS[1]}, where the model runs" in text
+        _unregister(http)
+
+
+def test_a_gpu_worker_that_dies_comes_back_with_its_regions(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    with segment(bytes([1]) * SIZE) as made:
+        assert _register(http, "r", made, gpu=0) == (200, "")
+        dead, other = _worker(gpus, "gpu0"), _worker(gpus, "gpu1")
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: _worker(gpus, "gpu0") not in (0, dead), "another worker")
+        wait_until(lambda: http.ask("GET", "/v2/models/views/ready")[0] == 200, "it has its models")
+        assert _infer(rpc, "views", "r").raw_output_contents[0] == bytes([2]) * 64
+        assert _worker(gpus, "gpu1") == other
+        _unregister(http)
+
+
+def test_a_lost_context_ends_its_worker_and_no_other(gpus: RunningServer, http: Http, rpc: Grpc, work: Path) -> None:
+    with segment(bytes([1]) * SIZE) as made:
+        assert _register(http, "r", made, gpu=1) == (200, "")
+        before = {name: _worker(gpus, name) for name in ("cpu0", "gpu0", "gpu1")}
+        request = pb.ModelInferRequest(model_name="hosted", raw_input_contents=[bytes([13])])
+        request.inputs.add(name="INPUT0", datatype="UINT8", shape=[1])
+        code, text = rpc.ask("ModelInfer", request)
+        assert code == "INTERNAL"
+        assert _worker(gpus, "gpu0") == before["gpu0"], "an error of the model alone is no reason to end"
+        (work / "poison").touch()
+        code, text = rpc.ask("ModelInfer", request)
+        assert code in ("INTERNAL", "UNAVAILABLE"), text
+        wait_until(lambda: _worker(gpus, "gpu0") not in (0, before["gpu0"]), "the worker is started again")
+        (work / "poison").unlink()
+        assert _infer(rpc, "identity_gpu1", "r").raw_output_contents[0] == bytes([1]) * 64
+        wait_until(lambda: http.ask("GET", "/v2/models/hosted/ready")[0] == 200, "its models are back")
+        assert {name: _worker(gpus, name) for name in ("cpu0", "gpu1")} == {
+            name: before[name] for name in ("cpu0", "gpu1")
+        }
+        _unregister(http)
+
+
+def test_a_client_that_frees_its_memory(gpus: RunningServer, http: Http) -> None:
+    """The worker that comes later cannot open it: the region is dropped, as with system memory."""
+    with segment(bytes([1]) * SIZE) as made:
+        assert _register(http, "r", made, gpu=0) == (200, "")
+        made.path.unlink()
+        dead = _worker(gpus, "gpu0")
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: json.loads(http.ask("GET", "/v2/cudasharedmemory/status")[1]) == [], "it is dropped")
