@@ -20,6 +20,13 @@ class Lease(Protocol):
     def device(self) -> DeviceMemory | None:
         """The memory of a GPU, in place of `view`; None for memory of the host."""
 
+    def grow(self, byte_size: int) -> None:
+        """Make a `view` of so many bytes, for a lease that was asked to grow, and its region larger if need be.
+
+        Raises:
+            InvalidArgument, InternalError: it cannot be made so large.
+        """
+
     def fill(self, data: memoryview) -> None:
         """Copy bytes (format "B") to the front of a writable `view`."""
 
@@ -60,8 +67,14 @@ class Memory(Protocol):
             InternalError: that process has no arena here, or the range lies outside it.
         """
 
-    def region(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> Lease:
-        """Pin a range of a region that a client registered; `owner` is the one whose names the request may use.
+    def region(
+        self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "", grow: bool = False
+    ) -> Lease:
+        """Pin a range of a region that a client registered.
+
+        Args:
+            owner: the one whose names the request may use.
+            grow: the range has no length before `Lease.grow`.
 
         Raises:
             NotFound: `Unable to find shared memory region: '<name>'`.

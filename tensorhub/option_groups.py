@@ -408,6 +408,11 @@ class SharedMemory:
         "Whose regions a client sees. global: all have one set of names, as in Triton; header:NAME: those with the "
         "same value of this header or gRPC metadata; peer: those that connect from the same address.",
     )
+    shm_socket: str = option(
+        kinds.TEXT,
+        "",
+        "Path of a Unix socket over which clients register memory by file descriptor, without a name. Default: none.",
+    )
     shm_max_regions: int = option(kinds.POSITIVE, 4096, "Most regions that are registered at a time.")
     shm_max_byte_size: int = option(
         kinds.integer(0, kinds.INT64_MAX, "bytes"), 0, "Most memory that is registered at a time; 0 is any amount."

@@ -11,10 +11,12 @@ class PlacedOutput(RequestedOutput):
     """An output that goes to a registered region.
 
     Attributes:
+        grows: the region is made as large as the output needs.
         lease: the range, writable; it belongs to the request, which holds it in `leases` too.
     """
 
     lease: Lease
+    grows: bool = False
 
 
 def maybe_place(request: InferRequest, name: str) -> PlacedOutput | None:

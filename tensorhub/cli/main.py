@@ -55,12 +55,19 @@ def _status(argv: Sequence[str]) -> int:
     return status.run(argv)
 
 
+def _doctor(argv: Sequence[str]) -> int:
+    from tensorhub.cli import doctor
+
+    return doctor.run(argv)
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command("start a server on a model repository, or on Python files", _serve),
     "check": Command("see whether a model repository can be served, and why not", _check),
     "quickstart": Command("write a small model repository and a client to begin with", _quickstart),
     "infer": Command("run a model on a server and print its outputs", _infer),
     "bench": Command("measure throughput and latency of a model on a server", _bench),
+    "doctor": Command("say why shared memory does not work here", _doctor),
     "status": Command("show a server's models, shared memory and processes", _status),
 }
 

@@ -87,6 +87,29 @@ class Server:
         """Return the registered shared memory; `kind` is `system` or `cuda`."""
         return self._json("GET", f"/v2/{kind}sharedmemory/status")
 
+    def register_system(self, name: str, key: str, byte_size: int, offset: int = 0) -> None:
+        """Register a segment of shared memory.
+
+        Raises:
+            Refused: the server does not take it; its text.
+            Unreachable: nobody answers.
+        """
+        body = json.dumps({"key": key, "offset": offset, "byte_size": byte_size}).encode()
+        path = f"/v2/systemsharedmemory/region/{quote(name, safe='')}/register"
+        status, answer, _ = self._exchange("POST", path, body)
+        _check(status, answer)
+
+    def unregister_system(self, name: str) -> None:
+        """Let a segment go; one that is not registered is gone already.
+
+        Raises:
+            Refused: this client may not.
+            Unreachable: nobody answers.
+        """
+        path = f"/v2/systemsharedmemory/region/{quote(name, safe='')}/unregister"
+        status, answer, _ = self._exchange("POST", path)
+        _check(status, answer)
+
     def infer(
         self, model: str, inputs: Sequence[Tensor], *, version: str = "", outputs: Sequence[str] = ()
     ) -> list[Tensor]:

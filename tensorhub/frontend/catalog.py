@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from tensorhub.errors import InvalidArgument, NotFound, Unavailable
-from tensorhub.frontend.ownership import parse_scope
+from tensorhub.ownership import parse_scope
 from tensorhub.protocol import messages
 
 READY = "READY"

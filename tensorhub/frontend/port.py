@@ -131,7 +131,7 @@ class GatewayPort(Protocol):
                 `credit` for them.
             placed: inputs in the arena. Their reservations belong to the gateway from this call on, whatever happens.
             deadline_ns: CLOCK_MONOTONIC; 0 for none.
-            owner: whose regions the request may name; see `frontend.ownership`.
+            owner: whose regions the request may name; see `tensorhub.ownership`.
 
         Returns:
             The request's number, for `cancel`.

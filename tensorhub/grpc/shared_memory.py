@@ -6,12 +6,12 @@ from typing import Any
 
 from tensorhub.errors import Unsupported
 from tensorhub.frontend.catalog import Catalog
-from tensorhub.frontend.ownership import grpc_address, grpc_host
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.frontend.registered import DISABLED_TEXT, shown_regions
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog
 from tensorhub.grpc.engine import Call, StreamCall
 from tensorhub.grpc.peers import is_on_this_host
+from tensorhub.ownership import grpc_address, grpc_host
 from tensorhub.protocol import messages
 
 _SystemStatusResponse = messages.message_class("inference.SystemSharedMemoryStatusResponse")

@@ -36,7 +36,9 @@ def model_ready(catalog: Catalog, request: Any) -> Any:
 
 def server_metadata(catalog: Catalog, request: Any) -> Any:
     catalog.check_connected()
-    return metadata.server_metadata_message(catalog.settings.get("id", "triton"), VERSION, metadata.EXTENSIONS)
+    return metadata.server_metadata_message(
+        catalog.settings.get("id", "triton"), VERSION, metadata.extensions(catalog.settings)
+    )
 
 
 def model_metadata(catalog: Catalog, request: Any) -> Any:

@@ -102,7 +102,9 @@ class ServerMetadata:
     category = Category.METADATA
 
     async def on_get(self, req: Request, resp: Response) -> None:
-        send_json(resp, metadata.server_metadata(context_of(req).settings.server_name, VERSION, metadata.EXTENSIONS))
+        context = context_of(req)
+        extensions = metadata.extensions(context.catalog.settings)
+        send_json(resp, metadata.server_metadata(context.settings.server_name, VERSION, extensions))
 
 
 class ModelMetadata:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.frontend.ownership import Scope, parse_scope
 from tensorhub.http.access import ClientMemory
+from tensorhub.ownership import Scope, parse_scope
 from tensorhub.protocol.forwarding import forward_pattern
 from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
 from tensorhub.restrictions import Restrictions

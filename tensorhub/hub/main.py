@@ -15,11 +15,12 @@ from typing import Any
 
 from tensorhub import logs, settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
-from tensorhub.hub import placement
+from tensorhub.hub import file_regions, placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
 from tensorhub.hub.cloud import mirror_folder
+from tensorhub.hub.file_regions import FileRegions
 from tensorhub.hub.loads import Load
 from tensorhub.hub.metrics import MetricsPage
 from tensorhub.hub.metrics_endpoint import MetricsEndpoint
@@ -84,6 +85,7 @@ class Hub:
         self._state = HubState(names, time.time_ns(), chosen.shared_memory)
         self._state.lifecycle.gpu_count = len(gpus)
         self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
+        self._files = FileRegions(node, chosen.shared_memory, self._state, self._clients)
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._held: list[_Held] = []
         self._book = StatisticsBook()
@@ -100,8 +102,13 @@ class Hub:
         )
 
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop`.
+
+        Raises:
+            OSError: --shm-socket cannot be had.
+        """
         self._node.start()
+        self._files.open(self._do)
         receive = self._node.mailbox.receive
         receive_nowait = self._node.mailbox.receive_nowait
         while self._running:
@@ -115,6 +122,10 @@ class Hub:
             if self._state.dirty and not self._silent:
                 self._publish()
             self._release_held()
+
+    def close(self) -> None:
+        """Let go of what `run` has opened."""
+        self._files.close()
 
     def stop(self) -> None:
         """End; from any thread."""
@@ -363,7 +374,9 @@ class Hub:
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, Answer):
+            if isinstance(action, Answer) and action.asker.role == file_regions.ROLE:
+                self._hold(partial(self._files.answer, action.asker, action.error), ACKNOWLEDGE_TIMEOUT_S)
+            elif isinstance(action, Answer):
                 self._answer(action.asker, messages.ControlResult() if action.error is None else _failure(action.error))
             elif action.after_snapshot:
                 self._hold(partial(self._order, action), RETIRE_TIMEOUT_S, CALLER_ROLES)
@@ -406,6 +419,7 @@ class Hub:
         head = snapshot.SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)
+        self._files.forget_closed()
 
     def _send(self, role: str, pid: int, kind: wire.Kind, head: bytes, request_id: int, generation: int) -> None:
         if pid not in self._state.processes:
@@ -472,10 +486,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             with ExitStack() as held:
                 held.callback(catalogue.close)
                 held.callback(node.close)
+                held.callback(hub.close)
                 held.callback(_open_metrics(chosen, hub).close)
                 hub.run()
     except (RunDirError, TensorhubError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
+        return 1
+    except OSError as exc:
+        sys.stderr.write(f"{_PROG}: --shm-socket={chosen.shared_memory.shm_socket}: {exc.strerror or exc}\n")
         return 1
     return 0
 

@@ -79,6 +79,10 @@ class RegionBook:
         """The regions that clients see."""
         return [region for region in self._regions.values() if region.shown]
 
+    def handles(self) -> set[int]:
+        """The numbers of the files that regions came as."""
+        return {region.message.handle for region in self._regions.values() if region.kind == "system"} - {0}
+
     def register(self, kind: str, message: Any, asker: Asker) -> list[Action]:
         """A client registers a region: every worker opens it before the client hears OK.
 

@@ -13,8 +13,8 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
 
+from tensorhub.cuda_driver import Driver
 from tensorhub.devices import Device, DeviceError, DeviceMemory, DevicePort
-from tensorhub.ipc.cuda_driver import Driver
 
 PORT_VARIABLE = "TENSORHUB_DEVICE_PORT"
 """Environment: `module:function` that returns another DevicePort, for devices that are not NVIDIA's."""

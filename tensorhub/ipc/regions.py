@@ -5,17 +5,21 @@ No view is handed out of a range that the segment does not have at that moment.
 """
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tensorhub.devices import DeviceMemory
-from tensorhub.errors import AlreadyExists, InvalidArgument, NotFound
+from tensorhub.errors import AlreadyExists, InternalError, InvalidArgument, NotFound
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
 from tensorhub.ipc.system_shm import SystemSegment
 
 _UINT64 = 2**64 - 1
 _NOTHING = memoryview(b"")
+
+
+def _no_files(hub_pid: int, number: int) -> int:
+    raise InternalError("this process gets no files from the hub")
 
 
 class _Region:
@@ -64,6 +68,15 @@ class RegionLease:
         self.device = device
         self.view = view
 
+    def grow(self, byte_size: int) -> None:
+        """See tensorhub.memory.Lease."""
+        assert self._region is not None
+        segment = self._region.segment
+        assert isinstance(segment, SystemSegment)
+        with self._table._lock:
+            segment.grow(self._offset, byte_size)
+            self.view = segment.view(self._offset, byte_size) if byte_size else _NOTHING
+
     def fill(self, data: memoryview) -> None:
         """See tensorhub.memory.Lease."""
         fill(self.view, data)
@@ -99,6 +112,7 @@ class RegionTable:
         gpu: str = "",
         *,
         eager: bool = False,
+        fetch: Callable[[int, int], int] = _no_files,
     ) -> None:
         """Begin empty.
 
@@ -106,19 +120,21 @@ class RegionTable:
             allowed_uids: users whose segments may be used, besides our own.
             handles: opens memory of GPUs; None: this server has no GPU.
             gpu: the UUID of this process's own GPU, or "".
+            fetch: gets the file of a region by the hub's pid and its number there; raises InternalError.
             eager: also without a GPU of its own it opens memory of GPUs at once, and not when it is first used.
         """
         self._allowed_uids = frozenset(allowed_uids)
         self._handles = handles
         self.gpu = gpu
         self._eager = eager
+        self._fetch = fetch
         self._regions: dict[tuple[str, str], _Region] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<RegionTable {len(self._regions)} regions>"
 
-    def open_system(self, message: Any) -> None:
+    def open_system(self, message: Any, hub_pid: int = 0) -> None:
         """Open a range of a client's segment, a `tensorhub.wire.SystemRegion`; on failure, nothing stays open.
 
         Raises:
@@ -128,7 +144,15 @@ class RegionTable:
         key = (message.owner, message.name)
         if key in self._regions:
             raise _taken(message.name)
-        segment = SystemSegment.open(message.name, message.key, message.offset, message.byte_size, self._allowed_uids)
+        if message.handle:
+            fd = self._fetch(hub_pid, message.handle)
+            segment = SystemSegment.adopt(
+                message.name, fd, message.offset, message.byte_size, growable=message.growable
+            )
+        else:
+            segment = SystemSegment.open(
+                message.name, message.key, message.offset, message.byte_size, self._allowed_uids
+            )
         with self._lock:
             if key not in self._regions:
                 self._regions[key] = _Region(message, segment)
@@ -177,8 +201,13 @@ class RegionTable:
         if region is not None:
             self._unpin(region)
 
-    def lease(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> RegionLease:
+    def lease(
+        self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "", grow: bool = False
+    ) -> RegionLease:
         """Pin a range; the caller releases it.
+
+        Args:
+            grow: the range is as long as `RegionLease.grow` then makes it; `byte_size` does not count.
 
         Raises:
             NotFound: no such region.
@@ -193,6 +222,11 @@ class RegionTable:
             segment = region.segment
             if not isinstance(segment, SystemSegment):
                 return self._lease_cuda(region, segment, offset, byte_size)
+            if segment.growable:
+                with self._lock:
+                    segment.refresh()
+            if grow:
+                return self._lease_growing(region, segment, offset)
             _check_range(name, segment.byte_size, offset, byte_size)
             segment.check_present(offset, byte_size)
             if segment.in_place:
@@ -204,6 +238,16 @@ class RegionTable:
         except BaseException:
             self._unpin(region)
             raise
+
+    def _lease_growing(self, region: _Region, segment: SystemSegment, offset: int) -> RegionLease:
+        if not segment.growable:
+            raise InvalidArgument(
+                f"shared memory region '{segment.region}' cannot be made larger for an output: that is for files that "
+                "were registered over --shm-socket and not sealed with F_SEAL_GROW"
+            )
+        if offset > segment.byte_size:
+            raise InvalidArgument(f"Invalid offset for shared memory region: '{segment.region}'")
+        return RegionLease(self, region, offset, _NOTHING)
 
     def _lease_cuda(self, region: _Region, segment: CudaSegment | None, offset: int, byte_size: int) -> RegionLease:
         message = region.message

@@ -9,6 +9,7 @@ ranges of it are copied with preadv and pwritev, which report a short file inste
 """
 
 import errno
+import fcntl
 import logging
 import mmap
 import os
@@ -59,12 +60,23 @@ class SystemSegment:
     Attributes:
         region: the name it is registered under, for messages.
         offset: where the range begins in the segment, bytes.
+        growable: the range goes to the end of a file that may become larger; it is mapped when that is known.
         in_place: the range is mapped; else it is only copied, because another user owns it.
     """
 
-    __slots__ = ("_fd", "_file", "_map", "_name", "byte_size", "in_place", "offset", "region")
+    __slots__ = ("_fd", "_file", "_map", "_name", "byte_size", "growable", "in_place", "offset", "region")
 
-    def __init__(self, region: str, fd: int, offset: int, byte_size: int, *, in_place: bool, name: str = "") -> None:
+    def __init__(
+        self,
+        region: str,
+        fd: int,
+        offset: int,
+        byte_size: int,
+        *,
+        in_place: bool,
+        name: str = "",
+        growable: bool = False,
+    ) -> None:
         """Take over `fd`, which is closed if mapping fails.
 
         Raises:
@@ -79,6 +91,9 @@ class SystemSegment:
         self._file = (found.st_dev, found.st_ino)
         self._fd = fd
         self._map: mmap.mmap | None = None
+        self.growable = growable
+        if growable:
+            return
         if in_place:
             # The mapping keeps a descriptor of its own, which `file_size` uses.
             self._fd = -1
@@ -117,12 +132,60 @@ class SystemSegment:
         except OSError as exc:
             raise _not_mappable(region, exc.errno or errno.EINVAL) from exc
 
+    @classmethod
+    def adopt(cls, region: str, fd: int, offset: int, byte_size: int, *, growable: bool) -> "SystemSegment":
+        """Use a file that a client has handed over, which is closed if that fails.
+
+        Raises:
+            InvalidArgument: the range is not inside the file, or not mappable.
+            InternalError: the file could be made smaller, so that mapping it would not be safe.
+        """
+        try:
+            if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise InternalError(f"the file of region '{region}' is not sealed")
+            if growable and byte_size == 0:
+                _check_range(region, os.fstat(fd).st_size + 1, offset, 1)
+            else:
+                _check_range(region, os.fstat(fd).st_size, offset, byte_size)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(region, fd, offset, byte_size, in_place=True, growable=growable)
+
+    def refresh(self) -> None:
+        """Find out how large a growable segment is by now, and map all of it."""
+        byte_size = os.fstat(self._fd).st_size - self.offset
+        if byte_size > 0 and (self._map is None or byte_size > self.byte_size):
+            self._map = mmap.mmap(self._fd, byte_size, offset=self.offset)
+        self.byte_size = max(byte_size, 0)
+
+    def grow(self, offset: int, byte_size: int) -> None:
+        """Make a growable segment large enough for a range that begins in it, or at its end.
+
+        Raises:
+            InvalidArgument: the range begins behind the end.
+            InternalError: the system has no memory for it.
+        """
+        self.refresh()
+        if offset > self.byte_size:
+            raise InvalidArgument(f"Invalid offset for shared memory region: '{self.region}'")
+        if offset + byte_size > self.byte_size:
+            try:
+                os.posix_fallocate(self._fd, self.offset, offset + byte_size)
+            except OSError as exc:
+                raise InternalError(
+                    f"shared memory region '{self.region}' cannot be made larger: {exc.strerror}"
+                ) from exc
+            self.refresh()
+
     def __repr__(self) -> str:
         return f"<SystemSegment {self.region!r} {self.byte_size} bytes {'in place' if self.in_place else 'copied'}>"
 
     def file_size(self) -> int:
         """Ask the kernel for the size of the whole segment as it is now, bytes."""
-        return self._map.size() if self._map is not None else os.fstat(self._fd).st_size
+        if self._map is None or self.growable:
+            return os.fstat(self._fd).st_size
+        return self._map.size()
 
     def is_unlinked(self) -> bool:
         """Whether its name is gone, or another segment's by now."""

@@ -3,7 +3,7 @@
 Source of the rules: the KServe v2 protocol, and ModelMetadata in Triton's server.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorhub.protocol import messages
@@ -26,6 +26,9 @@ EXTENSIONS = (
 )
 """All of Triton's extensions, in its order. A server announces those that it has."""
 
+SOCKET_EXTENSION = "shared_memory_socket"
+"""Ours: memory is registered by file descriptor over --shm-socket, and outputs may make it larger."""
+
 INVALID_DATATYPE = "<invalid>"
 
 _ServerMetadataResponse = messages.message_class("inference.ServerMetadataResponse")
@@ -40,6 +43,11 @@ def server_metadata(name: str, version: str, extensions: Sequence[str]) -> dict[
 def server_metadata_message(name: str, version: str, extensions: Sequence[str]) -> Any:
     """Return the `inference.ServerMetadataResponse`."""
     return _ServerMetadataResponse(**server_metadata(name, version, extensions))
+
+
+def extensions(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a server with these options announces."""
+    return (*EXTENSIONS, SOCKET_EXTENSION) if settings.get("shm-socket") else EXTENSIONS
 
 
 def model_metadata(config: Any, versions: Iterable[int]) -> dict[str, Any]:

@@ -482,6 +482,9 @@ def _decode_output(parameters: dict[str, Any], into: Any) -> bool:
             _set_uint(into["classification"], classes)
     if "shared_memory_region" in parameters:
         _set_region(into, parameters)
+        if "shared_memory_grow" in parameters:
+            grow = _field("shared_memory_grow", json_text.as_bool, parameters["shared_memory_grow"])
+            into["shared_memory_grow"].bool_param = grow
         return False
     return "binary_data" in parameters and bool(_field("binary_data", json_text.as_bool, parameters["binary_data"]))
 
@@ -593,6 +596,10 @@ def describe(response: Any) -> dict[str, Any]:
     document["outputs"] = [
         {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in response.outputs
     ]
+    for entry, tensor in zip(document["outputs"], response.outputs, strict=True):
+        if "shared_memory_byte_size" in tensor.parameters:
+            # The region was made as large as the output needed: the client learns how much that is.
+            entry["parameters"] = {"shared_memory_byte_size": tensor.parameters["shared_memory_byte_size"].int64_param}
     return document
 
 

@@ -47,6 +47,9 @@ DEADLINE_GRACE_NS = 20_000_000
 _UINT64 = 2**64 - 1
 _UINT32 = 2**32 - 1
 
+_GROW = "shared_memory_grow"
+"""Parameter of an output, ours: its region may be made larger for it."""
+
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
 # The families of InferTensorContents in the order in which Triton's gRPC server looks at them: the field, the datatype
@@ -334,10 +337,13 @@ class RequestDecoder:
             return RequestedOutput(name, classification=classification)
         if classification:
             raise InvalidArgument("output can't set both 'shared_memory_region' and 'classification'")
-        lease = self._memory.region(region.name, region.offset, region.byte_size, writable=True, owner=owner)
+        grows = _GROW in parameters and parameters[_GROW].bool_param
+        lease = self._memory.region(
+            region.name, region.offset, region.byte_size, writable=True, owner=owner, grow=grows
+        )
         leases.append(lease)
         return PlacedOutput(
-            name=name, region=region.name, offset=region.offset, byte_size=region.byte_size, lease=lease
+            name=name, region=region.name, offset=region.offset, byte_size=region.byte_size, lease=lease, grows=grows
         )
 
 

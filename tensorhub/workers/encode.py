@@ -165,7 +165,11 @@ def encode_response(
         entry = described.add(name=name, datatype=tensor.datatype.value, shape=_shape(tensor, spec))
         size = byte_size(tensor.data)
         if isinstance(place, PlacedOutput):
-            _check_fits(place, size)
+            if place.grows:
+                place.lease.grow(size)
+                entry.parameters["shared_memory_byte_size"].int64_param = size
+            else:
+                _check_fits(place, size)
             writes.append((place, tensor.data, size))
             contents.append(b"")
             if from_http:

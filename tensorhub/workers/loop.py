@@ -417,12 +417,12 @@ class WorkerLoop:
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:
-            self._report_of(message.request_id, lambda: self._region_order(kind, order))
+            self._report_of(message.request_id, lambda: self._region_order(kind, order, message.sender))
 
-    def _region_order(self, kind: str | None, order: Any) -> str:
+    def _region_order(self, kind: str | None, order: Any, hub_pid: int) -> str:
         """Carry out an order about a region; return the GPU that it lies on, "" for none."""
         if kind == "open_system_region":
-            self._regions.open_system(order.open_system_region.region)
+            self._regions.open_system(order.open_system_region.region, hub_pid)
         elif kind == "open_cuda_region":
             return str(self._regions.open_cuda(order.open_cuda_region.region))
         elif kind == "close_region":

@@ -19,6 +19,7 @@ from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.cuda_shm import open_port
+from tensorhub.ipc.file_handles import fetch_file
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
@@ -68,9 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = Node(run_dir, wire.Role.WORKER, name=own.name, device=gpu or "CPU", environment=own.environment)
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
+
+    def fetch(hub_pid: int, number: int) -> int:
+        return fetch_file(run_dir.handles(hub_pid), number)
+
     gpu_workers = chosen.processes.gpu_workers
     handles = HandleTable(open_port) if gpu or find_gpus() else None
-    regions = RegionTable(chosen.shared_memory.shm_allowed_uids, handles, gpu, eager=not gpu_workers)
+    regions = RegionTable(chosen.shared_memory.shm_allowed_uids, handles, gpu, eager=not gpu_workers, fetch=fetch)
     device_access.install(handles.try_port if handles is not None else lambda: None)
     gateway = Gateway(node, arena)
     loop = WorkerLoop(

@@ -20,9 +20,11 @@ class WorkerMemory:
         """View bytes in the arena of the process with pid `owner`."""
         return self._peers.view(owner, offset, byte_size)
 
-    def region(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> Lease:
+    def region(
+        self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "", grow: bool = False
+    ) -> Lease:
         """Pin a range of a region that a client registered."""
-        return self._regions.lease(name, offset, byte_size, writable=writable, owner=owner)
+        return self._regions.lease(name, offset, byte_size, writable=writable, owner=owner, grow=grow)
 
     def allocate(self, byte_size: int) -> Slot:
         """Take a piece of the own arena."""

@@ -1,12 +1,13 @@
 """The example clients, run as they are against a running server."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.serving import PROJECT, RunningServer
+from tests.serving import PROJECT, RunningServer, serving
 
 CLIENTS = PROJECT / "examples" / "clients"
 _DEADLINE_S = 60
@@ -55,13 +56,31 @@ def test_curl(server: RunningServer) -> None:
     assert "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]" in output
 
 
+def test_memory_by_descriptor(tmp_path: Path) -> None:
+    place = f"/tmp/tensorhub-test-example-{os.getpid()}.sock"
+    with serving(tmp_path, [f"--shm-socket={place}"]) as running:
+        output = run(sys.executable, str(CLIENTS / "memory_by_descriptor.py"), "--url", running.http, "--socket", place)
+    assert "sum        [ 1  2  3" in output
+
+
+def test_cuda_shared_memory(server: RunningServer) -> None:
+    command = (sys.executable, str(CLIENTS / "cuda_shared_memory.py"), "--url", server.http)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
+    if "skipped" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert "the same" in done.stdout
+
+
 def test_all_examples_are_tested() -> None:
     tested = {
+        "cuda_shared_memory.py",
         "curl.sh",
         "grpc_infer.py",
         "grpc_stream.py",
         "http_generate.py",
         "http_infer.py",
+        "memory_by_descriptor.py",
         "system_shared_memory.py",
         "system_shared_memory_plain.py",
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tensorhub.ipc.cuda_driver import uuid_text
+from tensorhub.cuda_driver import uuid_text
 from tensorhub.ipc.gpus import DISCOVERY_VARIABLE, VISIBLE_VARIABLE, Gpu, find_gpus, visible
 from tests.shm.fake_device import ENVIRON, GPUS
 

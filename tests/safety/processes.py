@@ -37,7 +37,10 @@ def holdings(server: RunningServer) -> dict[int, Counter[str]]:
     assert server.run_dir is not None
     found = {}
     for pid in processes_of(server.run_dir):
-        held = Counter(name for name in open_files(pid) if not name.startswith("socket:"))
+        # ZeroMQ makes an eventfd when a process talks to another for the first time, which may be at any time.
+        held = Counter(
+            name for name in open_files(pid) if not name.startswith("socket:") and name != "anon_inode:[eventfd]"
+        )
         held["mappings"] = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").count("/dev/shm/")
         found[pid] = held
     return found

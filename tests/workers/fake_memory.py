@@ -67,7 +67,9 @@ class FakeMemory:
             raise InternalError(f"{byte_size} bytes at {offset} are outside the arena")
         return memoryview(self.arenas[owner])[offset : offset + byte_size]
 
-    def region(self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "") -> FakeLease:
+    def region(
+        self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "", grow: bool = False
+    ) -> FakeLease:
         name = f"{owner}/{name}" if owner else name
         if name not in self.regions:
             raise NotFound(f"Unable to find shared memory region: '{name}'")

@@ -3,7 +3,7 @@
 import pytest
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.frontend.ownership import LOCAL, MAX_OWNER_SIZE, grpc_address, grpc_host, parse_scope
+from tensorhub.ownership import LOCAL, MAX_OWNER_SIZE, grpc_address, grpc_host, parse_scope
 
 
 def test_global_has_one_owner() -> None:

@@ -1,0 +1,102 @@
+"""Regions that come as files over `--shm-socket`: from a request to the hub's state, and the files on their way to it.
+
+Everything but the socket's own thread runs on the hub's loop.
+"""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from tensorhub.errors import TensorhubError
+from tensorhub.hub.actions import Action, Asker
+from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.state import HubState
+from tensorhub.ipc.file_handles import FileHandles
+from tensorhub.ipc.node import Node
+from tensorhub.ipc.region_socket import FileRequest, RegionSocket
+from tensorhub.option_groups import SharedMemory
+from tensorhub.ownership import LOCAL
+from tensorhub.protocol import messages
+
+ROLE = "FILE"
+"""The role of an Asker that came over the socket."""
+
+Answering = Callable[[TensorhubError | None], None]
+
+
+class FileRegions:
+    """See the module."""
+
+    def __init__(self, node: Node, options: SharedMemory, state: HubState, clients: ClientWatch) -> None:
+        self._node = node
+        self._state = state
+        self._clients = clients
+        self._scope = options.shm_scope
+        self._files = FileHandles(node.run_dir.handles(node.pid))
+        self._answers: dict[int, Answering] = {}
+        self._numbers = itertools.count(1)
+        self._do: Callable[[list[Action]], None] = lambda actions: None
+        self._socket: RegionSocket | None = None
+        self._options = options
+
+    def open(self, do: Callable[[list[Action]], None]) -> None:
+        """Begin to listen, if a socket is asked for; `do` carries actions out.
+
+        Raises:
+            OSError: the socket cannot be made.
+        """
+        self._do = do
+        self._files.start()
+        if self._options.shm_socket:
+            self._socket = RegionSocket(Path(self._options.shm_socket), self._options.shm_allowed_uids, self._take)
+            self._socket.start()
+
+    def _take(self, request: FileRequest) -> None:
+        """On the socket's thread."""
+        self._node.post(lambda: self._decide(request))
+
+    def _decide(self, request: FileRequest) -> None:
+        asker = Asker(ROLE, 0, next(self._numbers), 0)
+        self._answers[asker.request_id] = request.answer
+        owner = self._owner(request)
+        try:
+            if request.fd < 0:
+                actions = self._state.unregister("system", owner, request.name, asker)
+            else:
+                message = messages.SystemRegion(
+                    name=request.name,
+                    offset=request.offset,
+                    byte_size=request.byte_size,
+                    owner=owner,
+                    client_pid=request.client_pid,
+                    client_ticks=request.client_ticks,
+                    handle=self._files.add(request.fd),
+                    growable=request.growable,
+                )
+                actions = self._state.register("system", self._clients.mark(message, ""), asker)
+            self._do(actions)
+        except TensorhubError as exc:
+            self.answer(asker, exc)
+            self.forget_closed()
+
+    def _owner(self, request: FileRequest) -> str:
+        """Whose region it is: a header is what the client says it is; over a Unix socket everybody is local."""
+        if self._scope.startswith("header:"):
+            return request.owner
+        return LOCAL if self._scope == "peer" else ""
+
+    def answer(self, asker: Asker, error: TensorhubError | None) -> None:
+        """Tell a client what became of its request."""
+        answer = self._answers.pop(asker.request_id, None)
+        if answer is not None:
+            answer(error)
+
+    def forget_closed(self) -> None:
+        """Close the files of regions that are no more."""
+        self._files.keep_only(self._state.regions.handles())
+
+    def close(self) -> None:
+        """Stop listening, and close all files."""
+        if self._socket is not None:
+            self._socket.close()
+        self._files.close()

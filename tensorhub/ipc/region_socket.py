@@ -1,0 +1,237 @@
+"""`--shm-socket`: clients register memory by handing over a file descriptor, over a Unix socket.
+
+For clients that share neither /dev/shm nor a namespace of names with the server: a socket that is mounted into their
+container is enough. What they hand over has no name, so nobody else can open it, and must be sealed against becoming
+smaller, so that it can be used in place whoever owns it.
+
+A packet is one JSON object, with the descriptor beside it; each is answered by one, `{"ok": true}` or `{"error": ...}`:
+
+    {"operation": "register", "name": "r", "offset": 0, "byte_size": 4096, "owner": ""}
+    {"operation": "unregister", "name": "r", "owner": ""}
+
+Who may: the server's user, root, and the users of --shm-allowed-uids, told by the kernel. One thread serves all; what
+is decided is decided on the hub's loop.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import selectors
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tensorhub.errors import InvalidArgument, TensorhubError
+from tensorhub.ipc.watch import start_ticks
+
+log = logging.getLogger(__name__)
+
+MAX_PACKET_SIZE = 16_384
+"""Bytes of a request."""
+
+MAX_CLIENTS = 256
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_UINT64 = 2**64 - 1
+
+
+class FileRequest(NamedTuple):
+    """What a client asks for.
+
+    Attributes:
+        fd: the file to register, which whoever gets this owns; -1 to unregister.
+        answer: sends the answer: None for done; from any thread.
+    """
+
+    name: str
+    owner: str
+    offset: int
+    byte_size: int
+    fd: int
+    growable: bool
+    client_pid: int
+    client_ticks: int
+    answer: Callable[[TensorhubError | None], None]
+
+
+class RegionSocket:
+    """See the module. Runs a thread from `start` to `close`."""
+
+    def __init__(self, path: Path, allowed_uids: Collection[int], on_request: Callable[[FileRequest], None]) -> None:
+        """Listen.
+
+        Args:
+            on_request: is called on this object's thread, and passes the request on.
+
+        Raises:
+            OSError: the path cannot be had.
+        """
+        self._path = path
+        self._uids = frozenset((os.geteuid(), 0, *allowed_uids))
+        self._on_request = on_request
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        path.unlink(missing_ok=True)
+        self._listener.bind(os.fspath(path))
+        path.chmod(0o666)  # who may is decided by the user that the kernel names
+        self._listener.listen(64)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._clients: dict[int, socket.socket] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="region socket", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fd != self._wake:
+                    self._read(self._clients[key.fd])
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return
+        _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if uid not in self._uids:
+            log.warning("refused a client of uid %d at %s; --shm-allowed-uids can allow it", uid, self._path)
+            client.close()
+            return
+        if len(self._clients) >= MAX_CLIENTS:
+            client.close()
+            return
+        client.setblocking(False)
+        self._clients[client.fileno()] = client
+        self._selector.register(client, selectors.EVENT_READ)
+
+    def _read(self, client: socket.socket) -> None:
+        fds: list[int] = []
+        try:
+            packet, fds, flags, _ = socket.recv_fds(client, MAX_PACKET_SIZE, 4, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, flags = b"", 0
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if not packet:
+            self._forget(client)
+            _close_all(fds)
+            return
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise InvalidArgument(f"a request has at most {MAX_PACKET_SIZE} bytes and one descriptor")
+            request = self._request(client, packet, fds)
+        except TensorhubError as exc:
+            _close_all(fds)
+            _answer(client, exc)
+            return
+        self._on_request(request)
+
+    def _request(self, client: socket.socket, packet: bytes, fds: list[int]) -> FileRequest:
+        try:
+            document = json.loads(packet)
+        except (ValueError, RecursionError) as exc:
+            raise InvalidArgument(f"the request is no JSON: {exc}") from exc
+        if not isinstance(document, dict):
+            raise InvalidArgument("the request is no JSON object")
+        operation = document.get("operation")
+        if operation not in ("register", "unregister"):
+            raise InvalidArgument("'operation' must be 'register' or 'unregister'")
+        name, owner = _text(document, "name"), _text(document, "owner")
+        offset, byte_size = _number(document, "offset"), _number(document, "byte_size")
+        growable = False
+        if operation == "register":
+            if not name:
+                raise InvalidArgument("'region name' is necessary to register system shared memory region")
+            if len(fds) != 1:
+                raise InvalidArgument(f"one descriptor is needed to register region '{name}', got {len(fds)}")
+            growable = check_file(name, fds[0])
+        elif fds:
+            raise InvalidArgument("no descriptor is needed to unregister")
+        pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        try:
+            ticks = start_ticks(pid)
+        except ProcessLookupError:
+            pid = ticks = 0  # of another namespace
+        fd = fds[0] if fds else -1
+        return FileRequest(
+            name, owner, offset, byte_size, fd, growable, pid, ticks, lambda error: _answer(client, error)
+        )
+
+    def _forget(self, client: socket.socket) -> None:
+        self._clients.pop(client.fileno(), None)
+        self._selector.unregister(client)
+        client.close()
+
+    def close(self) -> None:
+        """Stop; clients are disconnected."""
+        self._closing = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join(1.0)
+        for client in list(self._clients.values()):
+            self._forget(client)
+        self._selector.close()
+        self._listener.close()
+        os.close(self._wake)
+        self._path.unlink(missing_ok=True)
+
+
+def check_file(region: str, fd: int) -> bool:
+    """Check what a client has handed over; return whether it may be made larger.
+
+    Raises:
+        InvalidArgument: it is no file in memory, or not sealed against becoming smaller, or cannot be written.
+    """
+    where = f"failed to register shared memory region '{region}'"
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise InvalidArgument(f"{where}: the descriptor is not one of a file in memory (memfd_create)")
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+        raise InvalidArgument(f"{where}: the descriptor is not open for reading and writing")
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as exc:
+        raise InvalidArgument(f"{where}: the descriptor is not one of a file in memory (memfd_create)") from exc
+    if not seals & fcntl.F_SEAL_SHRINK or not seals & fcntl.F_SEAL_SEAL:
+        raise InvalidArgument(f"{where}: the file must be sealed with F_SEAL_SHRINK and F_SEAL_SEAL")
+    if seals & (fcntl.F_SEAL_WRITE | getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0)):
+        raise InvalidArgument(f"{where}: the file is sealed against writing")
+    return not seals & fcntl.F_SEAL_GROW
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name, "")
+    if not isinstance(value, str):
+        raise InvalidArgument(f"'{name}' must be a string")
+    return value
+
+
+def _number(document: dict[str, Any], name: str) -> int:
+    value = document.get(name, 0)
+    if type(value) is not int or not 0 <= value <= _UINT64:
+        raise InvalidArgument(f"'{name}' must be a number of bytes")
+    return value
+
+
+def _close_all(fds: Collection[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _answer(client: socket.socket, error: TensorhubError | None) -> None:
+    document: dict[str, object] = {"ok": True} if error is None else {"error": error.message, "code": error.code.name}
+    try:
+        client.send(json.dumps(document).encode())
+    except OSError:
+        return  # it has gone, or does not read
