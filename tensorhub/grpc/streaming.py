@@ -126,7 +126,7 @@ class InferStream:
             forwarded = self._rules.forwarded(lambda: self._metadata)
             body, placed = place(incoming, self._gateway)
             self._begin(request)
-            request.request_id = self._gateway.infer(
+            request_id = self._gateway.infer(
                 target,
                 body + forwarded if forwarded else body,
                 request.on_reply,
@@ -138,10 +138,20 @@ class InferStream:
         except TensorhubError as error:
             self._begin(request)
             self._answer(request, _error_message(request, error, bare=True), final=True)
-        if self._ended and request.request_id:
-            # The client went while the request was on its way, before there was a number to cancel.
-            self._gateway.cancel(request.request_id)
+        else:
+            self._number(request, request_id)
         self._read_on()
+
+    def _number(self, request: _Request, request_id: int) -> None:
+        """Note the gateway's number of a request, and make up for what could not be done without it: the client may
+        have gone meanwhile, and a whole window of answers may have come."""
+        with self._lock:
+            request.request_id = request_id
+            ended = self._ended
+        if ended:
+            self._gateway.cancel(request_id)
+        elif request.decoupled:
+            self._credit(request)
 
     def on_half_close(self) -> None:
         """See engine.Stream."""
@@ -206,20 +216,20 @@ class InferStream:
             self._end(error)
             return
         self._answer(request, _message(request, reply), final=reply.final)
-        if not reply.final:
-            request.uncredited += 1
-            if request.uncredited >= CREDIT_STEP:
-                self._credit(request)
+        if request.uncredited >= CREDIT_STEP:
+            self._credit(request)
         self._read_on()
 
     def _credit(self, request: _Request) -> None:
         """Let the worker send more, unless the client is far behind."""
         with self._lock:
+            if request.uncredited < CREDIT_STEP or not request.request_id:
+                return
             if self._call.unsent > UNSENT_LIMIT:
                 self._waiting_credit.add(request)
                 return
             count, request.uncredited = request.uncredited, 0
-        if count and not request.over:
+        if not request.over:
             self._gateway.credit(request.request_id, count)
 
     # Both sides
@@ -239,6 +249,7 @@ class InferStream:
             if self._ended:
                 return
             request.over = final
+            request.uncredited += not final
             if request.decoupled:
                 if message:
                     self._call.send(message)

@@ -18,6 +18,8 @@ from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.ipc.wire import FLAG_STREAM, STREAM_WINDOW
 from tensorhub.protocol import messages
 
+from .waiting import until
+
 
 def _config(name: str, outputs: Sequence[str], inputs: Sequence[str], decoupled: bool = False) -> bytes:
     config = messages.ModelConfig(name=name, backend="python", max_batch_size=8)
@@ -151,6 +153,8 @@ class FakeGateway:
         self._waiting[request_id] = on_reply
         if not request.parameter("never"):
             self._later(request.parameter("delay_ms") / 1000, lambda: self._finish(request_id, request))
+        if request.parameter("late"):
+            until(lambda: self.produced == STREAM_WINDOW)
         return request_id
 
     def cancel(self, request_id: int) -> None:
@@ -236,7 +240,7 @@ class _Request:
     the model's), apart (outputs apart from the response), extra (a reply before the last), empty (only the end).
 
     Of the decoupled model: count (of responses), errors (the last ones of them fail), last (the last response is the
-    end, in place of an empty one)."""
+    end, in place of an empty one), late (`infer` returns when the whole window has been sent)."""
 
     def __init__(self, target: ServedVersion, message: Any, placed: Sequence[PlacedInput], flags: int) -> None:
         self.target = target

@@ -197,6 +197,12 @@ def test_ten_thousand_decoupled_responses_in_order(stream: Call, gateway: FakeGa
     assert got == [numbers(index) for index in range(10_000)]
 
 
+def test_answers_that_are_there_before_the_request_has_its_number(stream: Call) -> None:
+    """A whole window of them, so that the model waits for credit that could not be given yet."""
+    stream.send(named("a", "stream", count=1_000, late=1))
+    assert len(stream.rest()) == 1_000
+
+
 def test_a_client_that_does_not_read_holds_its_model_up(stream: Call, gateway: FakeGateway) -> None:
     stream.send(named("a", "stream", count=1_000_000))
     stream.next()

@@ -68,13 +68,14 @@ class GrpcStream:
         self._requests.put(None)
         self._call.cancel()
 
-    def exchange(self, message: bytes, responses: int) -> Iterator[bytes]:
-        """Send one message and yield as many answers.
+    def exchange(self, message: bytes, responses: int, times: int = 1) -> Iterator[bytes]:
+        """Send one message, or the same `times` times at once, and yield as many answers.
 
         Raises:
             BenchError: the stream ended or failed.
         """
-        self._requests.put(message)
+        for _ in range(times):
+            self._requests.put(message)
         for _ in range(responses):
             try:
                 yield next(self._call)

@@ -196,6 +196,25 @@ def _open_stream_loop(workload: Workload, data: payloads.Tensors, server: Server
     return lambda seconds: closed_loop.run(call, seconds)
 
 
+def _open_stream_of_requests(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+    """`in_flight` requests at once, then the next as many: the client is Python, and does little for each."""
+    message = payloads.grpc_request(workload, data)
+    client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
+    stream = stack.enter_context(client.open_stream())
+    answer_bytes = 0
+    for answer in stream.exchange(message, CHECKED_ANSWERS, CHECKED_ANSWERS):
+        payloads.check_streamed(workload, data, answer)
+        answer_bytes = len(answer)
+
+    def call() -> int:
+        for answer in stream.exchange(message, workload.in_flight, workload.in_flight):
+            if len(answer) != answer_bytes:
+                raise BenchError(f"an answer under load has {len(answer)} bytes and not {answer_bytes}")
+        return workload.in_flight
+
+    return lambda seconds: closed_loop.run(call, seconds)
+
+
 def _open_shm_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
     """The regions belong to this client: `stack` unregisters and unlinks them."""
     value, want = data.inputs["INPUT0"], data.outputs["OUTPUT0"]
@@ -249,4 +268,5 @@ _OPENERS: dict[tuple[Driver, Transport], Callable[[Workload, payloads.Tensors, S
     (Driver.LOOP, Transport.GRPC): _open_grpc_loop,
     (Driver.LOOP, Transport.GRPC_SHM): _open_shm_loop,
     (Driver.LOOP, Transport.GRPC_STREAM): _open_stream_loop,
+    (Driver.LOOP, Transport.GRPC_STREAM_REQUESTS): _open_stream_of_requests,
 }

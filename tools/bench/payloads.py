@@ -152,6 +152,18 @@ def check_array(workload: Workload, name: str, got: np.ndarray[Any, Any] | None,
         raise BenchError(f"{where} has {got.ravel()[first]!r} and not {want.ravel()[first]!r} at element {first}")
 
 
+def check_streamed(workload: Workload, data: Tensors, answer: bytes) -> None:
+    """Check a serialised ModelStreamInferResponse.
+
+    Raises:
+        BenchError: it is an error, or an output is not what it must be.
+    """
+    response = service_pb2.ModelStreamInferResponse.FromString(answer)
+    if response.error_message:
+        raise BenchError(f"wrong answer to {workload.name}: {response.error_message}")
+    _check(workload, data, tritonclient.grpc.InferResult(response.infer_response))
+
+
 def check_countdown(workload: Workload, number: int, answer: bytes) -> None:
     """Check the `number`-th (from 0) answer of the stream to a countdown.
 

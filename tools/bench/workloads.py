@@ -20,6 +20,7 @@ class Transport(Enum):
     GRPC = "grpc"
     GRPC_SHM = "grpc, system shared memory in and out"
     GRPC_STREAM = "grpc stream"
+    GRPC_STREAM_REQUESTS = "grpc stream, one answer to each request"
     NONE = "none"
 
 
@@ -79,7 +80,7 @@ class Workload:
 
     Attributes:
         count: elements of each input tensor (for `countdown`: responses to one request).
-        in_flight: connections, each with one request at a time.
+        in_flight: connections, each with one request at a time; on a stream of requests, requests on it.
     """
 
     name: str
@@ -174,6 +175,17 @@ def _scheduling() -> list[Workload]:
             1000,
             1,
             Goal(2.0),
+        ),
+        Workload(
+            "grpc_stream_32",
+            "add_sub, one gRPC stream, 32 in flight",
+            "add_sub",
+            Transport.GRPC_STREAM_REQUESTS,
+            Driver.LOOP,
+            REQUESTS_PER_S,
+            16,
+            32,
+            Goal(1.5),
         ),
         Workload(
             "grpc_batching_32",
