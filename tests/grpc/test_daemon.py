@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -9,9 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import tritonclient.grpc
 
 from tensorhub.grpc.routes import INFERENCE
 
@@ -214,6 +218,7 @@ def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
         assert channel.unary_unary(METHOD)(body, timeout=20)
     with pytest.raises(grpc.RpcError):
         infer(f"127.0.0.1:{port}")
+    _infer_with_tritonclient(port, files["ca.pem"])
     assert daemon.terminate() == 0
 
     mutual = ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={files['ca.pem']}", *certificate]
@@ -229,7 +234,29 @@ def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
         pytest.raises(grpc.RpcError),
     ):
         channel.unary_unary(METHOD)(body, timeout=20)
+    _infer_with_tritonclient(port, files["ca.pem"], files["client.key"], files["client.pem"])
     assert daemon.terminate() == 0
+
+
+def _infer_with_tritonclient(port: int, authority: Path, key: Path | None = None, chain: Path | None = None) -> None:
+    """Make a call and a stream with the stock client's own TLS options."""
+    inputs = []
+    for name, content in zip(("INPUT0", "INPUT1"), SMALL, strict=True):
+        item = tritonclient.grpc.InferInput(name, [1, 16], "INT32")
+        inputs.append(item.set_data_from_numpy(np.frombuffer(content, np.int32).reshape(1, 16)))
+    answers: queue.Queue[Any] = queue.Queue()
+    with tritonclient.grpc.InferenceServerClient(
+        f"localhost:{port}",
+        ssl=True,
+        root_certificates=str(authority),
+        private_key=None if key is None else str(key),
+        certificate_chain=None if chain is None else str(chain),
+    ) as client:
+        assert client.infer("add_sub", inputs).as_numpy("OUTPUT0").shape == (16,)
+        client.start_stream(lambda result, error: answers.put(error))
+        client.async_stream_infer("add_sub", inputs)
+        assert answers.get(timeout=20) is None
+        client.stop_stream()
 
 
 _CLIENT = """
