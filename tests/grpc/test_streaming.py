@@ -261,6 +261,22 @@ def test_the_deadline_is_each_requests(channel: grpc.Channel, gateway: FakeGatew
     stream.half_close()
 
 
+def test_a_server_that_stops_answers_what_is_open(serve: Serve, gateway: FakeGateway) -> None:
+    server, channel = serve(methods(gateway))
+    idle, busy = Call(channel), Call(channel)
+    idle.send(named("0"))
+    assert idle.next().infer_response.id == "0"
+    busy.send(named("1", delay_ms=300))
+    until(lambda: gateway.in_flight == 1)
+    server.stop(60)
+    assert busy.next().infer_response.id == "1"
+    for stream in (idle, busy):
+        with pytest.raises(grpc.RpcError):
+            stream.next()
+        assert (stream.call.code(), stream.call.details()) == (grpc.StatusCode.UNAVAILABLE, streaming.STOPPING_TEXT)
+        stream.half_close()
+
+
 ERROR_METADATA = (("triton_grpc_error", "true"),)
 
 
