@@ -1,80 +1,19 @@
 """The table of the server's options: Triton's by its names, defaults and groups, and our own. Pure.
 
-Each field of a group is one option: its name with hyphens is the command line's, its default is the option's, and
-`option` adds the kind of value and the text of the help. Parsing, help, the documentation and the hand-over to other
-processes are all derived from these fields (`settings`). Source: `tritonserver --help` and command_line_parser.cc.
+Those of what listens are in `network_options`; see `option_table` for how they are declared. Source:
+`tritonserver --help` and command_line_parser.cc.
 """
 
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
 from tensorhub import option_kinds as kinds
-from tensorhub.option_kinds import Kind, Pair, PerDevice, Resource, Restriction, Scoped
+from tensorhub.option_kinds import Pair, PerDevice, Resource, Scoped
+from tensorhub.option_table import Deprecated, option
 
 _NO_LIBRARIES = "backends, agents and caches are Python packages here, and no shared library is loaded"
 _NO_POOLS = "memory is allocated as it is needed, and there is no pool"
 _NO_CUDA_STATE = "states grow as they need to"
-_EVENT_LOOP = "one event loop in each process serves all connections; see --http-workers and --grpc-workers"
 _LATER = "this version does not have it yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of the command line.
-
-    Attributes:
-        name: with hyphens.
-        default: a value of its kind; a tuple of values if repeatable.
-        ignored: why the option is accepted and has no effect; "" for one that has.
-    """
-
-    name: str
-    kind: Kind
-    default: Any
-    help: str
-    repeatable: bool
-    ignored: str
-
-    def texts(self, value: Any) -> list[str]:
-        """Return the value as the command line would give it: one text, or one for each item."""
-        items = value if self.repeatable else (value,)
-        return [self.kind.unparse(item) for item in items]
-
-
-@dataclass(frozen=True, slots=True)
-class Deprecated:
-    """An old name: `replace(value)` gives the option that took its place and that one's text, None for no change."""
-
-    name: str
-    kind: Kind
-    help: str
-    replacement: str
-    replace: Callable[[Any], str | None]
-    repeatable: bool = False
-
-
-def option(kind: Kind, default: Any, help_text: str, ignored: str = "") -> Any:
-    """Declare an option; a tuple as the default means that it may be given several times."""
-    return field(default=default, metadata={"kind": kind, "help": help_text, "ignored": ignored})
-
-
-def options_of(group: type) -> list[Option]:
-    """Return the options of one group, in the order of its fields."""
-    found = []
-    for item in fields(group):
-        assert item.default is not MISSING
-        found.append(
-            Option(
-                name=item.name.replace("_", "-"),
-                kind=item.metadata["kind"],
-                default=item.default,
-                help=item.metadata["help"],
-                repeatable=isinstance(item.default, tuple),
-                ignored=item.metadata["ignored"],
-            )
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,134 +86,6 @@ class ModelRepository:
     )
     enable_peer_access: bool = option(
         kinds.BOOL, True, "Let GPUs copy from each other.", "whether GPUs reach each other is left to the driver"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Http:
-    """The HTTP endpoint."""
-
-    allow_http: bool = option(kinds.BOOL, True, "Serve HTTP.")
-    http_address: str = option(kinds.TEXT, "0.0.0.0", "Address to listen on.")
-    http_port: int = option(kinds.PORT, 8000, "Port to listen on.")
-    reuse_http_port: bool = option(kinds.BOOL, False, "Share the port with other servers that also say so.")
-    http_header_forward_pattern: str = option(
-        kinds.PATTERN, "", "Regular expression; headers whose names match become parameters of the request."
-    )
-    http_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve HTTP.", _EVENT_LOOP)
-    http_max_input_size: int = option(
-        kinds.integer(1, kinds.INT64_MAX, "bytes"),
-        64 * 1024 * 1024,
-        "Largest JSON part, tensor in JSON, raw request, or decompressed body. Binary tensors have no limit.",
-    )
-    http_restricted_api: tuple[Restriction, ...] = option(
-        kinds.restriction("api"), (), "Serve these operations only if the request has this header with this value."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class HttpTls:
-    """Encryption of HTTP."""
-
-    http_use_ssl: bool = option(kinds.BOOL, False, "Encrypt, with the certificate and key below.")
-    http_use_ssl_mutual: bool = option(
-        kinds.BOOL, False, "Also demand a certificate of the client; goes before --http-use-ssl."
-    )
-    http_server_cert: str = option(kinds.TEXT, "", "PEM file of the server's certificate, with its chain.")
-    http_server_key: str = option(kinds.TEXT, "", "PEM file of the server's key, without a password.")
-    http_root_cert: str = option(kinds.TEXT, "", "PEM file of the certificates that clients' are checked with.")
-
-
-@dataclass(frozen=True, slots=True)
-class Grpc:
-    """The gRPC endpoint."""
-
-    allow_grpc: bool = option(kinds.BOOL, True, "Serve gRPC.")
-    grpc_address: str = option(kinds.TEXT, "0.0.0.0", "Address to listen on.")
-    grpc_port: int = option(kinds.PORT, 8001, "Port to listen on.")
-    reuse_grpc_port: bool = option(kinds.BOOL, False, "Share the port with other servers that also say so.")
-    grpc_header_forward_pattern: str = option(
-        kinds.PATTERN, "", "Regular expression; metadata whose keys match become parameters of the request."
-    )
-    grpc_infer_thread_count: int = option(kinds.integer(2, 128), 2, "Threads that serve inference.", _EVENT_LOOP)
-    grpc_infer_allocation_pool_size: int = option(
-        kinds.COUNT, 8, "Messages that are kept for reuse.", "messages are not pooled"
-    )
-    grpc_max_response_pool_size: int = option(
-        kinds.POSITIVE,
-        kinds.INT32_MAX,
-        "Responses of one stream that may wait to be sent.",
-        "how far a stream runs ahead of its client is bounded by flow control",
-    )
-    grpc_infer_response_compression_level: str = option(
-        kinds.choice("none", "low", "medium", "high"), "none", "How much responses are compressed."
-    )
-    grpc_restricted_protocol: tuple[Restriction, ...] = option(
-        kinds.restriction("protocol"),
-        (),
-        "Serve these operations only if the request has the metadata triton-grpc-protocol-<key> with this value.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcTls:
-    """Encryption of gRPC."""
-
-    grpc_use_ssl: bool = option(kinds.BOOL, False, "Encrypt, with the certificate and key below.")
-    grpc_use_ssl_mutual: bool = option(kinds.BOOL, False, "Also demand a certificate of the client.")
-    grpc_server_cert: str = option(kinds.TEXT, "", "PEM file of the server's certificate.")
-    grpc_server_key: str = option(kinds.TEXT, "", "PEM file of the server's key.")
-    grpc_root_cert: str = option(kinds.TEXT, "", "PEM file of the certificates that clients' are checked with.")
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcConnection:
-    """Life and death of gRPC connections."""
-
-    grpc_keepalive_time: int = option(kinds.MILLISECONDS, 7_200_000, "Silence after which the server pings, in ms.")
-    grpc_keepalive_timeout: int = option(kinds.MILLISECONDS, 20_000, "How long it waits for the answer, in ms.")
-    grpc_keepalive_permit_without_calls: bool = option(kinds.BOOL, False, "Ping also when no call is running.")
-    grpc_http2_max_pings_without_data: int = option(kinds.COUNT, 2, "Pings without data in between; 0 is any number.")
-    grpc_http2_min_recv_ping_interval_without_data: int = option(
-        kinds.MILLISECONDS, 300_000, "Least time between two pings of an idle client, in ms."
-    )
-    grpc_http2_max_ping_strikes: int = option(
-        kinds.COUNT, 2, "Pings that may come too early before the connection is closed; 0 is any number."
-    )
-    grpc_max_connection_age: int = option(
-        kinds.MILLISECONDS, 0, "Time after which a connection is closed, in ms; 0 is never."
-    )
-    grpc_max_connection_age_grace: int = option(
-        kinds.MILLISECONDS, 0, "Time that its calls then have to finish, in ms; 0 is for ever."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Sagemaker:
-    """The endpoint for SageMaker."""
-
-    allow_sagemaker: bool = option(kinds.BOOL, False, "Serve SageMaker's endpoints: /ping, /invocations, /models.")
-    sagemaker_port: int = option(kinds.PORT, 8080, "Port to listen on, at --http-address.")
-    sagemaker_safe_port_range: str = option(kinds.PORT_RANGE, "", "Ports that the other endpoints may have.")
-    sagemaker_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
-
-
-@dataclass(frozen=True, slots=True)
-class VertexAi:
-    """The endpoint for Vertex AI."""
-
-    allow_vertex_ai: bool = option(
-        kinds.BOOL,
-        False,
-        "Serve Vertex AI's endpoint, at the routes that AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE name. With "
-        "AIP_MODE=PREDICTION the default is true, and that of --allow-http and --allow-grpc is false.",
-    )
-    vertex_ai_port: int = option(
-        kinds.PORT, 8080, "Port to listen on, at --http-address. With AIP_HTTP_PORT that is the default."
-    )
-    vertex_ai_thread_count: int = option(kinds.POSITIVE, 8, "Threads that serve it.", _EVENT_LOOP)
-    vertex_ai_default_model: str = option(
-        kinds.TEXT, "", "Model of requests that name none; needed if there is more than one."
     )
 
 

@@ -1,7 +1,7 @@
 """The server's settings: from the command line, the environment and a TOML file to frozen values, and back to text.
 
-The options themselves are the fields of `option_groups`; nothing here names one, except where two of them have to
-agree. Everything is pure but `load`, which reads the TOML file.
+The options themselves are the fields of `option_groups` and `network_options`; nothing here names one, except where
+two of them have to agree. Everything is pure but `load`, which reads the TOML file.
 
 What is given on the command line goes before the environment, that before the file, and that before the default. An
 option that may be given several times is taken whole from the first of these that has it.
@@ -17,9 +17,11 @@ from textwrap import wrap
 from typing import Any
 
 from tensorhub import hosting
+from tensorhub import network_options as network
 from tensorhub import option_groups as groups
-from tensorhub.option_groups import DEPRECATED, Deprecated, Option, options_of
+from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG, Restriction
+from tensorhub.option_table import Deprecated, Option, options_of
 
 RUN_DIR_VARIABLE = "TENSORHUB_RUN_DIR"
 
@@ -43,16 +45,16 @@ class Settings:
     processes: groups.Processes = field(default=groups.Processes(), metadata={"title": "Processes"})
     logging: groups.Logging = field(default=groups.Logging(), metadata={"title": "Logging"})
     repository: groups.ModelRepository = field(default=groups.ModelRepository(), metadata={"title": "Model Repository"})
-    http: groups.Http = field(default=groups.Http(), metadata={"title": "HTTP"})
-    http_tls: groups.HttpTls = field(default=groups.HttpTls(), metadata={"title": "HTTP encryption"})
-    grpc: groups.Grpc = field(default=groups.Grpc(), metadata={"title": "GRPC"})
-    grpc_tls: groups.GrpcTls = field(default=groups.GrpcTls(), metadata={"title": "GRPC encryption"})
-    grpc_connection: groups.GrpcConnection = field(
-        default=groups.GrpcConnection(), metadata={"title": "GRPC connections"}
+    http: network.Http = field(default=network.Http(), metadata={"title": "HTTP"})
+    http_tls: network.HttpTls = field(default=network.HttpTls(), metadata={"title": "HTTP encryption"})
+    grpc: network.Grpc = field(default=network.Grpc(), metadata={"title": "GRPC"})
+    grpc_tls: network.GrpcTls = field(default=network.GrpcTls(), metadata={"title": "GRPC encryption"})
+    grpc_connection: network.GrpcConnection = field(
+        default=network.GrpcConnection(), metadata={"title": "GRPC connections"}
     )
     shared_memory: groups.SharedMemory = field(default=groups.SharedMemory(), metadata={"title": "Shared Memory"})
-    sagemaker: groups.Sagemaker = field(default=groups.Sagemaker(), metadata={"title": "Sagemaker"})
-    vertex_ai: groups.VertexAi = field(default=groups.VertexAi(), metadata={"title": "Vertex"})
+    sagemaker: network.Sagemaker = field(default=network.Sagemaker(), metadata={"title": "Sagemaker"})
+    vertex_ai: network.VertexAi = field(default=network.VertexAi(), metadata={"title": "Vertex"})
     metrics: groups.Metrics = field(default=groups.Metrics(), metadata={"title": "Metrics"})
     tracing: groups.Tracing = field(default=groups.Tracing(), metadata={"title": "Tracing"})
     backend: groups.Backend = field(default=groups.Backend(), metadata={"title": "Backend"})

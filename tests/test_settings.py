@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorhub import settings
-from tensorhub.option_groups import DEPRECATED, options_of
+from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG, PerDevice, Resource, Restriction, Scoped
+from tensorhub.option_table import options_of
 from tensorhub.settings import OPTIONS, SECTIONS, HelpRequested, SettingsError, parse
 from tools.triton_options import TRITON_OPTIONS
 

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterator
 
 from tensorhub import settings
-from tensorhub.option_groups import DEPRECATED, Option
+from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG
+from tensorhub.option_table import Option
 from tools.layers import ROOT
 from tools.triton_options import TRITON_OPTIONS
 
@@ -28,7 +29,8 @@ a command line of `tritonserver` works unchanged; the rest is marked "of tensorh
 before the environment, that before the file, and that before the default. "Several" options may be given several
 times.
 
-This page is written by `python -m tools.option_docs` from the table in `tensorhub/option_groups.py`.
+This page is written by `python -m tools.option_docs` from the tables in `tensorhub/option_groups.py`
+and `tensorhub/network_options.py`.
 """
 
 _MAN_HEAD = """\

@@ -37,7 +37,9 @@ class TritonPythonModel:
         for request in requests:
             seconds = pb_utils.get_input_tensor_by_name(request, "SECONDS").as_numpy()
             time.sleep(float(seconds[0]))
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("DONE", seconds)]))
+            tensors = [pb_utils.Tensor("DONE", seconds)]
+            told = {"note": "slept", "times": 1, "awake": True}
+            responses.append(pb_utils.InferenceResponse(tensors, parameters=told))
         return responses
 """
 _ROW = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -180,6 +182,14 @@ def test_parameters(run: Run) -> None:
         assert "triton_" in await refusal(lambda: client.infer("echo", [one], parameters={"triton_x": 1}))
         # The clients themselves refuse the names that have arguments of their own.
         assert "reserved" in await refusal(lambda: client.infer("echo", [one], parameters={"sequence_id": 1}))
+
+    run(flow)
+
+
+def test_parameters_of_an_answer(run: Run) -> None:
+    async def flow(client: Client) -> None:
+        result = await value(client.infer("slow", [tensor("SECONDS", np.zeros(1, np.float32), "FP32")]))
+        assert result.get_response()["parameters"] == {"note": "slept", "times": 1, "awake": True}
 
     run(flow)
 
