@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..messages import compact, grpc_infer, grpc_tensor, infer, output, strings, tensor
-from ..steps import Case, Http
+from ..messages import Parameter, compact, grpc_infer, grpc_tensor, infer, output, strings, tensor
+from ..steps import Case, GrpcStream, Http
 
 _TENSOR = 'pb.Tensor("X", np.array([1, 2], dtype=np.int16))'
 _REQUEST = 'pb.InferenceRequest(model_name="m", requested_output_names=["O"], inputs=[]'
@@ -149,6 +149,18 @@ _COROUTINES = (
     "sender",
     "timeout",
 )
+_EMPTY_FINAL = {"triton_enable_empty_final_response": True}
+_STREAMS = (
+    "one",
+    "three",
+    "none",
+    "error",
+    "error_between",
+    "empty",
+    "raises_after",
+    "returns_value",
+    "other_task",
+)
 _COMPLETED = (
     "complete_larger_batch",
     "complete_no_batch",
@@ -177,6 +189,22 @@ _VALUES: dict[str, list[object]] = {
     "STRING": ["", "caf\u00e9"],
 }
 _SCORES = [tensor("SCORES", "FP32", [1, 4], [0.1, 0.7, 0.15, 0.05])]
+
+
+def _stream(*modes: str, **parameters: Parameter) -> GrpcStream:
+    return GrpcStream(
+        tuple(
+            grpc_infer(
+                "decoupled_coroutines",
+                [grpc_tensor("MODE", "BYTES", [1])],
+                [strings(mode.encode())],
+                parameters=parameters,
+                id=mode,
+            ).request
+            for mode in modes
+        ),
+        one_by_one=False,
+    )
 
 
 def _typed(name: str) -> str:
@@ -240,6 +268,15 @@ CASES = (
         (infer("reports", [tensor("INT8", "INT8", [1], [1])], [output("INT8")]),),
         server="python",
     ),
+    *(
+        Case(f"python-stream-{mode.replace('_', '-')}", (_stream(mode, **_EMPTY_FINAL),), server="python")
+        for mode in _STREAMS
+    ),
+    *(
+        Case(f"python-stream-{mode}-without-empty-final", (_stream(mode),), server="python")
+        for mode in ("one", "three", "none", "empty")
+    ),
+    Case("python-stream-overlap", (_stream("waits", "wakes", **_EMPTY_FINAL),), server="python"),
     Case("python-labels", (infer("labels", _SCORES),), server="python"),
     Case("python-labels-classes", (infer("labels", _SCORES, [output("PASSED", classification=3)]),), server="python"),
     Case(
