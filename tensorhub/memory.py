@@ -20,6 +20,13 @@ class Lease(Protocol):
     def device(self) -> DeviceMemory | None:
         """The memory of a GPU, in place of `view`; None for memory of the host."""
 
+    def copy_to_host(self) -> bytearray:
+        """Return a copy of `device` in the host's memory; it is counted.
+
+        Raises:
+            DeviceError: the driver refuses.
+        """
+
     def grow(self, byte_size: int) -> None:
         """Make a `view` of so many bytes, for a lease that was asked to grow, and its region larger if need be.
 

@@ -95,10 +95,11 @@ class MetricsPage:
         for pid, process in self._state.processes.items():
             report: Any = self._book.newest(pid)
             if report is not None:
-                entry = sums.setdefault(process.name or process.role.lower(), [0, 0, 0])
+                entry = sums.setdefault(process.name or process.role.lower(), [0, 0, 0, 0])
                 entry[0] += report.open_requests
                 entry[1] += report.arena_byte_size
                 entry[2] += report.arena_used
+                entry[3] += report.device_copies
         return [ProcessGauge(name, *entry) for name, entry in sorted(sums.items())]
 
 

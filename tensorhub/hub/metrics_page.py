@@ -283,6 +283,7 @@ class ProcessGauge:
     open_requests: int
     arena_byte_size: int
     arena_used: int
+    device_copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,9 @@ def server_families(server: ServerGauge, processes: Iterable[ProcessGauge]) -> l
     open_requests = Family("tensorhub_open_requests", "Requests that are not answered yet, by process", GAUGE)
     arena_total = Family("tensorhub_arena_total_bytes", "Budget for tensors on their way, by process", GAUGE)
     arena_used = Family("tensorhub_arena_used_bytes", "Bytes of tensors on their way, by process", GAUGE)
+    copies = Family(
+        "tensorhub_device_copies", "Inputs copied from a GPU to the host for models that are not on it", COUNTER
+    )
     for role, count in server.processes.items():
         up.add({"role": role}, count)
     for role, count in server.restarts.items():
@@ -321,4 +325,5 @@ def server_families(server: ServerGauge, processes: Iterable[ProcessGauge]) -> l
         open_requests.add(labels, item.open_requests)
         arena_total.add(labels, item.arena_byte_size)
         arena_used.add(labels, item.arena_used)
-    return [up, restarts, regions, revision, open_requests, arena_total, arena_used]
+        copies.add(labels, item.device_copies)
+    return [up, restarts, regions, revision, open_requests, arena_total, arena_used, copies]

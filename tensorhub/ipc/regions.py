@@ -81,6 +81,12 @@ class RegionLease:
         """See tensorhub.memory.Lease."""
         fill(self.view, data)
 
+    def copy_to_host(self) -> bytearray:
+        """See tensorhub.memory.Lease."""
+        assert self.device is not None
+        self._table.device_copies += 1
+        return self.device.to_host()
+
     def commit(self, byte_size: int) -> None:
         """Put the first bytes that were written to `view` in place, if they are not there yet.
 
@@ -103,7 +109,12 @@ class RegionLease:
 
 
 class RegionTable:
-    """Open regions by owner and name. Thread-safe."""
+    """Open regions by owner and name. Thread-safe.
+
+    Attributes:
+        gpu: the UUID of this process's own GPU, or "".
+        device_copies: ranges that were copied from a GPU to the host.
+    """
 
     def __init__(
         self,
@@ -126,6 +137,7 @@ class RegionTable:
         self._allowed_uids = frozenset(allowed_uids)
         self._handles = handles
         self.gpu = gpu
+        self.device_copies = 0
         self._eager = eager
         self._fetch = fetch
         self._regions: dict[tuple[str, str], _Region] = {}

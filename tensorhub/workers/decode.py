@@ -75,20 +75,15 @@ class _Usual(NamedTuple):
 
 
 class RequestDecoder:
-    """Decodes the requests for one model version. Thread-safe as far as `memory` is.
+    """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
 
-    Attributes:
-        device_copies: inputs that were copied from a GPU to the host, because the model does not take them there.
-    """
-
-    __slots__ = ("_layouts", "_memory", "_spec", "_validator", "device_copies")
+    __slots__ = ("_layouts", "_memory", "_spec", "_validator")
 
     def __init__(self, spec: ModelSpec, memory: Memory) -> None:
         self._spec = spec
         self._memory = memory
         self._validator = InputValidator(spec)
         self._layouts: LayoutTable[_Usual] = LayoutTable(RAW_INPUT_CONTENTS)
-        self.device_copies = 0
 
     def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
         """Decode and validate one INFER message.
@@ -279,8 +274,7 @@ class RequestDecoder:
                 leases.append(lease)
                 return device
             try:
-                self.device_copies += 1
-                return device.to_host()
+                return lease.copy_to_host()
             finally:
                 lease.release()
         # The lengths inside BYTES are read several times: from a copy that the client cannot change any more.

@@ -30,6 +30,7 @@ from tensorhub.workers.warmup import read_file, read_samples, warm_up
 INITIAL_STATE_FOLDER = "initial_state"
 
 _KIND_GPU = 1
+_CPU = -1
 _ALL = -2
 _KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
@@ -72,6 +73,9 @@ def load(
         undo.callback(loaded.unload)
         folder = Path(order.path)
         spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, folder))
+        if order.gpu == _CPU:
+            # A model on the processor need not be able to reach a GPU, whatever its config says.
+            spec = replace(spec, takes_device_inputs=False)
         samples = read_samples(config, spec, folder)
         instances = []
         share = instance_specs(config, order.gpu)[order.share_index :: max(1, order.share_count)]

@@ -448,7 +448,7 @@ class WorkerLoop:
     # Statistics
 
     def _statistics(self) -> Any:
-        return process_statistics(self._models.values(), len(self._open), self._arena)
+        return process_statistics(self._models.values(), len(self._open), self._arena, self._regions.device_copies)
 
     def _report_later(self) -> None:
         self._report_due = True

@@ -10,7 +10,7 @@ from tensorhub.protocol import messages
 from tensorhub.workers.serving import ServingModel
 
 
-def process_statistics(models: Collection[ServingModel], open_requests: int, arena: Arena) -> Any:
+def process_statistics(models: Collection[ServingModel], open_requests: int, arena: Arena, device_copies: int) -> Any:
     """Return a `tensorhub.wire.ProcessStatistics`; of the models those that have news."""
     now_ns = time.monotonic_ns()
     offset_ns = time.time_ns() - now_ns
@@ -20,5 +20,6 @@ def process_statistics(models: Collection[ServingModel], open_requests: int, are
         open_requests=open_requests,
         arena_byte_size=arena.byte_size,
         arena_used=arena.used,
+        device_copies=device_copies,
         families=custom.REGISTRY.export(),
     )

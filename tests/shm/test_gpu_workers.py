@@ -155,7 +155,17 @@ def test_inputs_are_views_and_outputs_are_written_in_place(http: Http, rpc: Grpc
         _unregister(http)
 
 
-def test_models_that_want_the_hosts_memory_get_it(http: Http, rpc: Grpc) -> None:
+def _copies(server: RunningServer) -> float:
+    """How many inputs have been copied from a GPU to the host, by all workers."""
+    client = Http(server.metrics)
+    _, page = client.ask("GET", "/metrics")
+    client.close()
+    lines = [line for line in page.decode().splitlines() if line.startswith("tensorhub_device_copies{")]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_models_that_want_the_hosts_memory_get_it(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    before = _copies(gpus)
     with segment(bytes([7]) * SIZE) as source:
         assert _register(http, "in", source, gpu=0) == (200, "")
         answer = _infer(rpc, "hosted", "in")
@@ -163,7 +173,10 @@ def test_models_that_want_the_hosts_memory_get_it(http: Http, rpc: Grpc) -> None
         assert answer.parameters["is_cpu"].bool_param
         assert source.content == bytes([7]) * SIZE, "the model wrote to a copy"
         assert _infer(rpc, "identity_cpu", "in").raw_output_contents[0] == bytes([7]) * 64
+        wait_until(lambda: _copies(gpus) == before + 2, "both copies are counted", account=before)
+        _infer(rpc, "identity_gpu", "in")
         _unregister(http)
+    assert _copies(gpus) == before + 2
 
 
 def test_mixed_requests(http: Http, rpc: Grpc) -> None:
