@@ -83,6 +83,20 @@ class InferResponse:
     error: TensorhubError | None = None
 
 
+class Tally:
+    """How long the runs that served a request of a model took, for the statistics of who made the request; in ns."""
+
+    __slots__ = ("infer_ns", "input_ns", "output_ns")
+
+    def __init__(self) -> None:
+        self.input_ns = self.infer_ns = self.output_ns = 0
+
+    def add(self, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        self.input_ns += input_ns
+        self.infer_ns += infer_ns
+        self.output_ns += output_ns
+
+
 Responder = Callable[["InferRequest", InferResponse | None, bool], None]
 """(request, response or None for "no more", final). Thread-safe; bound by the worker's loop."""
 
@@ -108,6 +122,7 @@ class InferRequest:
         rescheduled: the model wants it again, which only iterative sequences have; set by `execute`, cleared by who
             queues it again.
         next_states: of a sequence model with implicit state, what it has returned as such, by output.
+        tally: where to count what it took; None if nobody asks.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -132,6 +147,7 @@ class InferRequest:
     response_start_ns: int = 0
     rescheduled: bool = False
     next_states: Mapping[str, Tensor] = field(default_factory=dict)
+    tally: Tally | None = None
     token: object = None
     responder: Responder | None = None
 

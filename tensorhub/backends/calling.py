@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tensorhub.errors import TensorhubError, Unavailable
-from tensorhub.requests import InferResponse, Parameter, Tensor
+from tensorhub.requests import InferResponse, Parameter, Tally, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class ModelCall:
         version: a number, or -1 for the newest.
         inputs: their memory is read until the call has been answered finally, and not written to.
         requested: outputs; empty for all.
+        tally: where to count how long the called model took.
         writable: names of the inputs whose memory nobody else uses, so that the called model may write to it.
     """
 
@@ -33,6 +34,7 @@ class ModelCall:
     timeout_us: int = 0
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     writable: frozenset[str] = frozenset()
+    tally: Tally | None = None
 
 
 OnResponse = Callable[[InferResponse | None, bool], None]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub import overrides
 from tensorhub.hub.cloud import local_repositories
+from tensorhub.hub.ensembles import step_names
 from tensorhub.hub.own_workers import own_worker
 from tensorhub.hub.placement import instances_by_device
 from tensorhub.hub.plans import LoadFailure, LoadPlan
@@ -187,6 +188,19 @@ class ModelCatalogue:
             own_worker=own,
             by_device=instances_by_device(definition.config),
         )
+
+    def steps_of(self, plan: LoadPlan) -> list[LoadPlan]:
+        """Return what to load for the steps of an ensemble, and for theirs, without those that cannot be loaded."""
+        found: dict[str, LoadPlan] = {}
+        names = list(step_names(plan))
+        while names:
+            name = names.pop()
+            if name in found or name == plan.model:
+                continue
+            for step in self._try([name])[0]:
+                found[name] = step
+                names.extend(step_names(step))
+        return list(found.values())
 
     def _read(self, name: str, override: str | None, files: Mapping[str, bytes], folder: str) -> ModelFolder:
         if files:

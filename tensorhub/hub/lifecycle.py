@@ -50,6 +50,7 @@ class Lifecycle:
         dirty: what clients see has changed.
         gpu_count: GPUs of the server.
         started: the start-up models have been dealt with.
+        awaited: models without which the start is not over, although no load of them is under way yet.
         rejoined: a worker came with the loads that another hub ordered.
     """
 
@@ -57,6 +58,7 @@ class Lifecycle:
         self.dirty = True
         self.gpu_count = 0
         self.started = False
+        self.awaited: Collection[str] = ()
         self.rejoined = False
         self.workers: dict[str, Worker] = {name: Worker(name, placement.gpu_of_name(name)) for name in worker_names}
         self.models: dict[str, Model] = {}
@@ -214,7 +216,7 @@ class Lifecycle:
                 actions += self._plan(plan, now_ns)
         self._startup = {plan.model for plan in plans}
         self.dirty = True
-        self._check_started()
+        self.check_started()
         return actions
 
     def load(self, plan: LoadPlan, asker: Asker | None, now_ns: int) -> list[Action]:
@@ -236,7 +238,7 @@ class Lifecycle:
         own = plan.own_worker
         if own is not None:
             self.workers.setdefault(own.name, Worker(own.name, environment=own.environment))
-        chosen = self._choose_workers(plan) if own is None else (own.name,)
+        chosen = plan.workers or (self._choose_workers(plan) if own is None else (own.name,))
         for number in plan.versions:
             version = self._version(model, number)
             if version.incoming is not None:
@@ -299,7 +301,7 @@ class Lifecycle:
         for version in model.versions.values():
             actions += self._empty(version)
         self.dirty = True
-        self._check_started()
+        self.check_started()
         return actions
 
     def _empty(self, version: Version) -> list[Action]:
@@ -387,7 +389,7 @@ class Lifecycle:
         error = _load_error(model.name, failures) if failures else None
         actions += [Answer(asker, error) for asker in self._callers.pop(model.name, [])]
         self.dirty = True
-        self._check_started()
+        self.check_started()
         return actions
 
     def _retire(self, load: Load) -> list[Action]:
@@ -467,8 +469,9 @@ class Lifecycle:
                     entries.append(entry)
         return entries
 
-    def _check_started(self) -> None:
-        if self.started:
+    def check_started(self) -> None:
+        """See whether the start-up models have been dealt with."""
+        if self.started or self.awaited:
             return
         if all(
             version.incoming is None

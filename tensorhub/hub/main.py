@@ -232,7 +232,8 @@ class Hub:
             return self._load(operation.load_model, asker)
         if kind == "unload_model":
             self._check_control()
-            return [*state.unload(operation.unload_model.name), Answer(asker)]
+            unload = operation.unload_model
+            return [*state.unload(unload.name, with_steps=unload.unload_dependents), Answer(asker)]
         if kind == "register_system":
             return state.register("system", self._clients.mark(operation.register_system, operation.peer), asker)
         if kind == "register_cuda":
@@ -299,7 +300,7 @@ class Hub:
                 self._state.lifecycle.cannot_load(LoadFailure(request.name, exc.message, known=True))
             self._forget_files()
             raise
-        return self._state.load(plan, asker, time.monotonic_ns())
+        return self._state.load(plan, asker, time.monotonic_ns(), self._catalogue.steps_of(plan))
 
     def _forget_files(self) -> None:
         """Remove the files of requests that no load needs any more."""

@@ -15,6 +15,7 @@ class LoadPlan:
         instances: how many the config wants, over all its groups: among so many workers it can be shared.
         by_device: how many on each device; see `placement`. Empty: all on the processor.
         overridden: the config came with the load request.
+        workers: names of those that shall have it, if the hub is not to choose.
         fingerprint: of the files and of the config without its version policy: a version that is served with the same
             one is left as it is. "" never matches.
         own_worker: the worker that the model has to itself, or None if it shares the server's.
@@ -30,6 +31,7 @@ class LoadPlan:
     fingerprint: str = ""
     own_worker: OwnWorker | None = None
     by_device: Mapping[int, int] = field(default_factory=dict)
+    workers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

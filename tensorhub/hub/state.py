@@ -2,6 +2,7 @@
 
     processes       who is there, and which snapshot each has
     lifecycle       which models are wanted, and which load serves each version (see `lifecycle`)
+    ensembles       which of them can be served, given the models of their steps (see `ensembles`)
     regions         which are registered (see `regions`)
 
 A control call is answered when its work is done *and* every frontend has acknowledged the snapshot that shows it, so
@@ -11,7 +12,8 @@ that a client sees its own change through any frontend.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from tensorhub.hub.actions import Action, Asker
+from tensorhub.hub.actions import Action, Answer, Asker
+from tensorhub.hub.ensembles import Ensembles, is_ensemble
 from tensorhub.hub.lifecycle import Lifecycle
 from tensorhub.hub.own_workers import is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
@@ -34,6 +36,8 @@ class HubState:
         self.stopping = False
         self.processes: dict[int, Any] = {}
         self.lifecycle = Lifecycle(worker_names, next_load_id)
+        self.ensembles = Ensembles(self.lifecycle)
+        self._kept: list[Action] = []
         self.regions = RegionBook(limits, self.lifecycle.running, self.lifecycle.gpu_missing)
         self.restarts = {"worker": 0, "http": 0, "grpc": 0}
         self._deaths = dict.fromkeys(self.restarts, 0)
@@ -76,7 +80,7 @@ class HubState:
         self.lifecycle.rejoined |= hello.rejoining
         # The lifecycle first: it knows which workers are there.
         loads = self.lifecycle.worker_joined(process.name, process.pid, hello.models, process.environment)
-        return self.regions.joined(process.pid, hello) + loads
+        return self.regions.joined(process.pid, hello) + loads + self.ensembles.settle()
 
     def died(self, pid: int) -> list[Action]:
         """A process has died."""
@@ -89,7 +93,7 @@ class HubState:
         self._acknowledged.pop(pid, None)
         loads: list[Action] = []
         if process.role == "WORKER" and self.lifecycle.pids.get(process.name) == pid:
-            loads = self.lifecycle.worker_died(process.name)
+            loads = self._after_ensembles(self.lifecycle.worker_died(process.name) + self.ensembles.settle())
         return self.regions.left(pid) + loads
 
     def _has_ended(self, process: Any) -> bool:
@@ -103,21 +107,54 @@ class HubState:
             return []
         if request_id:
             return self.regions.reported(pid, report, request_id)
-        return self.lifecycle.reported(process.name, report)
+        return self._after_ensembles(self.lifecycle.reported(process.name, report) + self.ensembles.settle())
+
+    def _after_ensembles(self, actions: list[Action]) -> list[Action]:
+        """Keep answers back while ensembles follow what has happened to their models: that belongs to it."""
+        if not self.ensembles.follow:
+            kept, self._kept = self._kept, []
+            return actions + kept
+        self._kept += [action for action in actions if isinstance(action, Answer)]
+        return [action for action in actions if not isinstance(action, Answer)]
 
     # Models
 
     def begin(self, plans: Sequence[LoadPlan], failed: Sequence[LoadFailure], now_ns: int) -> list[Action]:
         """Load the start-up models; `failed` are those that cannot even be tried."""
-        return self.lifecycle.begin(plans, failed, now_ns)
+        self.ensembles.adopt()
+        ensembles = [plan for plan in plans if is_ensemble(plan)]
+        for plan in ensembles:
+            self.ensembles.want(plan)
+        self.lifecycle.awaited = {plan.model for plan in ensembles}
+        actions = self.lifecycle.begin([plan for plan in plans if plan not in ensembles], failed, now_ns)
+        return actions + self.ensembles.settle()
 
-    def load(self, plan: LoadPlan, asker: Asker | None, now_ns: int) -> list[Action]:
-        """A model is to be loaded, or loaded anew; `asker` hears what became of it."""
+    def load(self, plan: LoadPlan, asker: Asker | None, now_ns: int, steps: Sequence[LoadPlan] = ()) -> list[Action]:
+        """A model is to be loaded, or loaded anew; `asker` hears what became of it.
+
+        Args:
+            steps: of an ensemble: the models that it needs, which are loaded with it.
+        """
+        actions: list[Action] = []
+        for step in steps:
+            self.ensembles.bring(step.model)
+            actions += self._load(step, None, now_ns)
+        self.ensembles.chosen(plan.model)
+        return actions + self._load(plan, asker, now_ns) + self.ensembles.settle()
+
+    def _load(self, plan: LoadPlan, asker: Asker | None, now_ns: int) -> list[Action]:
+        if is_ensemble(plan):
+            self.ensembles.want(plan, asker)
+            return []
         return self.lifecycle.load(plan, asker, now_ns)
 
-    def unload(self, name: str) -> list[Action]:
-        """A model is to go; an unknown one is gone already."""
-        return self.lifecycle.unload(name)
+    def unload(self, name: str, *, with_steps: bool = False) -> list[Action]:
+        """A model is to go; an unknown one is gone already.
+
+        Args:
+            with_steps: of an ensemble: the models that came with it and that nobody else needs go as well.
+        """
+        return self.ensembles.unload(name, with_steps=with_steps) + self.ensembles.settle()
 
     # Regions
 

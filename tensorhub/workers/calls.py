@@ -15,15 +15,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from tensorhub.backends.calling import Cancel, ModelCall, OnResponse
+from tensorhub.backends.privacy import secured
 from tensorhub.errors import Cancelled, TensorhubError, error_for
 from tensorhub.frontend.catalog import LATEST, ServedVersion, parse_version
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.frontend.port import InferReply
 from tensorhub.ipc import wire
-from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.requests import InferRequest, InferResponse, Tally
 from tensorhub.workers import continuations
 from tensorhub.workers.call_messages import read_reply, write_request
-from tensorhub.workers.serving import ServingModel
+from tensorhub.workers.serving import Retired, ServingModel
 
 
 class Loop(Protocol):
@@ -32,6 +34,10 @@ class Loop(Protocol):
     @property
     def models(self) -> Mapping[int, ServingModel]:
         """By load id."""
+
+    @property
+    def is_current(self) -> bool:
+        """This is the loop's thread."""
 
     def step_aside(self) -> None:
         """If this is the loop's thread: let another one be it."""
@@ -51,20 +57,28 @@ class ModelCalls:
 
     def start(self, call: ModelCall, on_response: OnResponse, *, inline: bool) -> Cancel:
         """Do as `call` does, for one that comes back to this thread's continuations to go on, and does not wait."""
-        target = self._gateway.catalog.find(call.model, call.version)
+        target = self.find(call.model, call.version)
         model = self._loop.models.get(target.load_id)
-        if model is None:
-            return self._call_other_worker(call, target, on_response)
+        if model is None or (call.correlation_id and target.sequential and len(target.shares) > 1):
+            # The workers that share a model have shared out its sequences as well.
+            return self._call_by_message(call, target, on_response)
+        try:
+            return self._call_here(call, model, on_response, 1 if inline else 0)
+        except Retired:
+            if self.find(call.model, call.version).load_id == target.load_id:
+                raise
+            return self.start(call, on_response, inline=inline)
+
+    def _call_here(self, call: ModelCall, model: ServingModel, on_response: OnResponse, inline_runs: int) -> Cancel:
         request = model.decoder.accept_call(call, time.monotonic_ns())
         request.responder = _Answers(model, on_response)
-        inline_runs = 1 if inline else 0
         model.submit(request, inline_runs)
         if model.gathers:
             model.poll(inline_runs)
         return lambda: model.cancel(request)
 
-    def _call_other_worker(self, call: ModelCall, target: ServedVersion, on_response: OnResponse) -> Cancel:
-        remote = _RemoteCall(on_response)
+    def _call_by_message(self, call: ModelCall, target: ServedVersion, on_response: OnResponse) -> Cancel:
+        remote = _RemoteCall(on_response, call.tally)
         body, placed = write_request(call, target, self._gateway.reserve)
         request_id = self._gateway.infer(target, body, remote.replied, flags=wire.FLAG_FROM_HTTP, placed=placed)
 
@@ -74,10 +88,23 @@ class ModelCalls:
 
         return cancel
 
+    def find(self, model: str, version: int) -> ServedVersion:
+        """Return the version of a model that a call of it reaches; -1: the newest.
+
+        Raises:
+            TensorhubError: it is not served.
+        """
+        return self._gateway.catalog.find(model, version)
+
+    @property
+    def on_loop(self) -> bool:
+        """This is the loop's thread: it must not wait."""
+        return self._loop.is_current
+
     def is_quick(self, model: str, version: int) -> bool:
         """Whether `call` may run the model on the calling thread."""
         try:
-            target = self._gateway.catalog.find(model, version)
+            target = self.find(model, version)
         except TensorhubError:
             return False
         found = self._loop.models.get(target.load_id)
@@ -97,7 +124,7 @@ class ModelCalls:
 
     def is_decoupled(self, model: str, version: int) -> bool:
         """See ModelCaller."""
-        return self._gateway.catalog.find(model, version).decoupled
+        return self.find(model, version).decoupled
 
     def control(self, operation: Any, on_result: Callable[[TensorhubError | None], None]) -> None:
         """See ModelCaller."""
@@ -127,15 +154,16 @@ class _Answers:
         self._on_response = on_response
 
     def __call__(self, request: InferRequest, response: InferResponse | None, final: bool) -> None:
-        if response is not None and response.error is None:
-            response = self._as_clients_see_it(request, response)
+        answer = _Answer(self._model.spec, request, response)
         if self._model.decoupled:
             # A model that goes on sending must not wait, nor its caller for the end of its run.
             started_ns = time.monotonic_ns()
-            self._deliver(response, final)
+            answer.prepare()
+            with continuations.waiting():
+                self._deliver(answer.response, final)
             self._model.observe_response(request, response, started_ns, time.monotonic_ns())
         else:
-            continuations.later(lambda: self._deliver(response, final))
+            continuations.later(lambda: self._deliver(answer.response, final), answer.prepare)
 
     def _deliver(self, response: InferResponse | None, final: bool) -> None:
         try:
@@ -144,26 +172,44 @@ class _Answers:
             if final:
                 self._model.closed()
 
-    def _as_clients_see_it(self, request: InferRequest, response: InferResponse) -> InferResponse:
-        """Undo reshapes, and leave out what was not asked for."""
-        specs = self._model.spec.outputs
-        wanted = {item.name for item in request.requested}
-        outputs = [tensor for tensor in response.outputs if not wanted or tensor.name in wanted]
+
+class _Answer:
+    """A response on its way from a model to the one that called it."""
+
+    __slots__ = ("_inputs", "_spec", "_wanted", "response")
+
+    def __init__(self, spec: ModelSpec, request: InferRequest, response: InferResponse | None) -> None:
+        self._spec = spec
+        self._inputs = list(request.inputs.values())
+        self._wanted = {item.name for item in request.requested}
+        self.response = response
+
+    def prepare(self) -> None:
+        """Take hold of the outputs, as clients see them: no reshapes, and nothing that was not asked for."""
+        if self.response is None or self.response.error is not None:
+            return
+        specs, wanted = self._spec.outputs, self._wanted
+        outputs = [tensor for tensor in self.response.outputs if not wanted or tensor.name in wanted]
+        parameters = self.response.parameters
+        self.response = None  # nothing else must refer to the tensors now
+        outputs = secured(outputs, self._inputs)
         for index, tensor in enumerate(outputs):
             spec = specs.get(tensor.name)
             if spec is not None and spec.reshape is not None:
                 outputs[index] = tensor.renamed(tensor.name, spec.client_shape(tensor.shape))
-        return InferResponse(outputs, response.parameters)
+        self.response = InferResponse(outputs, parameters)
 
 
 class _RemoteCall:
     """A call that another worker answers, until its last answer or its cancellation."""
 
-    __slots__ = ("_ended", "_on_response")
+    __slots__ = ("_ended", "_on_response", "_started_ns", "_tally")
 
-    def __init__(self, on_response: OnResponse) -> None:
+    def __init__(self, on_response: OnResponse, tally: Tally | None) -> None:
         self._on_response = on_response
         self._ended = False
+        self._tally = tally
+        self._started_ns = time.monotonic_ns()
 
     def replied(self, reply: InferReply) -> None:
         if reply.error is not None:
@@ -178,4 +224,6 @@ class _RemoteCall:
     def end(self, response: InferResponse | None) -> None:
         if not self._ended:
             self._ended = True
+            if self._tally is not None:
+                self._tally.add(0, time.monotonic_ns() - self._started_ns, 0)
             self._on_response(response, True)

@@ -5,6 +5,7 @@ instance is busy and its duration is being measured. So the thread that runs mod
 run is over, and then does one thing after the other. A chain of a thousand quick steps runs on one thread in a loop.
 
     enter, leave           around a run of a model; at the end of the outermost one, what has been put off is done
+    run_over               between them, when the run is over and before its instance is free for the next one
         later(call)        put off, inside a run; done at once elsewhere
     with waiting():        a model calls another model and waits for it: what that one puts off cannot wait for the
                            end of the run that is waiting, so it is done in here
@@ -31,13 +32,14 @@ class MayWait(Protocol):
 class _Level:
     """What is going on between the bottom of the stack, or a model that waits, and the next model that waits."""
 
-    __slots__ = ("calls", "draining", "owner", "runs")
+    __slots__ = ("calls", "draining", "owner", "preparations", "runs")
 
     def __init__(self) -> None:
         self.runs = 0
         self.owner: MayWait | None = None
         self.draining = False
         self.calls: deque[Call] = deque()
+        self.preparations: list[Call] = []
 
 
 class _Thread(threading.local):
@@ -62,6 +64,14 @@ def maybe_owner() -> MayWait | None:
     return level.owner if level.runs else None
 
 
+def run_over(level: _Level) -> None:
+    """A run is over, and its instance is still busy: prepare what has been put off."""
+    if level.preparations:
+        preparations, level.preparations = level.preparations, []
+        for prepare in preparations:
+            prepare()
+
+
 def leave(level: _Level) -> None:
     """End a run, when its instance is free again."""
     level.runs -= 1
@@ -69,12 +79,20 @@ def leave(level: _Level) -> None:
         _drain(level)
 
 
-def later(call: Call) -> None:
-    """Do `call` when the run that this thread is in has ended; at once if it is in none. Errors are logged."""
+def later(call: Call, prepare: Call | None = None) -> None:
+    """Do `call` when the run that this thread is in has ended; at once if it is in none. Errors are logged.
+
+    Args:
+        prepare: to be done before it, and before the instance of the run is free for the next one.
+    """
     level = _thread.level
     level.calls.append(call)
-    if not level.runs and not level.draining:
-        _drain(level)
+    if prepare is not None:
+        level.preparations.append(prepare)
+    if not level.runs:
+        run_over(level)
+        if not level.draining:
+            _drain(level)
 
 
 @contextmanager

@@ -186,6 +186,7 @@ class RequestDecoder:
             call.priority,
             call.timeout_us,
             arrival_ns=arrival_ns,
+            tally=call.tally,
         )
         copies = self._spec.copies_region_inputs
         given = []

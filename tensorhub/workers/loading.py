@@ -9,20 +9,23 @@ from typing import Any
 
 from tensorhub.backends.port import InstanceSpec, ModelSource
 from tensorhub.backends.registry import find_backend
-from tensorhub.errors import InternalError, InvalidArgument, Unsupported
+from tensorhub.errors import InternalError, InvalidArgument
 from tensorhub.memory import Memory
 from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
+from tensorhub.workers.running_ensemble import RunningEnsemble
 from tensorhub.workers.schedulers.choice import choose_scheduler, preserves_ordering
 from tensorhub.workers.schedulers.states import initial_files
+from tensorhub.workers.serving import ServingModel
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import StatisticsRecorder
 from tensorhub.workers.warmup import read_file, read_samples, warm_up
@@ -39,15 +42,16 @@ def load(
     order: Any,
     memory: Memory,
     alarms: Alarms,
+    calls: ModelCalls,
     metrics: MetricsConfig,
     backends: Sequence[Scoped] = (),
     progress: Callable[[str], None] = lambda step: None,
-) -> RunningModel:
+) -> ServingModel:
     """Carry out an order to load; the model is ready to `start`.
 
     Args:
         order: a `tensorhub.wire.Order.LoadModel`.
-        alarms: of this worker.
+        alarms, calls: of this worker.
         metrics: which latencies are kept.
         backends: the settings of `--backend-config`.
         progress: told what the load is at before each step that may take long.
@@ -58,7 +62,7 @@ def load(
     began_ns = time.monotonic_ns()
     config = messages.ModelConfig.FromString(order.config)
     if model_config.is_ensemble(config):
-        raise Unsupported("ensembles are not served by this version")
+        return _ensemble(order, config, memory, calls, _recorder(config, metrics, began_ns, time.monotonic_ns()))
     source = ModelSource(order.model, order.version, order.path, config, _of_backend(backends, config.backend))
     backend = find_backend(config.backend)
     gpus = [str(ordinal) for ordinal in range(order.gpu_count)]
@@ -87,15 +91,7 @@ def load(
             instances.append((wanted.name, instance))
         state_files = {name: read_file(folder, INITIAL_STATE_FOLDER, name) for name in initial_files(config)}
         running = RunningModel(
-            messages.ModelVersion(
-                model=order.model,
-                version=order.version,
-                state="READY",
-                config=config.SerializeToString(),
-                path=order.path,
-                load_id=order.load_id,
-                overridden=order.overridden,
-            ),
+            _news(order, config),
             loaded,
             instances,
             RequestDecoder(spec, memory),
@@ -112,6 +108,27 @@ def load(
     if getattr(loaded, "calls_models", False):
         running.keep_off_the_loop()
     return running
+
+
+def _ensemble(
+    order: Any, config: Any, memory: Memory, calls: ModelCalls, statistics: StatisticsRecorder
+) -> RunningEnsemble:
+    """Load an ensemble, which the hub has validated against the models of its steps."""
+    spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path)))
+    decoder, encoder = RequestDecoder(spec, memory), ResponseEncoder(spec, memory)
+    return RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics)
+
+
+def _news(order: Any, config: Any) -> Any:
+    return messages.ModelVersion(
+        model=order.model,
+        version=order.version,
+        state="READY",
+        config=config.SerializeToString(),
+        path=order.path,
+        load_id=order.load_id,
+        overridden=order.overridden,
+    )
 
 
 def _recorder(config: Any, metrics: MetricsConfig, began_ns: int, now_ns: int) -> StatisticsRecorder:

@@ -33,6 +33,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load, refuse
@@ -93,6 +94,7 @@ class WorkerLoop:
         self._arena = arena
         self._node = node
         self._gateway = gateway
+        self.calls = ModelCalls(gateway, self)
         self._memory = memory
         self._peers = peers
         self._regions = regions
@@ -102,7 +104,9 @@ class WorkerLoop:
         self._loads = WorkerLoads(
             partial(refuse, reason=refusal)
             if refusal
-            else partial(load, memory=memory, alarms=self._alarms, metrics=metrics, backends=backends),
+            else partial(
+                load, memory=memory, alarms=self._alarms, calls=self.calls, metrics=metrics, backends=backends
+            ),
             node.post,
             node.watcher.later,
             self._report,
@@ -139,13 +143,18 @@ class WorkerLoop:
         """By load id."""
         return self._models
 
+    @property
+    def is_current(self) -> bool:
+        """This is the loop's thread."""
+        return threading.get_ident() == self._thread
+
     def step_aside(self) -> None:
         """If this is the loop's thread, let another one be it: this one is going to wait for another model.
 
         The mailbox is read by one thread at a time: this one does not come back to it. What is still on its stack
         (the end of a run) may happen on any thread.
         """
-        if threading.get_ident() == self._thread:
+        if self.is_current:
             self._send_answers()
             self._thread = 0
             successor = threading.Thread(target=self._turn, name="loop")

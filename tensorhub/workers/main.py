@@ -28,7 +28,6 @@ from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol.metrics_config import MetricsConfig
-from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
@@ -92,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         refusal=own.refusal,
         health=DeviceHealth(handles if gpu else None, node.watcher.later),
     )
-    calling.install(ModelCalls(gateway, loop))
     if chosen.shared_memory.shm_reap:
         loop.reap()
+    calling.install(loop.calls)
     timeout_s = float(chosen.server.exit_timeout_secs)
     # A handler runs between two bytecodes of the loop, which may hold the outbox's lock: post from elsewhere.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -183,6 +183,7 @@ class RunningModel:
                 inline_runs -= 1
                 level = continuations.enter(self)
                 again = self._execute(run)
+                continuations.run_over(level)
                 with self._lock:
                     self._scheduler.release(run.instance, again)
                     decisions = self._decide(time.monotonic_ns())
@@ -198,6 +199,7 @@ class RunningModel:
             while run is not None:
                 level = continuations.enter(self)
                 again = self._execute(run)
+                continuations.run_over(level)
                 run = self._next_run(index, again)
                 del again
                 continuations.leave(level)
@@ -246,6 +248,9 @@ class RunningModel:
             requests = [request for request in requests if request.correlation_id]
         ended_ns = time.monotonic_ns()
         durations = Durations.between(started_ns, times, ended_ns)
+        for request in requests:
+            if request.tally is not None:
+                request.tally.add(*durations)
         with self._lock:
             self._statistics.observe_run(requests, started_ns, durations, ended_ns, failed=error is not None)
         self._history.observe(ended_ns - started_ns)

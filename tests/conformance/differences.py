@@ -409,5 +409,40 @@ DELIBERATE_DIFFERENCES.update(
             },
         )
         for counts in ((0,), (1,), (3,), (2, 0, 1))
+_PRUNED = (
+    "When outputs are not asked for, Triton leaves out the steps that only they need, and by a slip the ensemble's "
+    "first step as well if such a step takes an input of the request: then nothing can be made. Here it is made."
+)
+_SEQUENCE = {"sequence_id": 0, "sequence_start": False, "sequence_end": False}
+
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"ensemble-{name}": Difference(
+            _PRUNED,
+            {
+                "0.status": 200,
+                "0.headers": {"content-type": "application/json"},
+                "0.json": {
+                    "model_name": model,
+                    "model_version": "1",
+                    "parameters": _SEQUENCE,
+                    "outputs": [{"name": output, "datatype": "INT32", "shape": [1], "data": [value]}],
+                },
+            },
+        )
+        for name, model, output, value in (
+            ("diamond-one-output", "diamond", "DIFF", -1),
+            ("diamond-inner-output", "diamond", "X", 6),
+            ("halves-pruned", "halves", "A", 2),
+        )
+    }
+)
+DELIBERATE_DIFFERENCES.update(
+    {
+        f"ensemble-{name}": Difference(
+            "Later versions have max_inflight_requests and show it.",
+            {"0.json.ensemble_scheduling.max_inflight_requests": 0},
+        )
+        for name in ("config", "config-decoupled", "config-batched")
     }
 )

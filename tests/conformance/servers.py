@@ -60,6 +60,7 @@ CONFIGURATIONS = {
             "--trace-config=triton,file={repository}/trace.json",
         ),
     ),
+    "graph_broken": Configuration("graph_broken", ("--exit-on-error=false", "--strict-readiness=false")),
     "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
     "edges": Configuration(
         "edges",

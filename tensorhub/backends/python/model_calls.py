@@ -5,17 +5,15 @@ the caller: it is handed over as it is if nobody else refers to it, and copied o
 """
 
 import asyncio
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from tensorhub.backends import calling
 from tensorhub.backends.calling import ModelCall
+from tensorhub.backends.privacy import is_private
 from tensorhub.backends.python.errors import TritonError, TritonModelException
 from tensorhub.backends.python.responses import InferenceResponse
 from tensorhub.backends.python.tensors import Tensor
@@ -25,9 +23,6 @@ from tensorhub.requests import InferResponse, flat_view
 from tensorhub.requests import Tensor as WireTensor
 
 _ONLY_IN_EXECUTE = "BLS is only supported during the 'execute' function."
-
-_OWN_REFERENCES = 3
-"""To the data of a tensor that nobody else refers to: the tensor's, a local name, and the argument of getrefcount."""
 
 _state = threading.local()
 
@@ -260,18 +255,13 @@ def _received(response: InferResponse | None) -> InferenceResponse:
         return InferenceResponse([])
     if response.error is not None:
         return _failed(response.error)
-    outputs = [tensor if _is_private(tensor) else _copied(tensor) for tensor in response.outputs]
+    outputs = [tensor if _is_own(tensor) else _copied(tensor) for tensor in response.outputs]
     return InferenceResponse([Tensor._from_wire(tensor) for tensor in outputs], parameters=response.parameters)
 
 
-def _is_private(tensor: WireTensor) -> bool:
-    """Tell whether nobody but this tensor refers to its memory, or nobody can write to it."""
-    data = tensor.data
-    if isinstance(data, bytes):
-        return True
-    return (isinstance(data, bytearray) or (isinstance(data, np.ndarray) and data.flags.owndata)) and (
-        sys.getrefcount(data) <= _OWN_REFERENCES
-    )
+def _is_own(tensor: WireTensor) -> bool:
+    """Tell whether the caller may do with a tensor what it likes."""
+    return isinstance(tensor.data, bytes) or is_private(tensor)
 
 
 def _copied(tensor: WireTensor) -> WireTensor:

@@ -18,10 +18,11 @@ class TritonPythonModel:
         text = json.dumps(function(**call), sort_keys=True)
         return pb_utils.InferenceResponse([pb_utils.Tensor("ANSWERS", np.array([text.encode()], dtype=object))])
 
-    def _exec(self, inputs, outputs, decoupled=False, times=1, **options):
+    def _exec(self, inputs, outputs, decoupled=False, times=1, only_tensors=False, **options):
         request = pb_utils.InferenceRequest(inputs=_tensors(inputs), requested_output_names=outputs, **options)
         if decoupled:
-            return [_shown(response) for _ in range(times) for response in request.exec(decoupled=True)]
+            shown = [_shown(response) for _ in range(times) for response in request.exec(decoupled=True)]
+            return [answer for answer in shown if answer or not only_tensors]
         return [_shown(request.exec()) for _ in range(times)]
 
     def _twice(self, inputs, outputs, **options):

@@ -1,0 +1,61 @@
+"""Whether what a model returns may be handed on as it is, and who may write to it.
+
+Models return arrays of all kinds: fresh ones, views of their inputs, ones that they keep and fill again for the next
+request. Only what nobody else can write to is passed on by reference. CPython counts references, and a view refers to
+the array that it is of; so memory that a tensor alone refers to is nobody else's. Ask when the run that made the tensor
+is over: until then, its frames refer to it as well.
+"""
+
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+from tensorhub.requests import Buffer, Tensor, flat_view
+
+_OWN_REFERENCES = 3
+"""The tensor's, a local name's, and that of getrefcount's argument."""
+
+
+def is_private(tensor: Tensor) -> bool:
+    """Tell whether nobody but this tensor refers to its memory, so that it may be written to; False when in doubt."""
+    data = tensor.data
+    if sys.getrefcount(data) > _OWN_REFERENCES:
+        return False
+    if not isinstance(data, np.ndarray):
+        return isinstance(data, bytearray)
+    if data.flags.owndata:
+        return True
+    owner = data.base
+    # NumPy makes views of views refer to the array that owns the memory: that, a local name, and the argument.
+    return isinstance(owner, np.ndarray) and owner.flags.owndata and sys.getrefcount(owner) <= _OWN_REFERENCES
+
+
+def secured(tensors: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Tensor]:
+    """Return what a model has made so that it stays as it is: private tensors and views of inputs, copies of others.
+
+    Args:
+        tensors: of a response; the caller refers to them by nothing else.
+        inputs: of the request, whose memory lives and does not change until all that follows is done.
+    """
+    given = {id(tensor.data) for tensor in inputs}
+    return [
+        tensor
+        if isinstance(tensor.data, bytes) or _is_of(tensor.data, given) or is_private(tensor)
+        else _copied(tensor)
+        for tensor in tensors
+    ]
+
+
+def _is_of(data: Buffer, given: set[int]) -> bool:
+    """Tell whether this is one of those buffers, or an array on one."""
+    owner: object = data
+    while id(owner) not in given:
+        if not isinstance(owner, np.ndarray):
+            return False
+        owner = owner.base
+    return True
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(tensor.data)))

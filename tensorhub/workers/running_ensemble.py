@@ -1,0 +1,349 @@
+"""A loaded ensemble at work: it carries out what `workers.ensemble` decides, with requests to the models of its steps.
+
+An ensemble has no instance and no queue. Its request goes on with each answer of a step, on the thread that brings the
+answer; `workers.continuations` sees to it that this is after the end of the step's run. Tensors pass from step to step
+as they are. A step may write to what it is given if nothing else refers to that memory any more.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from tensorhub.backends.calling import Cancel, ModelCall
+from tensorhub.backends.privacy import is_private
+from tensorhub.errors import InternalError, TensorhubError, error_for
+from tensorhub.protocol.model_spec import ModelSpec
+from tensorhub.requests import InferRequest, InferResponse, Tally
+from tensorhub.workers.calls import ModelCalls
+from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.encode import ResponseEncoder
+from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, Start, StepModel, StepRun
+from tensorhub.workers.serving import Retired
+from tensorhub.workers.statistics import Durations, StatisticsRecorder
+
+log = logging.getLogger(__name__)
+
+_SENDERS = 8
+"""Threads that send responses which the loop must not wait with; see `_Request.flush`."""
+
+
+class RunningEnsemble:
+    """One version of an ensemble, from its load to its unload; see `serving.ServingModel`.
+
+    Args:
+        calls: how the steps' models are reached.
+        config: with `max_inflight_requests`, no step has more requests at its model; the others wait.
+    """
+
+    gathers = False
+    quick = False
+
+    def __init__(
+        self,
+        news: Any,
+        config: Any,
+        spec: ModelSpec,
+        decoder: RequestDecoder,
+        encoder: ResponseEncoder,
+        calls: ModelCalls,
+        statistics: StatisticsRecorder,
+    ) -> None:
+        self.load_id: int = news.load_id
+        self.news = news
+        self.decoder = decoder
+        self.encoder = encoder
+        self.spec = spec
+        self.graph = EnsembleGraph.from_config(config)
+        self.decoupled = self.graph.decoupled
+        self.calls = calls
+        self.limiter = _Limiter(len(self.graph.steps), config.ensemble_scheduling.max_inflight_requests)
+        self.output_dims = {
+            name: output.dims if output.reshape is None else output.reshape for name, output in spec.outputs.items()
+        }
+        self._step_models: dict[int, StepModel] = {}
+        self._statistics = statistics
+        self._lock = threading.Lock()
+        self._requests: dict[int, _Request] = {}
+        self._open = 0
+        self._on_drained: Callable[[], None] | None = None
+        self._senders: ThreadPoolExecutor | None = None
+
+    def __repr__(self) -> str:
+        return f"<RunningEnsemble {self.news.model} version {self.news.version}, {self._open} open>"
+
+    def start(self) -> None:
+        """See ServingModel."""
+
+    def submit(self, request: InferRequest, inline_runs: int = 1) -> None:
+        """See ServingModel."""
+        started_ns = time.monotonic_ns()
+        with self._lock:
+            if self._on_drained is not None:
+                raise Retired(
+                    f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
+                    "stopped accepting new inference requests"
+                )
+            self._open += 1
+        try:
+            going = _Request(self, request, started_ns)
+        except BaseException:
+            self._open_less()
+            raise
+        self._requests[id(request)] = going
+        going.begin(inline=inline_runs > 0)
+
+    def step_models(self, indices: frozenset[int]) -> dict[int, StepModel]:
+        """Return what the steps' models are now.
+
+        Raises:
+            TensorhubError: one is not served.
+        """
+        found = {}
+        for index in indices:
+            step = self.graph.steps[index]
+            target = self.calls.find(step.model, step.version)
+            model = self._step_models.get(target.load_id)
+            if model is None:
+                config = target.config
+                model = self._step_models[target.load_id] = StepModel(
+                    config.max_batch_size > 0,
+                    target.decoupled,
+                    {item.name: tuple(item.dims) for item in config.input},
+                )
+            found[index] = model
+        return found
+
+    def poll(self, inline_runs: int = 1) -> None:
+        """See ServingModel."""
+
+    def cancel(self, request: InferRequest) -> None:
+        """See ServingModel."""
+        request.cancelled = True
+        going = self._requests.get(id(request))
+        if going is not None:
+            going.cancel()
+
+    def ended(self, request: InferRequest, started_ns: int, durations: Durations, *, failed: bool) -> None:
+        """A request has been decided upon finally: count it, before its answer is sent."""
+        self._requests.pop(id(request), None)
+        with self._lock:
+            self._statistics.observe_run([request], started_ns, durations, time.monotonic_ns(), failed=failed)
+
+    def senders(self) -> ThreadPoolExecutor:
+        """Return the threads that may wait for a client."""
+        with self._lock:
+            if self._senders is None:
+                self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix=f"{self.news.model} sender")
+            return self._senders
+
+    def observe_response(
+        self, request: InferRequest, response: InferResponse | None, output_start_ns: int, now_ns: int
+    ) -> None:
+        """See ServingModel."""
+        with self._lock:
+            self._statistics.observe_response(request, response, output_start_ns, now_ns)
+
+    def statistics(self, now_ns: int, epoch_offset_ns: int) -> Any:
+        """See ServingModel."""
+        with self._lock:
+            if not self._statistics.changed:
+                return None
+            return self._statistics.export(self.load_id, 0, now_ns, epoch_offset_ns)
+
+    def report_all(self) -> None:
+        """See ServingModel."""
+        self._statistics.changed = True
+
+    def closed(self) -> None:
+        """See ServingModel."""
+        drained = self._open_less()
+        if drained is not None:
+            drained()
+
+    def _open_less(self) -> Callable[[], None] | None:
+        with self._lock:
+            self._open -= 1
+            return self._on_drained if self._open == 0 else None
+
+    def drain(self, on_drained: Callable[[], None]) -> None:
+        """See ServingModel."""
+        with self._lock:
+            first = self._on_drained is None
+            self._on_drained = on_drained
+            empty = self._open == 0
+        if first and empty:
+            on_drained()
+
+    def unload(self) -> None:
+        """See ServingModel."""
+        if self._senders is not None:
+            self._senders.shutdown()
+
+
+class _Limiter:
+    """How many requests of each step are at its model; what is more waits here. Thread-safe."""
+
+    def __init__(self, steps: int, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._in_flight = [0] * steps
+        self._waiting: list[deque[Callable[[], None]]] = [deque() for _ in range(steps)]
+
+    def enter(self, step: int, start: Callable[[], None]) -> None:
+        """Do `start` now, or when others have left."""
+        if self._limit:
+            with self._lock:
+                if self._in_flight[step] >= self._limit:
+                    self._waiting[step].append(start)
+                    return
+                self._in_flight[step] += 1
+        start()
+
+    def leave(self, step: int) -> None:
+        """A request has been answered finally."""
+        if not self._limit:
+            return
+        with self._lock:
+            start = self._waiting[step].popleft() if self._waiting[step] else None
+            if start is None:
+                self._in_flight[step] -= 1
+        if start is not None:
+            start()
+
+
+class _Request:
+    """One request on its way through the steps."""
+
+    def __init__(self, ensemble: RunningEnsemble, request: InferRequest, started_ns: int) -> None:
+        graph, spec = ensemble.graph, ensemble.spec
+        requested = tuple([item.name for item in request.requested]) or graph.outputs
+        try:
+            models = ensemble.step_models(graph.needed(requested))
+        except TensorhubError as exc:
+            raise error_for(exc.code, f"in ensemble '{graph.name}', {exc.message}") from exc
+        self._ensemble = ensemble
+        self._request = request
+        self._started_ns = started_ns
+        self._tally = Tally()
+        self._run = EnsembleRun(
+            graph,
+            models,
+            requested,
+            ensemble.output_dims,
+            request.request_id,
+            request.batch_size if spec.max_batch_size > 0 else 0,
+            (request.correlation_id, request.flags),
+        )
+        self._lock = threading.Lock()
+        self._cancels: dict[int, Cancel] = {}
+        self._responses: deque[Respond] = deque()
+        self._sending = False
+
+    def begin(self, *, inline: bool) -> None:
+        self._go_on(lambda: self._run.begin(self._request.inputs), inline=inline)
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._run.cancel()
+            cancels = list(self._cancels.values())
+        for cancel in cancels:
+            cancel()
+
+    def _go_on(self, event: Callable[[], list[Action]], *, inline: bool) -> None:
+        """Tell the run what has happened, and do what follows."""
+        with self._lock:
+            actions = event()
+            responses = [action for action in actions if isinstance(action, Respond)]
+            self._responses.extend(responses)
+        if responses:
+            self._send(responses[-1])
+        starts = [action.run for action in actions if isinstance(action, Start)]
+        if len(starts) > 1 and inline:
+            # Those that run elsewhere first, so that they run beside the others.
+            calls = self._ensemble.calls
+            starts.sort(key=lambda run: calls.is_quick(run.step.model, run.step.version))
+        for run in starts:
+            self._ensemble.limiter.enter(run.step.index, partial(self._start, run, inline=inline))
+
+    def _start(self, run: StepRun, *, inline: bool) -> None:
+        request, step = self._request, run.step
+        correlation_id, flags = run.sequence
+        tally = Tally()
+        call = ModelCall(
+            step.model,
+            step.version,
+            list(run.inputs.values()),
+            tuple(step.outputs),
+            request.request_id,
+            correlation_id,
+            flags,
+            request.priority,
+            request.timeout_us,
+            request.parameters,
+            frozenset([name for name in run.exclusive if name in run.given or is_private(run.inputs[name])]),
+            tally,
+        )
+        run.inputs.clear()
+        try:
+            cancel = self._ensemble.calls.start(call, partial(self._answered, run, tally), inline=inline)
+        except TensorhubError as exc:
+            self._refused(run, exc)
+            return
+        except Exception as exc:
+            log.exception("a step of ensemble '%s' could not be started", self._ensemble.graph.name)
+            self._refused(run, InternalError(f"{type(exc).__name__}: {exc}"))
+            return
+        with self._lock:
+            if not run.over:
+                self._cancels[id(run)] = cancel
+        if request.cancelled:
+            cancel()
+
+    def _refused(self, run: StepRun, error: TensorhubError) -> None:
+        self._ensemble.limiter.leave(run.step.index)
+        self._go_on(lambda: self._run.failed(run, error), inline=False)
+
+    def _answered(self, run: StepRun, tally: Tally, response: InferResponse | None, final: bool) -> None:
+        if final:
+            with self._lock:
+                self._cancels.pop(id(run), None)
+                self._tally.add(tally.input_ns, tally.infer_ns, tally.output_ns)
+            self._ensemble.limiter.leave(run.step.index)
+        self._go_on(lambda: self._took(run, response, final), inline=True)
+
+    def _took(self, run: StepRun, response: InferResponse | None, final: bool) -> list[Action]:
+        actions = self._run.answered(run, response, final)
+        if response is not None:
+            response.outputs.clear()  # the callers' frames must not count among who refers to the tensors
+        return actions
+
+    def _send(self, last: Respond) -> None:
+        if last.final:
+            failed = last.response is not None and last.response.error is not None
+            tally = self._tally
+            durations = Durations(tally.input_ns, tally.infer_ns, tally.output_ns)
+            self._ensemble.ended(self._request, self._started_ns, durations, failed=failed)
+        if self._ensemble.decoupled and self._ensemble.calls.on_loop:
+            # The client of a stream may let us wait, and what ends the wait comes in through the loop.
+            self._ensemble.senders().submit(self._flush)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is to be sent, in its order, whichever threads bring it."""
+        while True:
+            with self._lock:
+                if self._sending or not self._responses:
+                    return
+                self._sending = True
+                action = self._responses.popleft()
+            try:
+                self._request.respond(action.response, action.final)
+            finally:
+                with self._lock:
+                    self._sending = False

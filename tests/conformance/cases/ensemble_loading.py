@@ -1,0 +1,397 @@
+"""Loading ensembles: what is wrong with one, and what follows from a load or an unload of one of its models.
+
+The first are on the server `graph_broken`, the others on `control`, in explicit mode, with models of their own. (An
+ensemble of an ensemble that takes itself as a step ends Triton 2.51.)
+"""
+
+from __future__ import annotations
+
+from ..messages import infer, post, tensor
+from ..steps import AwaitState, Case, Http, RemoveTree, Step, WriteFile
+
+_BROKEN = (
+    "good",
+    "unknown_model",
+    "unknown_models",
+    "unloadable",
+    "of_unloadable",
+    "of_broken_ensemble",
+    "of_two_broken",
+    "cycle_a",
+    "cycle_b",
+    "cycle_self",
+    "input_not_mapped",
+    "input_not_there",
+    "output_not_there",
+    "type_of_input",
+    "type_of_output",
+    "shape_of_input",
+    "shape_of_output",
+    "shape_of_steps",
+    "batch_too_large",
+    "batch_of_plain",
+    "missing_version",
+    "mixed_streams",
+    "mixed_outputs",
+    "unused_input",
+    "unwritten_output",
+    "unused_tensor",
+    "written_twice",
+    "unwritten_tensor",
+    "no_steps",
+    "with_instances",
+    "with_backend",
+    "with_batcher",
+    "with_warmup",
+    "no_model_name",
+    "no_output_map",
+    "no_version_folder",
+)
+
+_IN = [tensor("IN", "INT32", [1], [1])]
+
+_CONFIG = """backend: "python"
+input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
+output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+"""
+
+_RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('not today')\n"
+
+
+def _adds(number: int) -> str:
+    return f"""import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("OUT", pb_utils.get_input_tensor_by_name(request, "IN").as_numpy() + {number})]
+            )
+            for request in requests
+        ]
+"""
+
+
+def _ensemble_config(*models: str, version: int = -1) -> str:
+    tensors = ["IN", *(f"T{index}" for index in range(1, len(models))), "OUT"]
+    steps = ",\n".join(
+        f'    {{ model_name: "{model}" model_version: {version} input_map {{ key: "IN" value: "{tensors[index]}" }}'
+        f' output_map {{ key: "OUT" value: "{tensors[index + 1]}" }} }}'
+        for index, model in enumerate(models)
+    )
+    return (
+        'platform: "ensemble"\n'
+        'input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]\n'
+        'output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]\n'
+        f"ensemble_scheduling {{\n  step [\n{steps}\n  ]\n}}\n"
+    )
+
+
+def _model(name: str, number: int = 1, version: int = 1) -> tuple[Step, ...]:
+    return (
+        WriteFile(f"{name}/config.pbtxt", _CONFIG),
+        WriteFile(f"{name}/{version}/model.py", _adds(number)),
+    )
+
+
+def _ensemble(name: str, *models: str, version: int = -1) -> tuple[Step, ...]:
+    return (
+        WriteFile(f"{name}/config.pbtxt", _ensemble_config(*models, version=version)),
+        WriteFile(f"{name}/1/notes.txt", "an ensemble has no files"),
+    )
+
+
+def _load(model: str, **parameters: object) -> Http:
+    path = f"/v2/repository/models/{model}/load"
+    return post(path, {"parameters": parameters}) if parameters else Http("POST", path)
+
+
+def _unload(model: str, dependents: bool | None = None) -> Http:
+    path = f"/v2/repository/models/{model}/unload"
+    return Http("POST", path) if dependents is None else post(path, {"parameters": {"unload_dependents": dependents}})
+
+
+def _index(*models: str) -> Http:
+    return Http("POST", "/v2/repository/index", only=models)
+
+
+def _ready(model: str) -> Http:
+    return Http("GET", f"/v2/models/{model}/ready")
+
+
+def _gone(*models: str) -> tuple[Step, ...]:
+    """Unload models, wait for the end of each, and remove their folders."""
+    return (
+        *(_unload(model) for model in models),
+        *(AwaitState(model, "UNAVAILABLE") for model in models),
+        *(RemoveTree(model) for model in models),
+    )
+
+
+def _case(name: str, *steps: tuple[Step, ...] | Step) -> Case:
+    flat: list[Step] = []
+    for step in steps:
+        flat.extend(step if isinstance(step, tuple) else (step,))
+    return Case(f"ensemble-{name}", tuple(flat), "control")
+
+
+_LOADS = (
+    _case(
+        "load-brings-its-models",
+        _model("elb_step"),
+        _ensemble("elb", "elb_step", "elb_step"),
+        _index("elb", "elb_step"),
+        _load("elb"),
+        _index("elb", "elb_step"),
+        infer("elb", _IN),
+        _ready("elb_step"),
+        _gone("elb", "elb_step"),
+    ),
+    _case(
+        "load-twice",
+        _model("elt_step"),
+        _ensemble("elt", "elt_step"),
+        _load("elt"),
+        _load("elt"),
+        infer("elt", _IN),
+        _gone("elt", "elt_step"),
+    ),
+    _case(
+        "load-of-models-changes-nothing",
+        _model("elm_step"),
+        _ensemble("elm", "elm_step"),
+        _load("elm_step"),
+        _ready("elm"),
+        infer("elm", _IN),
+        _load("elm"),
+        infer("elm", _IN),
+        _gone("elm", "elm_step"),
+    ),
+    _case(
+        "unload-leaves-its-models",
+        _model("eul_step"),
+        _ensemble("eul", "eul_step"),
+        _load("eul"),
+        _unload("eul"),
+        AwaitState("eul", "UNAVAILABLE"),
+        _ready("eul"),
+        infer("eul", _IN),
+        infer("eul_step", _IN),
+        _index("eul", "eul_step"),
+        _gone("eul", "eul_step"),
+    ),
+    _case(
+        "unload-with-dependents",
+        _model("eud_step"),
+        _ensemble("eud", "eud_step"),
+        _load("eud"),
+        _unload("eud", dependents=True),
+        AwaitState("eud", "UNAVAILABLE"),
+        AwaitState("eud_step", "UNAVAILABLE"),
+        _index("eud", "eud_step"),
+        _gone("eud", "eud_step"),
+    ),
+    _case(
+        "unload-with-dependents-explicitly-loaded",
+        _model("eue_step"),
+        _ensemble("eue", "eue_step"),
+        _load("eue_step"),
+        _load("eue"),
+        _unload("eue", dependents=True),
+        AwaitState("eue", "UNAVAILABLE"),
+        _ready("eue_step"),
+        _index("eue", "eue_step"),
+        _gone("eue", "eue_step"),
+    ),
+    _case(
+        "unload-with-dependents-shared",
+        _model("eus_step"),
+        _ensemble("eus_a", "eus_step"),
+        _ensemble("eus_b", "eus_step"),
+        _load("eus_a"),
+        _load("eus_b"),
+        _unload("eus_a", dependents=True),
+        AwaitState("eus_a", "UNAVAILABLE"),
+        _ready("eus_step"),
+        infer("eus_b", _IN),
+        _gone("eus_b", "eus_a", "eus_step"),
+    ),
+    _case(
+        "unload-of-a-model",
+        _model("eum_step"),
+        _ensemble("eum", "eum_step"),
+        _load("eum"),
+        _unload("eum_step"),
+        AwaitState("eum_step", "UNAVAILABLE"),
+        AwaitState("eum", "UNAVAILABLE"),
+        _index("eum", "eum_step"),
+        _ready("eum"),
+        infer("eum", _IN),
+        _gone("eum", "eum_step"),
+    ),
+    _case(
+        "unloaded-model-comes-back",
+        _model("euc_step"),
+        _ensemble("euc", "euc_step"),
+        _load("euc"),
+        _unload("euc_step"),
+        AwaitState("euc", "UNAVAILABLE"),
+        _load("euc_step"),
+        _index("euc", "euc_step"),
+        _ready("euc"),
+        infer("euc", _IN),
+        _gone("euc", "euc_step"),
+    ),
+    _case(
+        "changed-model",
+        _model("ecm_step"),
+        _ensemble("ecm", "ecm_step"),
+        _load("ecm"),
+        infer("ecm", _IN),
+        WriteFile("ecm_step/1/model.py", _adds(10)),
+        _load("ecm_step"),
+        infer("ecm", _IN),
+        _gone("ecm", "ecm_step"),
+    ),
+    _case(
+        "changed-model-by-the-ensemble",
+        _model("ece_step"),
+        _ensemble("ece", "ece_step"),
+        _load("ece"),
+        WriteFile("ece_step/1/model.py", _adds(10)),
+        _load("ece"),
+        infer("ece", _IN),
+        _gone("ece", "ece_step"),
+    ),
+    _case(
+        "changed-ensemble",
+        _model("ecg_step"),
+        _ensemble("ecg", "ecg_step"),
+        _load("ecg"),
+        WriteFile("ecg/config.pbtxt", _ensemble_config("ecg_step", "ecg_step")),
+        _load("ecg"),
+        infer("ecg", _IN),
+        _gone("ecg", "ecg_step"),
+    ),
+    _case(
+        "changed-model-does-not-fit",
+        _model("ecf_step"),
+        _ensemble("ecf", "ecf_step"),
+        _load("ecf"),
+        WriteFile("ecf_step/config.pbtxt", _CONFIG.replace("TYPE_INT32", "TYPE_FP32")),
+        _load("ecf_step"),
+        AwaitState("ecf", "UNAVAILABLE"),
+        _index("ecf", "ecf_step"),
+        infer("ecf", _IN),
+        _gone("ecf", "ecf_step"),
+    ),
+    _case(
+        "new-version-of-a-model",
+        _model("env_step"),
+        _ensemble("env", "env_step"),
+        _load("env"),
+        WriteFile("env_step/2/model.py", _adds(100)),
+        _load("env_step"),
+        _index("env"),
+        infer("env", _IN),
+        _gone("env", "env_step"),
+    ),
+    _case(
+        "version-of-a-model-goes",
+        _model("evg_step"),
+        _ensemble("evg", "evg_step", version=1),
+        _load("evg"),
+        WriteFile("evg_step/2/model.py", _adds(100)),
+        _load("evg_step"),
+        AwaitState("evg", "UNAVAILABLE"),
+        _index("evg"),
+        infer("evg", _IN),
+        _gone("evg", "evg_step"),
+    ),
+    _case(
+        "load-nested",
+        _model("eln_step"),
+        _ensemble("eln_inner", "eln_step"),
+        _ensemble("eln", "eln_inner", "eln_step"),
+        _load("eln"),
+        _index("eln", "eln_inner", "eln_step"),
+        infer("eln", _IN),
+        _gone("eln", "eln_inner", "eln_step"),
+    ),
+    _case(
+        "unload-nested-with-dependents",
+        _model("eun_step"),
+        _ensemble("eun_inner", "eun_step"),
+        _ensemble("eun", "eun_inner"),
+        _load("eun"),
+        _unload("eun", dependents=True),
+        AwaitState("eun", "UNAVAILABLE"),
+        AwaitState("eun_inner", "UNAVAILABLE"),
+        AwaitState("eun_step", "UNAVAILABLE"),
+        _index("eun", "eun_inner", "eun_step"),
+        _gone("eun", "eun_inner", "eun_step"),
+    ),
+    _case(
+        "load-with-a-model-that-fails",
+        WriteFile("elf_step/config.pbtxt", _CONFIG),
+        WriteFile("elf_step/1/model.py", _RAISES),
+        _ensemble("elf", "elf_step"),
+        _load("elf"),
+        _index("elf", "elf_step"),
+        infer("elf", _IN),
+        RemoveTree("elf"),
+        RemoveTree("elf_step"),
+    ),
+    _case(
+        "load-with-a-model-that-is-not-there",
+        _ensemble("elu", "elu_step"),
+        _load("elu"),
+        _index("elu"),
+        infer("elu", _IN),
+        RemoveTree("elu"),
+    ),
+    _case(
+        "load-of-one-that-does-not-fit",
+        _model("eld_step"),
+        WriteFile(
+            "eld/config.pbtxt",
+            _ensemble_config("eld_step").replace('"IN" data_type: TYPE_INT32', '"IN" data_type: TYPE_FP32'),
+        ),
+        WriteFile("eld/1/notes.txt", ""),
+        _load("eld"),
+        _index("eld", "eld_step"),
+        _gone("eld_step"),
+        RemoveTree("eld"),
+    ),
+    _case(
+        "repaired-model",
+        WriteFile("erm_step/config.pbtxt", _CONFIG),
+        WriteFile("erm_step/1/model.py", _RAISES),
+        _ensemble("erm", "erm_step"),
+        _load("erm"),
+        WriteFile("erm_step/1/model.py", _adds(1)),
+        _load("erm_step"),
+        _index("erm", "erm_step"),
+        _load("erm"),
+        infer("erm", _IN),
+        _gone("erm", "erm_step"),
+    ),
+)
+
+CASES = (
+    *(
+        Case(
+            f"ensemble-loaded-{model.replace('_', '-')}",
+            (
+                Http("POST", "/v2/repository/index", only=(model,)),
+                Http("GET", f"/v2/models/{model}/ready"),
+                infer(model, _IN),
+            ),
+            "graph_broken",
+        )
+        for model in _BROKEN
+    ),
+    *_LOADS,
+)
