@@ -409,6 +409,9 @@ DELIBERATE_DIFFERENCES.update(
             },
         )
         for counts in ((0,), (1,), (3,), (2, 0, 1))
+    }
+)
+
 _PRUNED = (
     "When outputs are not asked for, Triton leaves out the steps that only they need, and by a slip the ensemble's "
     "first step as well if such a step takes an input of the request: then nothing can be made. Here it is made."
