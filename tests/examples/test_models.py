@@ -24,7 +24,7 @@ def client(server: RunningServer) -> Iterator[Server]:
 
 
 def ask(client: Server, model: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-    names = {"<i4": "INT32", "<f4": "FP32", "|O": "BYTES"}
+    names = {"<i4": "INT32", "<f4": "FP32", "|u1": "UINT8", "|O": "BYTES"}
     inputs = [Tensor(name, names[array.dtype.str], array) for name, array in arrays.items()]
     return {tensor.name: tensor.array for tensor in client.infer(model, inputs)}
 
@@ -182,3 +182,30 @@ def test_decoupled_repeat(server: RunningServer) -> None:
 @pytest.mark.parametrize("number", [3, 1, 0])
 def test_decoupled_square(server: RunningServer, number: int) -> None:
     assert stream(server, "decoupled_square", {"IN": np.array([number], np.int32)}, "OUT") == [[number]] * number
+
+
+def test_picture_pipeline(client: Server) -> None:
+    pictures = np.full((2, 90, 50, 3), 10, np.uint8)
+    pictures[0, :, :, 2] = 200
+    pictures[1, :, :, 1] = 200
+    outputs = ask(client, "picture_pipeline", PICTURE=pictures)
+    assert outputs["CHANNEL"].tolist() == [[2], [1]]
+    assert outputs["PIXELS"].shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("times", [0, 1, 5])
+def test_calls_in_turn(client: Server, times: int) -> None:
+    start = np.arange(16, dtype=np.int32)
+    outputs = ask(client, "calls_in_turn", START=start, TIMES=np.array([times], np.int32))
+    assert (outputs["RESULT"] == start * (times + 1)).all()
+
+
+def test_calls_at_once(client: Server) -> None:
+    left, right = np.arange(16, dtype=np.int32), np.full(16, 3, np.int32)
+    outputs = ask(client, "calls_at_once", LEFT=left, RIGHT=right)
+    assert (outputs["SUM"] == left + right).all()
+    assert (outputs["DIFFERENCE"] == left - right).all()
+
+
+def test_calls_a_stream(client: Server) -> None:
+    assert ask(client, "calls_a_stream", VALUES=np.array([4, 2, 8], np.int32))["TOTAL"] == [14]
