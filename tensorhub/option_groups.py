@@ -115,7 +115,6 @@ class Tracing:
         (),
         "level, rate, count or mode without a mode before it; triton,file and triton,log-frequency; "
         "opentelemetry,url and others.",
-        _LATER,
     )
 
 

@@ -101,6 +101,26 @@ Responder = Callable[["InferRequest", InferResponse | None, bool], None]
 """(request, response or None for "no more", final). Thread-safe; bound by the worker's loop."""
 
 
+class Trace(Protocol):
+    """Notes when a request was where. Thread-safe. Times are CLOCK_MONOTONIC in ns."""
+
+    @property
+    def carrier(self) -> str:
+        """JSON of the headers by which whoever is called goes on with the trace; "" if there are none."""
+
+    def queued(self, request: "InferRequest", now_ns: int) -> None:
+        """It goes into the queue of its model."""
+
+    def started(self) -> None:
+        """Its run begins."""
+
+    def ran(self, started_ns: int, times: tuple[int, int] | None, ended_ns: int) -> None:
+        """Its run is over; `times`: when its inputs were there, and when the model had finished."""
+
+    def responded(self, response: InferResponse | None, final: bool, now_ns: int) -> None:
+        """An answer is sent."""
+
+
 @dataclass(slots=True, eq=False)
 class InferRequest:
     """One validated request.
@@ -123,6 +143,7 @@ class InferRequest:
             queues it again.
         next_states: of a sequence model with implicit state, what it has returned as such, by output.
         tally: where to count what it took; None if nobody asks.
+        trace: set if the request is traced.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -148,6 +169,7 @@ class InferRequest:
     rescheduled: bool = False
     next_states: Mapping[str, Tensor] = field(default_factory=dict)
     tally: Tally | None = None
+    trace: Trace | None = None
     token: object = None
     responder: Responder | None = None
 

@@ -90,6 +90,9 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.restarts": Layer.PURE,
     "tensorhub.hub.runtime": Layer.PURE,
     "tensorhub.hub.state": Layer.PURE,
+    "tensorhub.hub.trace_desk": Layer.PURE,
+    "tensorhub.hub.trace_export": Layer.IO,
+    "tensorhub.hub.trace_file": Layer.IO,
     "tensorhub.hub.statistics": Layer.PURE,
     "tensorhub.workers": Layer.ASSEMBLY,
     "tensorhub.workers.call_messages": Layer.PURE,
@@ -175,10 +178,12 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.workers.classification",
         "tensorhub.workers.decode",
         "tensorhub.workers.encode",
+        "tensorhub.workers.request_trace",
     ),
     "matplotlib": ("tensorhub.cli.bench",),
     "onnxruntime": ("tensorhub.backends.onnxruntime",),
     # Besides json_text, those that write fragments of one document: a call for each fragment would show in a profile.
+    "opentelemetry": ("tensorhub.hub.trace_export",),
     "orjson": (
         "tensorhub.protocol.generate",
         "tensorhub.protocol.json_text",

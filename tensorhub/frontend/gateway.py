@@ -14,7 +14,9 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_f
 from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.frontend.routing import nearest, regions_named
+from tensorhub.frontend.tracer import FrontendTrace, Tracer
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
 from tensorhub.ipc.channel import PeerFull
@@ -84,6 +87,7 @@ class Gateway:
         self._controls: dict[int, OnControl] = {}
         self._observers: dict[Callable[[], None], None] = {}
         self.late_replies = 0
+        self._tracer = Tracer(node.pid, node.role.name)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._node!r}, {self.in_flight} requests in flight, {self._arena!r}>"
@@ -127,11 +131,18 @@ class Gateway:
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
         owner: str = "",
+        traceparent: str = "",
     ) -> int:
         """See GatewayPort."""
+        trace = None
+        if self._tracer.active and self._node.role is not wire.Role.WORKER:
+            trace = self._tracer.sample(target.model, traceparent)
+            if trace is not None:
+                flags |= wire.FLAG_TRACED
+                on_reply = self._traced(trace, on_reply)
         try:
             worker = self._pick(target, body, owner)
-            tail = _request_extras(placed, owner) if placed or owner else b""
+            tail = _request_extras(placed, owner, trace) if placed or owner or trace is not None else b""
             node = self._node
             request_id = node.next_request_id()
             frame = wire.encode(
@@ -160,6 +171,32 @@ class Gateway:
             _free(placed)
             raise Unavailable(_WORKER_DIED)
         return request_id
+
+    @property
+    def tracing(self) -> bool:
+        """See GatewayPort."""
+        return self._tracer.active
+
+    def _traced(self, trace: FrontendTrace, on_reply: OnReply) -> OnReply:
+        """Tell the hub that a trace begins, before its request is sent, and with the last reply that it ends."""
+        received_ns = time.monotonic_ns()
+        self._tell(trace.begun(received_ns, time.monotonic_ns()))
+
+        def on_traced_reply(reply: InferReply) -> None:
+            final = reply.final
+            replied_ns = time.monotonic_ns()
+            try:
+                on_reply(reply)
+            finally:
+                if final:
+                    self._tell(trace.ended(replied_ns, time.monotonic_ns()))
+
+        return on_traced_reply
+
+    def _tell(self, fragment: Any) -> None:
+        """Tell the hub of a trace; if it takes no mail, the trace is lost."""
+        with suppress(PeerFull):
+            self._node.send_hub(wire.Kind.REPORT, messages.Report(trace=fragment).SerializeToString())
 
     def _post(self, worker: _Worker, frame: bytes) -> None:
         """Send a frame.
@@ -368,6 +405,7 @@ class Gateway:
                 )
         self.catalog = Catalog(snapshot)
         logs.change(snapshot.log_changes)
+        self._tracer.follow(snapshot.traces, contexts=snapshot.trace_contexts)
         node.acknowledge(snapshot.revision)
         for on_change in list(self._observers):
             on_change()
@@ -499,8 +537,8 @@ class ThreadGateway(Gateway):
         self.close_down()
 
 
-def _request_extras(placed: Sequence[PlacedInput], owner: str) -> bytes:
-    extras = messages.RequestExtras(owner=owner)
+def _request_extras(placed: Sequence[PlacedInput], owner: str, trace: FrontendTrace | None) -> bytes:
+    extras = messages.RequestExtras(owner=owner, trace=None if trace is None else trace.origin())
     for item in placed:
         block = item.reservation
         if not isinstance(block, Block):

@@ -102,6 +102,10 @@ class GatewayPort(Protocol):
     def catalog(self) -> Catalog:
         """The newest copy of the server's state; immutable, so take it once for each request."""
 
+    @property
+    def tracing(self) -> bool:
+        """Some requests are traced, so that it matters whether their clients do."""
+
     def reserve(self, byte_size: int) -> Reservation:
         """Take a piece of the arena, aligned to ALIGNMENT; the caller owns it until it passes it to `infer`.
 
@@ -119,6 +123,7 @@ class GatewayPort(Protocol):
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
         owner: str = "",
+        traceparent: str = "",
     ) -> int:
         """Send one request to a worker that serves `target`; answers come to `on_reply`.
 
@@ -131,6 +136,7 @@ class GatewayPort(Protocol):
                 `credit` for them.
             placed: inputs in the arena. Their reservations belong to the gateway from this call on, whatever happens.
             deadline_ns: CLOCK_MONOTONIC; 0 for none.
+            traceparent: the client's header of this name, asked for only while `tracing`; "" if it sent none.
             owner: whose regions the request may name; see `tensorhub.ownership`.
 
         Returns:

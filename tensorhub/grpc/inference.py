@@ -7,7 +7,7 @@ from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Uns
 from tensorhub.frontend.catalog import ServedVersion, parse_version
 from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
 from tensorhub.grpc.answering import refuse
-from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call
+from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call, Metadata
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Rules
 from tensorhub.grpc.shared_memory import owner_of
@@ -48,6 +48,11 @@ def too_large(size: int) -> InvalidArgument:
     return InvalidArgument(f"Response has byte size {size} which exceeds gRPC's byte size limit {MAX_MESSAGE_SIZE}.")
 
 
+def traceparent(metadata: Metadata) -> str:
+    """Return the metadata by which a client that traces its requests says so; "" if there is none."""
+    return next((value for key, value in metadata if key == "traceparent" and isinstance(value, str)), "")
+
+
 class _Waiting:
     """A call that waits for a worker."""
 
@@ -75,6 +80,7 @@ class _Waiting:
             placed=placed,
             deadline_ns=call.deadline_ns,
             owner=owner,
+            traceparent=traceparent(call.metadata) if self._gateway.tracing else "",
         )
         if self._gone:
             # The client went while the request was on its way, before there was a number to cancel.

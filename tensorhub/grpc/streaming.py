@@ -23,7 +23,7 @@ from tensorhub.frontend.catalog import parse_version
 from tensorhub.frontend.port import GatewayPort, InferReply
 from tensorhub.grpc.answering import status_details
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNAVAILABLE, UNSENT_LIMIT, Stream, StreamCall
-from tensorhub.grpc.inference import PASSING_FAILED, too_large
+from tensorhub.grpc.inference import PASSING_FAILED, too_large, traceparent
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Deaf, Rules
 from tensorhub.grpc.shared_memory import owner_of
@@ -134,6 +134,7 @@ class InferStream:
                 placed=placed,
                 deadline_ns=self._deadline_ns,
                 owner=self._owner,
+                traceparent=traceparent(self._metadata) if self._gateway.tracing else "",
             )
         except TensorhubError as error:
             self._begin(request)

@@ -114,7 +114,7 @@ class DirectInfer:
         try:
             catalog.check_serving()
             settings = self._connection.settings(catalog.settings)
-            if settings.forward is not None or settings.divided or not is_plain(fields):
+            if settings.forward is not None or settings.divided or gateway.tracing or not is_plain(fields):
                 return None
             if settings.restrictions.denial(Category.INFERENCE, headers) is not None:
                 return None

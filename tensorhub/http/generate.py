@@ -12,6 +12,7 @@ gets credit (see `frontend.port`) as the server takes the events off our hands.
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
@@ -20,7 +21,7 @@ from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Receive, Scope, Send, send_body
 from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection
-from tensorhub.http.infer import place_large
+from tensorhub.http.infer import place_large, traceparent
 from tensorhub.http.settings import HttpSettings
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, FLAG_VERSION
 from tensorhub.protocol.generate import NOT_ONE_RESPONSE, decode_generate, encode_generate, event
@@ -64,7 +65,7 @@ class GenerateEndpoint:
                 check_json_size(reader.received, settings.limits)
                 replies = _Replies()
                 request_id = _start(
-                    gateway, settings, target, body, replies, _FLAGS | FLAG_VERSION if version else _FLAGS
+                    gateway, settings, target, headers, body, replies, _FLAGS | FLAG_VERSION if version else _FLAGS
                 )
                 listener = asyncio.create_task(replies.listen(receive))
                 conversation = _Conversation(gateway, request_id, replies, listener)
@@ -96,6 +97,7 @@ def _start(
     gateway: GatewayPort,
     settings: HttpSettings,
     target: ServedVersion,
+    headers: Mapping[bytes, bytes],
     body: bytes,
     replies: "_Replies",
     flags: int,
@@ -110,7 +112,8 @@ def _start(
         for item in placed:
             item.reservation.free()
         raise
-    return gateway.infer(target, message, replies.on_reply, flags=flags, placed=placed)
+    context = traceparent(headers) if gateway.tracing else ""
+    return gateway.infer(target, message, replies.on_reply, flags=flags, placed=placed, traceparent=context)
 
 
 class _Replies:

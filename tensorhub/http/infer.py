@@ -172,9 +172,20 @@ def send_request(
             arena.free()
     flags = FLAG_FROM_HTTP | FLAG_VERSION if named else FLAG_FROM_HTTP
     request_id = gateway.infer(
-        target, decoded.request.SerializeToString(), on_reply, flags=flags, placed=placed, owner=owner
+        target,
+        decoded.request.SerializeToString(),
+        on_reply,
+        flags=flags,
+        placed=placed,
+        owner=owner,
+        traceparent=traceparent(headers) if gateway.tracing else "",
     )
     return request_id, decoded
+
+
+def traceparent(headers: Mapping[bytes, bytes]) -> str:
+    """Return the header by which a client that traces its requests says so; "" if there is none."""
+    return headers.get(b"traceparent", b"").decode("latin-1")
 
 
 def reply_headers(json_size: int | None) -> Headers:

@@ -30,6 +30,7 @@ from tensorhub.hub.repository import check_model_name, poll_failure
 from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
+from tensorhub.hub.traces import Traces
 from tensorhub.ipc import wire
 from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.gpus import find_gpus
@@ -90,6 +91,7 @@ class Hub:
         self._held: list[_Held] = []
         self._book = StatisticsBook()
         self._gatherings = Gatherings()
+        self._traces = Traces(self._runtime.traces)
         self._metrics = MetricsPage(chosen, self._state, self._book)
         self._begun = False
         self._rejoining = False
@@ -124,8 +126,9 @@ class Hub:
             self._release_held()
 
     def close(self) -> None:
-        """Let go of what `run` has opened."""
+        """Let go of what `run` has opened, and finish what is written."""
         self._files.close()
+        self._traces.close()
 
     def stop(self) -> None:
         """End; from any thread."""
@@ -148,6 +151,9 @@ class Hub:
             report = messages.Report.FromString(message.head)
             if report.unlinked:
                 self._do(self._state.reap([(item.owner, item.name) for item in report.unlinked]))
+            elif report.HasField("trace"):
+                if self._traces.take(report.trace):
+                    self._state.touch()
             elif report.HasField("statistics"):
                 self._statistics_reported(message.sender, report.statistics, message.request_id)
             else:

@@ -60,6 +60,7 @@ class RuntimeSettings:
         """Put into a `tensorhub.wire.Snapshot` what the other processes must know."""
         snapshot.log_changes.update(self.log_changes)
         settings = {model: self.traces.setting(model) for model in ("", *self.traces.models)}
+        snapshot.trace_contexts = self.traces.start.mode == "opentelemetry"
         if any(setting.active for setting in settings.values()):
             for model, setting in settings.items():
                 shown = snapshot.traces[model]

@@ -79,6 +79,8 @@ FLAG_FINAL_ONLY = 8
 """RESULT of a decoupled model: the request is done, and no response comes with it."""
 FLAG_PLAIN_PARAMETERS = 16
 """INFER: the parameters are all the model's own; none of their names has a meaning."""
+FLAG_TRACED = 64
+"""INFER: the request is traced; the tail says where its trace belongs."""
 FLAG_VERSION = 32
 """INFER: the client named the model's version; else any that is the newest will do."""
 

@@ -255,7 +255,8 @@ class TraceBook:
                 own.pop(name, None)
             else:
                 own[name] = value
-        self._check(replace(self.start.setting, **({**self._server, **own} if model else own)))
+        if own or not model:
+            self._check(replace(self.start.setting, **({**self._server, **own} if model else own)))
         if not model:
             self._server = own
         elif own:

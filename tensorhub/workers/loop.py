@@ -40,6 +40,7 @@ from tensorhub.workers.loading import load, refuse
 from tensorhub.workers.loads import WorkerLoads
 from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
+from tensorhub.workers.request_trace import RequestTrace
 from tensorhub.workers.serving import Retired, ServingModel
 
 log = logging.getLogger(__name__)
@@ -276,6 +277,8 @@ class WorkerLoop:
         window = Window() if model.decoupled and flags & wire.FLAG_STREAM else None
         request.token = _Token(key, message.generation, mailbox, model, flags & wire.FLAG_FROM_HTTP != 0, window)
         request.responder = self._respond
+        if flags & wire.FLAG_TRACED:
+            self._trace(request, message.tail)
         self._open[key] = request
         if not self._report_due:
             self._report_later()
@@ -287,7 +290,15 @@ class WorkerLoop:
             del self._open[key]
             for lease in request.leases:
                 lease.release()
+            if request.trace is not None:
+                request.trace.responded(None, True, time.monotonic_ns())
             self._fail(mailbox, key, message.generation, exc, wire.FAILURE_REFUSED)
+
+    def _trace(self, request: InferRequest, tail: bytes) -> None:
+        """Have a request traced."""
+        origin = messages.RequestExtras.FromString(tail).trace
+        request.trace = RequestTrace(origin, request, lambda fragment: self._report(messages.Report(trace=fragment)))
+        request.trace.queued(request, time.monotonic_ns())
 
     def _meet(self, pid: int, role: wire.Role) -> Path:
         """Note a frontend at its first request."""
@@ -324,6 +335,8 @@ class WorkerLoop:
             token.window.take()
         more = 0 if final else wire.FAILURE_MORE
         output_start_ns = time.monotonic_ns() if token.model.decoupled else 0
+        if request.trace is not None:
+            request.trace.responded(response, final, time.monotonic_ns())
         try:
             if request.cancelled and not final:
                 pass  # nobody reads it

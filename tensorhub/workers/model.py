@@ -231,6 +231,9 @@ class RunningModel:
         started_ns = time.monotonic_ns()
         error: TensorhubError | None = None
         times: ComputeTimes | None = None
+        traces = [request.trace for request in requests if request.trace is not None]
+        for trace in traces:
+            trace.started()
         if self.decoupled:
             for request in requests:
                 request.response_start_ns = started_ns
@@ -253,6 +256,8 @@ class RunningModel:
                 request.tally.add(*durations)
         with self._lock:
             self._statistics.observe_run(requests, started_ns, durations, ended_ns, failed=error is not None)
+        for trace in traces:
+            trace.ran(started_ns, times, ended_ns)
         self._history.observe(ended_ns - started_ns)
         return _wanted_again(requests) if self._scheduler.repeats else ()
 

@@ -75,6 +75,8 @@ class FakeGateway:
         on_control: answers control operations; by default everything succeeds.
     """
 
+    tracing = False
+
     def __init__(self, settings: Mapping[str, str] | None = None, immediate: bool = False) -> None:
         self.immediate = immediate
         self.state = snapshot(settings or {})
@@ -137,6 +139,7 @@ class FakeGateway:
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
         owner: str = "",
+        traceparent: str = "",
     ) -> int:
         request_id = next(self._numbers)
         if self.immediate:

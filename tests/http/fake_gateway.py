@@ -49,6 +49,8 @@ class FakeReservation:
 class FakeGateway:
     """See the module."""
 
+    tracing = False
+
     def __init__(self, snapshot: Any = None) -> None:
         self.catalog = Catalog(snapshot)
         self.count: Counter[str] = Counter()
@@ -77,6 +79,7 @@ class FakeGateway:
         placed: Sequence[PlacedInput] = (),
         deadline_ns: int = 0,
         owner: str = "",
+        traceparent: str = "",
     ) -> int:
         assert flags & ~FLAG_VERSION in (FLAG_FROM_HTTP, FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS)
         self._next_id += 1

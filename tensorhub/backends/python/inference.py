@@ -45,9 +45,14 @@ class PreferredMemory:
 class InferenceTrace:
     """The trace of a request."""
 
+    __slots__ = ("_carrier",)
+
+    def __init__(self, carrier: str = "") -> None:
+        self._carrier = carrier
+
     def get_context(self) -> str | None:
-        """Return the carrier of the trace's context; None when the request is not traced."""
-        return None
+        """Return the carrier of the trace's context, JSON of its headers; None if there is no context."""
+        return self._carrier or None
 
 
 class InferenceRequest:
@@ -177,8 +182,9 @@ class InferenceRequest:
         return self._preferred_memory if self._server is None else None
 
     def trace(self) -> InferenceTrace:
-        trace = self._trace if self._server is None else None
-        return trace if trace is not None else InferenceTrace()
+        if self._server is None:
+            return self._trace if self._trace is not None else InferenceTrace()
+        return InferenceTrace(self._server.trace.carrier if self._server.trace is not None else "")
 
     def is_cancelled(self) -> bool:
         """Tell whether the client has gone."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
+from ..messages import grpc_infer, grpc_tensor, infer, strings, tensor
 from ..steps import Case, Grpc, Http, Step
 
 _MODEL = "traced"
@@ -66,6 +67,8 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "trace_mode": ("triton", "opentelemetry", None),
 }
 _ON = {"trace_level": ["TIMESTAMPS"]}
+_INFER = infer(_MODEL, [tensor("KIND", "BYTES", [1], ["ok"])])
+_INFER_GRPC = grpc_infer(_MODEL, [grpc_tensor("KIND", "BYTES", [1])], [strings(b"ok")])
 
 CASES = (
     _case("read"),
@@ -98,6 +101,15 @@ CASES = (
     _case("model-off-while-on", _post(_ON), _post({"trace_level": ["OFF"]}, _MODEL)),
     _case("model-on-while-off", _post(_ON, _MODEL)),
     _case("model-clears-nothing", _post(_CLEARED, _MODEL)),
+    _case("count-goes-down", _post({**_ON, "trace_rate": "1", "trace_count": "3"}), _INFER, _INFER_GRPC),
+    _case("count-runs-out", _post({**_ON, "trace_rate": "1", "trace_count": "1"}), _INFER, _INFER, _INFER),
+    _case("rate-of-two", _post({**_ON, "trace_rate": "2", "trace_count": "9"}), _INFER, _INFER, _INFER, _INFER),
+    _case(
+        "model-count-goes-down",
+        _post({**_ON, "trace_rate": "1", "trace_count": "3"}, _MODEL),
+        _INFER,
+        _INFER_GRPC,
+    ),
     _case("unknown-key", _post({"something": "1"})),
     _case("empty-object", _post({})),
     _case("empty-body", _post(b"")),

@@ -1,0 +1,93 @@
+"""Traces in Triton's file format: a JSON array of objects, each with the id of the trace that it belongs to.
+
+With a log frequency of n, n traces go into a file each, `<file>.0`, `<file>.1` and so on. With 0 all go into `<file>`
+itself. A file is an array that is closed at any time: what is added is written over the closing bracket.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tensorhub.hub.trace_desk import Trace
+from tensorhub.protocol import json_text
+
+log = logging.getLogger(__name__)
+
+
+class TraceFile:
+    """See the module; not thread-safe."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._file: BinaryIO | None = None
+        self._frequency = 0
+        self._index = 0
+        self._traces = 0
+
+    def write(self, trace: Trace, frequency: int) -> None:
+        """Add a trace. A file that cannot be written costs the trace, and is logged."""
+        objects = b",".join(json_text.dumps(item) for item in records(trace))
+        try:
+            if frequency != self._frequency or (frequency and self._traces == frequency):
+                self.close()
+                self._index = 0 if frequency != self._frequency else self._index + 1
+                self._frequency = frequency
+            file = self._file or self._open(frequency)
+            file.seek(0, os.SEEK_END)
+            if file.tell() > 1:
+                file.seek(-1, os.SEEK_END)
+                file.write(b",")
+            else:
+                file.write(b"[")
+            file.write(objects + b"]")
+            file.flush()
+            self._traces += 1
+        except OSError as exc:
+            log.error("a trace cannot be written: %s: %s", exc.strerror, exc.filename or self._path)
+
+    def _open(self, frequency: int) -> BinaryIO:
+        path = Path(f"{self._path}.{self._index}") if frequency else self._path
+        self._file = path.open("wb+")
+        self._traces = 0
+        return self._file
+
+    def close(self) -> None:
+        """Close the file that is open, if any."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def records(trace: Trace) -> list[dict[str, Any]]:
+    """Return the objects of a trace, in Triton's order."""
+    number = trace.number
+    found = [_stamp(number, stamp) for stamp in trace.begin.stamps]
+    work = trace.work
+    if work is not None:
+        about: dict[str, Any] = {"id": number, "model_name": work.model, "model_version": work.version}
+        if work.request_id:
+            about["request_id"] = work.request_id
+        if trace.parent:
+            about["parent_id"] = trace.parent
+        found.append(about)
+        tensors = list(work.tensors)
+        for index, stamp in enumerate(work.stamps):
+            found += [_tensor(number, tensor) for tensor in tensors if tensor.after == index]
+            found.append(_stamp(number, stamp))
+        found += [_tensor(number, tensor) for tensor in tensors if tensor.after >= len(work.stamps)]
+    if trace.end is not None:
+        found += [_stamp(number, stamp) for stamp in trace.end.stamps]
+    return found
+
+
+def _stamp(number: int, stamp: Any) -> dict[str, Any]:
+    return {"id": number, "timestamps": [{"name": stamp.name, "ns": stamp.ns}]}
+
+
+def _tensor(number: int, tensor: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "activity": tensor.activity,
+        "tensor": {"name": tensor.name, "data": tensor.data, "shape": tensor.shape, "dtype": tensor.datatype},
+    }

@@ -1,0 +1,45 @@
+"""Where complete traces go: Triton's file, or a collector of spans."""
+
+import time
+from typing import Any
+
+from tensorhub.hub.trace_desk import Trace, TraceDesk
+from tensorhub.hub.trace_export import TraceExporter
+from tensorhub.hub.trace_file import TraceFile
+from tensorhub.protocol.trace_settings import TraceBook
+
+
+class Traces:
+    """Takes what the processes tell of traces.
+
+    Raises:
+        InvalidArgument: the settings ask for a collector, and it cannot be had.
+    """
+
+    def __init__(self, settings: TraceBook) -> None:
+        self._settings = settings
+        self._desk = TraceDesk(settings)
+        start = settings.start
+        self._exporter = TraceExporter(start.exporter) if start.mode == "opentelemetry" else None
+        self._file = TraceFile(start.file)
+
+    def take(self, fragment: Any) -> bool:
+        """Take a `tensorhub.wire.TraceFragment`; whether the settings are other ones now: a count has run out."""
+        before = self._settings.setting(fragment.model).active
+        for trace in self._desk.take(fragment, time.monotonic_ns()):
+            self._write(trace)
+        return before != self._settings.setting(fragment.model).active
+
+    def _write(self, trace: Trace) -> None:
+        if self._exporter is not None:
+            self._exporter.export(trace)
+        else:
+            self._file.write(trace, self._settings.setting(trace.begin.model).log_frequency)
+
+    def close(self) -> None:
+        """Write what there is of traces that are not complete, and finish."""
+        for trace in self._desk.close():
+            self._write(trace)
+        self._file.close()
+        if self._exporter is not None:
+            self._exporter.close()
