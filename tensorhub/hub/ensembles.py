@@ -43,6 +43,11 @@ class _Ensemble:
     tried: str = ""
     settled: bool = False
 
+    @property
+    def verdict(self) -> tuple[bool, str]:
+        """What others that take it as a step look at."""
+        return self.settled, "" if self.problem is None else self.problem.message
+
 
 class Ensembles:
     """See the module."""
@@ -103,9 +108,11 @@ class Ensembles:
         while changed:
             changed = False
             for name in sorted(self._wanted):
-                followed = self._settle_one(name, self._wanted[name])
+                ensemble = self._wanted[name]
+                before = ensemble.verdict
+                followed = self._settle_one(name, ensemble)
                 actions += followed
-                changed |= bool(followed)
+                changed |= bool(followed) or ensemble.verdict != before
         self._lifecycle.awaited = {name for name, item in self._wanted.items() if not item.settled or self._loads(name)}
         self._lifecycle.check_started()
         return actions
