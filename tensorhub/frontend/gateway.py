@@ -10,7 +10,6 @@ is sent again, to the load that took its place: clients do not notice a reload. 
 only when the worker is done with it or dead, also after a cancel, because the model may still be reading.
 """
 
-import asyncio
 import logging
 import os
 import threading
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorhub import logs
 from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
@@ -35,6 +34,9 @@ from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
 from tensorhub.protocol.affinity import correlation_id, home_of
+
+if TYPE_CHECKING:
+    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -457,7 +459,7 @@ class AsyncGateway(Gateway):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsent: list[tuple[_Worker, bytes]] = []
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+    def attach(self, loop: "asyncio.AbstractEventLoop") -> None:
         """Begin to read the mailbox on `loop`."""
         self._loop = loop
         loop.add_reader(self._node.mailbox.fd, self._drain)
@@ -591,5 +593,8 @@ async def open_async_gateway(
     """
     gateway = AsyncGateway(_open_node(run_dir, role), Arena(arena_byte_size or _budget()))
     gateway.open()
+    # Not at the top: workers and the gRPC daemon have gateways too, and no asyncio.
+    import asyncio
+
     gateway.attach(asyncio.get_running_loop())
     return gateway

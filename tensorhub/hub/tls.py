@@ -1,7 +1,5 @@
 """The files of HTTP's encryption, tried before anything starts, so that a fault in them is one line and no more."""
 
-import ssl
-
 from tensorhub.errors import InvalidArgument
 from tensorhub.settings import Settings
 
@@ -16,6 +14,9 @@ def check_http_tls(settings: Settings) -> None:
     tls = settings.http_tls
     if not settings.http.allow_http or not (tls.http_use_ssl or tls.http_use_ssl_mutual):
         return
+    # Not at the top: a server without encryption does without it.
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(tls.http_server_cert, tls.http_server_key, password=_refuse_password)
@@ -38,4 +39,4 @@ def _refuse_password() -> str:
 
 
 def _reason(exc: OSError) -> str:
-    return (exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror) or "it is not PEM"
+    return getattr(exc, "reason", None) or exc.strerror or "it is not PEM"

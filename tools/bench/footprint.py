@@ -7,6 +7,7 @@ had loaded from the same files as a server would make that server look smaller.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -22,8 +23,8 @@ SETTLE_S = 1.0
 
 
 def one_model_repository(models: Path, folder: Path) -> Path:
-    """Make a repository in `folder` that holds only the small model, as a link, and return it."""
-    (folder / MODEL).symlink_to(models / MODEL, target_is_directory=True)
+    """Make a repository in `folder` that holds a copy of the small model only, and return it."""
+    shutil.copytree(models / MODEL, folder / MODEL)
     return folder
 
 

@@ -4,7 +4,7 @@ There is no process between the worker and the model: requests are handed over a
 of what a model may return, and the texts of what it does wrong, are those of Triton's Python backend.
 """
 
-import asyncio
+import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorhub.backends import calling
 from tensorhub.backends.port import ComputeTimes, InstanceSpec, ModelSource
@@ -20,13 +20,15 @@ from tensorhub.backends.python import autocomplete, failures, model_calls
 from tensorhub.backends.python.inference import InferenceRequest
 from tensorhub.backends.python.loading import ModelModules
 from tensorhub.backends.python.logger import log_of
-from tensorhub.backends.python.loop_thread import LoopThread
 from tensorhub.backends.python.responses import InferenceResponse
 from tensorhub.backends.python.traits import Traits, read_traits
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
 from tensorhub.protocol import config_json
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
+
+if TYPE_CHECKING:
+    from tensorhub.backends.python.loop_thread import LoopThread
 
 DEFAULT_FILE = "model.py"
 
@@ -132,7 +134,7 @@ class PythonInstance:
         self._decoupled = traits.decoupled
         self._traits = traits
         self._outputs = frozenset(spec.outputs) | spec.state_outputs
-        self._loop = LoopThread(name)
+        self._loop: LoopThread | None = None
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes:
         """Run the model's `execute` and answer the requests."""
@@ -141,14 +143,14 @@ class PythonInstance:
         input_end_ns = time.monotonic_ns()
         try:
             result = self._model.execute(wrapped)
-            if asyncio.iscoroutine(result):
+            if inspect.iscoroutine(result):
                 if self._traits.overlaps:
                     for request in requests:
                         request.deferred = True
-                    self._loop.start(result, partial(self._end_overlapping, wrapped))
+                    self._event_loop().start(result, partial(self._end_overlapping, wrapped))
                     return ComputeTimes(input_end_ns, time.monotonic_ns())
                 calling.may_block()
-                result = self._loop.run(result)
+                result = self._event_loop().run(result)
         except Exception as exc:
             raise self._raised(exc, wrapped) from exc
         times = ComputeTimes(input_end_ns, time.monotonic_ns())
@@ -164,8 +166,17 @@ class PythonInstance:
         except Exception as exc:
             raise _raised_by(self._spec.name, "finalize", exc) from exc
         finally:
-            self._loop.stop()
+            if self._loop is not None:
+                self._loop.stop()
             self._model = None
+
+    def _event_loop(self) -> "LoopThread":
+        if self._loop is None:
+            # Not at the top: asyncio takes memory, and most models do without it.
+            from tensorhub.backends.python.loop_thread import LoopThread
+
+            self._loop = LoopThread(self._name)
+        return self._loop
 
     def _end_overlapping(self, wrapped: list[InferenceRequest], future: Future[Any]) -> None:
         """Finish a call that nobody waited for; on the thread of the event loop."""

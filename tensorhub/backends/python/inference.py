@@ -1,10 +1,9 @@
 """`pb_utils.InferenceRequest`: a request as a model sees it."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,9 @@ from tensorhub.backends.python.tensors import NUMPY_TYPES, Tensor
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest
 from tensorhub.tensors import element_count
+
+if TYPE_CHECKING:
+    import asyncio
 
 RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2

@@ -4,12 +4,11 @@ A call that fails gives a response with an error, as in Triton, and no exception
 the caller: it is handed over as it is if nobody else refers to it, and copied otherwise.
 """
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorhub.backends import calling
 from tensorhub.backends.calling import ModelCall
@@ -21,6 +20,9 @@ from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.protocol import messages
 from tensorhub.requests import InferResponse, flat_view
 from tensorhub.requests import Tensor as WireTensor
+
+if TYPE_CHECKING:
+    import asyncio
 
 _ONLY_IN_EXECUTE = "BLS is only supported during the 'execute' function."
 
@@ -58,6 +60,9 @@ def start(call: ModelCall, decoupled: bool) -> "asyncio.Future[Any]":
         TritonModelException: not inside `execute`.
         RuntimeError: there is no running event loop.
     """
+    # Not at the top: asyncio takes memory, and most models do without it.
+    import asyncio
+
     _check_executing()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
