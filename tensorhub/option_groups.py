@@ -162,10 +162,9 @@ class RateLimiter:
         kinds.choice("off", "execution_count"),
         "off",
         "execution_count: instances wait for the resources they name.",
-        _LATER,
     )
     rate_limit_resource: tuple[Resource, ...] = option(
-        kinds.RESOURCE, (), "How much there is of a resource, on one device or on each.", _LATER
+        kinds.RESOURCE, (), "How much there is of a resource, on one device or on each."
     )
 
 

@@ -42,6 +42,7 @@ class ModelCatalogue:
     Args:
         supervised: somebody starts worker processes for models that need their own.
         mirrors_in: a folder for mirrors of repositories in the cloud; "" if there are none.
+        rate_limit: the rate limiter is on.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class ModelCatalogue:
         *,
         supervised: bool = True,
         mirrors_in: str = "",
+        rate_limit: bool = False,
     ) -> None:
         """Begin with nothing made; `gpus` are the UUIDs of this server's."""
         self._gpus = gpus
         self._options = options
+        self._rate_limit = rate_limit
         self._supervised = supervised
         folders, self._mirrors = local_repositories(options.model_repository, mirrors_in)
         self._repository = Repository(folders, options.model_config_name)
@@ -180,13 +183,14 @@ class ModelCatalogue:
             found.path,
             definition.config.SerializeToString(),
             definition.versions,
-            sum(max(1, group.count) for group in groups) or 1,
+            sum(max(1, group.count) for group in groups if not group.passive) or 1,
             overridden=override is not None,
             auto_complete=auto_complete,
             # A config of a request is loaded each time, and the file's after it as well.
             fingerprint="" if override is not None else _fingerprint(found, definition),
             own_worker=own,
             by_device=instances_by_device(definition.config),
+            meets_others=self._rate_limit and any(group.HasField("rate_limiter") for group in groups),
         )
 
     def steps_of(self, plan: LoadPlan) -> list[LoadPlan]:

@@ -1,10 +1,12 @@
 """The processes of a server, as command lines. Pure: settings in, values out."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorhub import logs
+from tensorhub.hub.library_threads import library_threads
 from tensorhub.hub.placement import CPU, worker_names
 from tensorhub.hub.ports import hosted_address, hosted_endpoints
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE
@@ -45,11 +47,12 @@ def commands(settings: Settings, gpus: Sequence[str] = ()) -> list[Command]:
     argv = settings.to_argv()
     python = sys.executable
     found = [Command("hub", Role.HUB, (python, "-m", "tensorhub.hub.main", *argv))]
+    threads = _threads(settings)
     for name, gpu in worker_names(settings.processes.workers, len(gpus), settings.processes.gpu_workers).items():
         own = () if gpu == CPU else ("--gpu", gpus[gpu])
         environ = {} if gpu == CPU else {VISIBLE_VARIABLE: gpus[gpu]}
         command = (python, "-m", "tensorhub.workers.main", "--name", name, *own, *argv)
-        found.append(Command(name, Role.WORKER, command, environ))
+        found.append(Command(name, Role.WORKER, command, threads | environ))
     if settings.http.allow_http:
         found.append(_http(settings))
     found += [_hosted(settings, word.replace("-", "_"), port) for _, word, port in hosted_endpoints(settings)]
@@ -72,7 +75,11 @@ def own_worker_command(settings: Settings, name: str, environment: str) -> Comma
     module = "tensorhub.workers.launch" if environment else "tensorhub.workers.main"
     where = ("--environment", environment) if environment else ()
     argv = (sys.executable, "-m", module, "--name", name, *where, *settings.to_argv())
-    return Command(name, Role.WORKER, argv, own=True)
+    return Command(name, Role.WORKER, argv, _threads(settings), own=True)
+
+
+def _threads(settings: Settings) -> dict[str, str]:
+    return library_threads(settings.processes.workers, len(os.sched_getaffinity(0)), os.environ)
 
 
 def _http(settings: Settings) -> Command:

@@ -277,6 +277,8 @@ class Lifecycle:
         shared = {name: gpu for name, gpu in self._devices().items() if not is_own(name)}
         burden = {name: sum(name in load.workers for load in self.loads.values()) for name in shared}
         wanted = plan.by_device or {placement.CPU: plan.instances}
+        if plan.meets_others:
+            return placement.choose_workers(dict.fromkeys(wanted, 1), shared, lambda name: 0)
         return placement.choose_workers(wanted, shared, burden.__getitem__)
 
     def _devices(self) -> dict[str, int]:

@@ -482,7 +482,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run_dir.open()
         with mirror_folder(paths) as mirrors, run_dir.lock():
-            catalogue = ModelCatalogue(chosen.repository, gpus, supervised=supervised, mirrors_in=mirrors)
+            catalogue = ModelCatalogue(
+                chosen.repository,
+                gpus,
+                supervised=supervised,
+                mirrors_in=mirrors,
+                rate_limit=chosen.rate_limiter.rate_limit == "execution_count",
+            )
             catalogue.check()
             run_dir.forget_the_dead()
             node = Node(run_dir, wire.Role.HUB)

@@ -34,9 +34,9 @@ def gpu_of_name(name: str) -> int:
 
 
 def instances_by_device(config: Any) -> dict[int, int]:
-    """Return how many instances a complete config wants on each device; at least one somewhere."""
+    """Return how many instances a complete config wants on each device: at least one somewhere, no passive ones."""
     wanted: dict[int, int] = {}
-    for group in config.instance_group:
+    for group in (group for group in config.instance_group if not group.passive):
         for device in group.gpus if group.kind == _KIND_GPU else (CPU,):
             wanted[device] = wanted.get(device, 0) + max(1, group.count)
     return wanted or {CPU: 1}

@@ -18,6 +18,7 @@ class LoadPlan:
         workers: names of those that shall have it, if the hub is not to choose.
         fingerprint: of the files and of the config without its version policy: a version that is served with the same
             one is left as it is. "" never matches.
+        meets_others: its instances share resources with those of other models: all such models are on one worker.
         own_worker: the worker that the model has to itself, or None if it shares the server's.
     """
 
@@ -32,6 +33,7 @@ class LoadPlan:
     own_worker: OwnWorker | None = None
     by_device: Mapping[int, int] = field(default_factory=dict)
     workers: tuple[str, ...] = ()
+    meets_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

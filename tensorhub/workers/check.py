@@ -19,7 +19,7 @@ from tensorhub.backends.port import ModelSource
 from tensorhub.backends.registry import find_backend
 from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.protocol import model_config
-from tensorhub.workers.loading import instance_specs
+from tensorhub.workers.instances import wanted_instances
 
 
 def check(question: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def check(question: dict[str, Any]) -> dict[str, Any]:
         model_config.validate_loaded(config)
         if question["load"]:
             loaded = backend.load(source)
-            for spec in instance_specs(config)[:1]:
-                loaded.new_instance(spec).finalize()
+            for wanted in wanted_instances(config)[:1]:
+                loaded.new_instance(wanted.spec).finalize()
             loaded.unload()
     except TensorhubError as exc:
         return _failure(exc, exc, path)

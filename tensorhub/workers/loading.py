@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensorhub.backends.port import InstanceSpec, ModelSource
+from tensorhub.backends.port import ModelSource
 from tensorhub.backends.registry import find_backend
 from tensorhub.errors import InternalError, InvalidArgument
 from tensorhub.memory import Memory
@@ -19,6 +19,7 @@ from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
+from tensorhub.workers.instances import share_of, wanted_instances
 from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
@@ -28,14 +29,13 @@ from tensorhub.workers.schedulers.states import initial_files
 from tensorhub.workers.serving import ServingModel
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import StatisticsRecorder
+from tensorhub.workers.turns import ModelTurns, Turns
 from tensorhub.workers.warmup import read_file, read_samples, warm_up
 
 INITIAL_STATE_FOLDER = "initial_state"
 
-_KIND_GPU = 1
+
 _CPU = -1
-_ALL = -2
-_KINDS = {0: "CPU", 1: "GPU", 2: "CPU", 3: "MODEL"}  # ModelInstanceGroup.Kind; AUTO is CPU where there is no GPU
 
 
 def load(
@@ -45,6 +45,7 @@ def load(
     calls: ModelCalls,
     metrics: MetricsConfig,
     backends: Sequence[Scoped] = (),
+    turns: Turns | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ServingModel:
     """Carry out an order to load; the model is ready to `start`.
@@ -54,6 +55,7 @@ def load(
         alarms, calls: of this worker.
         metrics: which latencies are kept.
         backends: the settings of `--backend-config`.
+        turns: the rate limiter of this worker, if it is on.
         progress: told what the load is at before each step that may take long.
 
     Raises:
@@ -82,13 +84,15 @@ def load(
             spec = replace(spec, takes_device_inputs=False)
         samples = read_samples(config, spec, folder)
         instances = []
-        share = instance_specs(config, order.gpu)[order.share_index :: max(1, order.share_count)]
+        share = share_of(wanted_instances(config, order.gpu), order.share_index, order.share_count)
         for number, wanted in enumerate(share, 1):
             progress(f"making instance {number} of {len(share)}")
-            instance = loaded.new_instance(wanted)
+            name = wanted.spec.name
+            instance = loaded.new_instance(wanted.spec)
             undo.callback(instance.finalize)
-            warm_up(instance, wanted.name, samples, spec)
-            instances.append((wanted.name, instance))
+            warm_up(instance, name, samples, spec)
+            instances.append((name, instance))
+        active = [wanted.needs for wanted in share if not wanted.passive]
         state_files = {name: read_file(folder, INITIAL_STATE_FOLDER, name) for name in initial_files(config)}
         running = RunningModel(
             _news(order, config),
@@ -96,13 +100,14 @@ def load(
             instances,
             RequestDecoder(spec, memory),
             ResponseEncoder(spec, memory),
-            choose_scheduler(config, len(instances), state_files),
+            choose_scheduler(config, len(active), state_files),
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
             alarms=alarms,
             statistics=_recorder(config, metrics, began_ns, time.monotonic_ns()),
             order=ResponseOrder() if preserves_ordering(config) else None,
             states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
+            turns=ModelTurns(turns, order.load_id, active) if turns is not None else None,
         )
         undo.pop_all()
     if getattr(loaded, "calls_models", False):
@@ -177,28 +182,3 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
                     f"failed to open text file for read {config.name}/{output.label_filename}: {reason}"
                 ) from exc
     return labels
-
-
-def instance_specs(config: Any, gpu: int = _ALL) -> list[InstanceSpec]:
-    """Return the instances of a complete config that are of one device, in order.
-
-    Args:
-        gpu: the ordinal of a GPU among those of the server, -1 for the processor, or -2 for all. To a process that has
-            a GPU this is the only one, and called 0.
-    """
-    if gpu == _ALL:
-        return [
-            InstanceSpec(f"{group.name}_{index}", _KINDS[group.kind], device)
-            for group in config.instance_group
-            for device in (group.gpus if group.kind == _KIND_GPU else (0,))
-            for index in range(max(1, group.count))
-        ]
-    if gpu < 0:
-        groups = [group for group in config.instance_group if group.kind != _KIND_GPU]
-    else:
-        groups = [group for group in config.instance_group if group.kind == _KIND_GPU and gpu in group.gpus]
-    return [
-        InstanceSpec(f"{group.name}_{index}", _KINDS[group.kind])
-        for group in groups
-        for index in range(max(1, group.count))
-    ]

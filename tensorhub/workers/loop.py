@@ -42,6 +42,7 @@ from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
 from tensorhub.workers.request_trace import RequestTrace
 from tensorhub.workers.serving import Retired, ServingModel
+from tensorhub.workers.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class WorkerLoop:
         metrics: MetricsConfig,
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
+        turns: Turns | None = None,
         refusal: str = "",
         health: DeviceHealth | None = None,
     ) -> None:
@@ -106,7 +108,13 @@ class WorkerLoop:
             partial(refuse, reason=refusal)
             if refusal
             else partial(
-                load, memory=memory, alarms=self._alarms, calls=self.calls, metrics=metrics, backends=backends
+                load,
+                memory=memory,
+                alarms=self._alarms,
+                calls=self.calls,
+                metrics=metrics,
+                backends=backends,
+                turns=turns,
             ),
             node.post,
             node.watcher.later,

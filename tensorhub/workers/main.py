@@ -31,6 +31,7 @@ from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
+from tensorhub.workers.turns import Turns
 
 _PROG = "tensorhub-worker"
 _GPU_NAME = re.compile(r"gpu(\d+)(?:-\d+)?")
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     regions = RegionTable(chosen.shared_memory.shm_allowed_uids, handles, gpu, eager=not gpu_workers, fetch=fetch)
     device_access.install(handles.try_port if handles is not None else lambda: None)
     gateway = Gateway(node, arena)
+    limiter = chosen.rate_limiter
     loop = WorkerLoop(
         node,
         gateway,
@@ -88,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader_threads=chosen.repository.model_load_thread_count,
         load_retries=chosen.repository.model_load_retry_count,
         backends=chosen.backend.backend_config,
+        turns=Turns(limiter.rate_limit_resource) if limiter.rate_limit == "execution_count" else None,
         refusal=own.refusal,
         health=DeviceHealth(handles if gpu else None, node.watcher.later),
     )

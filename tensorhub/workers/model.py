@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 from weakref import WeakMethod
@@ -27,6 +28,7 @@ from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.serving import Retired
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
+from tensorhub.workers.turns import ModelTurns
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class RunningModel:
         statistics: StatisticsRecorder,
         order: ResponseOrder | None = None,
         states: StateOutputs | None = None,
+        turns: ModelTurns | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -77,6 +80,7 @@ class RunningModel:
         self._on_alarm = WeakMethod(self._alarmed)
         self._order = order
         self._states = states
+        self._turns = turns
         self._history = RunHistory()
         self._statistics = statistics
         self._lock = threading.Lock()
@@ -159,14 +163,18 @@ class RunningModel:
         return decisions
 
     def _rejected(self, decisions: list[Decision]) -> list[Run]:
-        """Answer those that are rejected; return the rest."""
+        """Answer those that are rejected; return the rest, but for those that wait for their turn."""
         runs = []
         for decision in decisions:
             if isinstance(decision, Run):
                 runs.append(decision)
             else:
                 decision.request.fail(decision.error)
-        return runs
+        if self._turns is None:
+            return runs
+        for run in runs:
+            self._turns.take(run.instance, partial(self._queues[run.instance].put, run))
+        return []
 
     def _alarmed(self) -> None:
         """On the alarms' thread."""
@@ -210,6 +218,8 @@ class RunningModel:
         A function of its own, so that its names do not keep the last requests, and with them their memory, alive while
         the instance's thread waits.
         """
+        if self._turns is not None:
+            self._turns.done(index)
         with self._lock:
             self._scheduler.release(index, again)
             decisions = self._decide(time.monotonic_ns())
@@ -309,6 +319,8 @@ class RunningModel:
 
     def unload(self) -> None:
         """End the threads and let the model go; it has been drained. Errors of the model are logged."""
+        if self._turns is not None:
+            self._turns.leave()
         for queue in self._queues:
             queue.put(None)
         for thread in self._threads:

@@ -123,6 +123,18 @@ CONFIGURATIONS = {
         environ=(("AIP_PREDICT_ROUTE", "/predict"), ("AIP_HEALTH_ROUTE", "/health")),
     ),
     "scheduling": Configuration("scheduling"),
+    "limited": Configuration(
+        "limited",
+        (
+            "--model-control-mode=explicit",
+            *(
+                f"--load-model={name}"
+                for name in ("meets", "meets_too", "meets_not", "free", "global_one", "global_two")
+            ),
+            "--rate-limit=execution_count",
+            *(f"--rate-limit-resource={limit}" for limit in ("R:1", "OTHER:1:0", "G:4")),
+        ),
+    ),
     "warmup": Configuration("warmup", ("--model-control-mode=explicit",)),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
 }

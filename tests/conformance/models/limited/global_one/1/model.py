@@ -1,0 +1,1 @@
+../../meets/1/model.py

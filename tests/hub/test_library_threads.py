@@ -1,0 +1,17 @@
+"""The processors that workers' libraries may use."""
+
+import pytest
+
+from tensorhub.hub.library_threads import library_threads
+
+
+@pytest.mark.parametrize(
+    ("workers", "processors", "threads"), [(1, 1, "1"), (1, 2, "1"), (1, 8, "7"), (2, 8, "3"), (16, 8, "1")]
+)
+def test_workers_share_what_the_frontends_leave(workers: int, processors: int, threads: str) -> None:
+    assert library_threads(workers, processors, {}) == {"OMP_NUM_THREADS": threads}
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_the_users_choice_counts(name: str) -> None:
+    assert library_threads(1, 8, {name: "4"}) == {}
