@@ -60,6 +60,13 @@ def test_identity(client: Server, server: RunningServer) -> None:
     assert (ask(client, "identity", INPUT0=values)["OUTPUT0"] == values).all()
 
 
+def test_batch_report(client: Server) -> None:
+    outputs = ask(client, "batch_report", VALUE=np.zeros((3, 1), np.int32))
+    assert outputs["ROWS_TOGETHER"].tolist() == [[3], [3], [3]]
+    assert outputs["INSTANCE"][0, 0].startswith(b"batch_report_0_")
+    assert outputs["INSTANCE"][0, 0].endswith(b" (CPU)")
+
+
 def test_every_example_model_is_ready(server: RunningServer) -> None:
     for folder in sorted(EXAMPLE_MODELS.iterdir()):
         if server.pid is None and folder.name == "identity":

@@ -29,6 +29,7 @@ _DATATYPES = {
     "identity_bytes": "BYTES",
     "countdown": "INT32",
     "dense_batched": "FP32",
+    "running_sum": "INT32",
 }
 
 
@@ -61,6 +62,7 @@ class Regions:
 
 def tensors(workload: Workload) -> Tensors:
     """Return the arrays of one request; the same at every run."""
+    value: np.ndarray[Any, Any]
     random = np.random.default_rng(SEED)
     datatype = _DATATYPES[workload.model]
     if workload.model == "add_sub":
@@ -69,9 +71,11 @@ def tensors(workload: Workload) -> Tensors:
     if workload.model == "dense_batched":
         row = random.random((1, workload.count), dtype=np.float32)
         return Tensors(datatype, {"INPUT0": row}, {"OUTPUT0": row[:, ::-1]})
+    if workload.model == "running_sum":
+        value = random.integers(0, 1000, (1, workload.count), dtype=np.int32)
+        return Tensors(datatype, {"INPUT0": value}, {"OUTPUT0": value})
     if workload.model == "countdown":
         return Tensors(datatype, {"INPUT0": np.array([workload.count], dtype=np.int32)}, {})
-    value: np.ndarray[Any, Any]
     if workload.model == "identity_bytes":
         numbers = random.integers(0, 10**9, workload.count)
         value = np.array([b"string %d" % number for number in numbers], dtype=np.object_)
@@ -101,6 +105,11 @@ def http_request(workload: Workload, data: Tensors) -> HttpRequest:
 def grpc_request(workload: Workload, data: Tensors, regions: Regions | None = None) -> bytes:
     """Return the serialised ModelInferRequest; with `regions`, tensors are named and not carried."""
     request = service_pb2.ModelInferRequest(model_name=workload.model)
+    if workload.model == "running_sum":
+        # All requests are alike: each is a whole sequence, which is what costs a sequence batcher most.
+        request.parameters["sequence_id"].int64_param = 7
+        for flag in ("sequence_start", "sequence_end"):
+            request.parameters[flag].bool_param = True
     for name, value in data.inputs.items():
         item = request.inputs.add(name=name, datatype=data.datatype, shape=value.shape)
         if regions is None:

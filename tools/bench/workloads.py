@@ -198,6 +198,17 @@ def _scheduling() -> list[Workload]:
             32,
             Goal(1.5),
         ),
+        Workload(
+            "grpc_sequence_8",
+            "steps of sequences with controls, gRPC, 8 in flight",
+            "running_sum",
+            Transport.GRPC,
+            Driver.H2LOAD,
+            REQUESTS_PER_S,
+            1,
+            8,
+            Goal(1.5),
+        ),
     ]
 
 

@@ -1,6 +1,7 @@
 """Under any interleaving, no request is lost, run twice, both run and rejected, or run after its time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,25 +26,36 @@ _policies = st.builds(
     allows_override=st.booleans(),
     max_queue_size=st.sampled_from([0, 0, 2]),
 )
-_batchers: st.SearchStrategy[Callable[[int], Scheduler]] = st.builds(
-    lambda preferred, delay_us, policy, special, levels, by_shape: (
-        lambda instances: DynamicBatcher(
-            range(instances),
-            BatchRules(MAX_ROWS, sorted(preferred), delay_us * _US),
-            Grouping(frozenset("x") if by_shape else frozenset()),
-            QueuePolicies(policy, levels, min(levels, 1), {2: special}),
-        )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A scheduler to be made, and the policies that it has to keep."""
+
+    make: Callable[[int], Scheduler]
+    policies: QueuePolicies
+
+
+def _batcher(
+    preferred: set[int], delay_us: int, policy: QueuePolicy, special: QueuePolicy, levels: int, by_shape: bool
+) -> _Case:
+    rules = BatchRules(MAX_ROWS, sorted(preferred), delay_us * _US)
+    grouping = Grouping(frozenset("x") if by_shape else frozenset())
+    policies = QueuePolicies(policy, levels, min(levels, 1), {2: special})
+    return _Case(lambda instances: DynamicBatcher(range(instances), rules, grouping, policies), policies)
+
+
+_cases = st.one_of(
+    st.just(_Case(DefaultScheduler, QueuePolicies())),
+    st.builds(
+        _batcher,
+        st.sets(st.integers(1, MAX_ROWS), min_size=1),
+        st.sampled_from([0, 3, 30]),
+        _policies,
+        _policies,
+        st.sampled_from([0, 3]),
+        st.booleans(),
     ),
-    st.sets(st.integers(1, MAX_ROWS), min_size=1),
-    st.sampled_from([0, 3, 30]),
-    _policies,
-    _policies,
-    st.sampled_from([0, 3]),
-    st.booleans(),
-)
-_schedulers: st.SearchStrategy[Callable[[int], Scheduler]] = st.one_of(
-    st.just(DefaultScheduler),
-    _batchers,
 )
 _requests = st.tuples(
     st.integers(1, MAX_ROWS),
@@ -64,8 +76,10 @@ _steps = st.one_of(
 class _Model:
     """A model whose instances run until they are told to finish; it keeps the books."""
 
-    def __init__(self, scheduler: Scheduler, instances: int) -> None:
-        self.scheduler = scheduler
+    def __init__(self, case: _Case, instances: int) -> None:
+        self.scheduler = case.make(instances)
+        self.policies = case.policies
+        self.expiries: dict[InferRequest, int] = {}
         self.now_ns = 0
         self.busy: list[int] = []
         self.free = set(range(instances))
@@ -83,6 +97,10 @@ class _Model:
             return
         self.entered.append(item)
         self.waiting.add(item)
+        policy = self.policies.policy_of(self.policies.level_of(item))
+        timeout = policy.timeout_us(item)
+        if timeout and not policy.delays:
+            self.expiries[item] = self.now_ns + timeout * _US
         self.poll()
 
     def poll(self) -> None:
@@ -97,6 +115,7 @@ class _Model:
             assert sum(item.batch_size for item in decision.requests) <= MAX_ROWS
             for item in decision.requests:
                 assert not 0 < item.deadline_ns <= self.now_ns, "served after its deadline"
+                assert self.now_ns < self.expiries.get(item, self.now_ns + 1), "served after its timeout"
                 self.leave(item)
 
     def leave(self, item: InferRequest) -> None:
@@ -130,11 +149,11 @@ class _Model:
 
 
 @settings(max_examples=300, deadline=None)
-@given(_schedulers, st.integers(1, 3), st.lists(_steps, max_size=60))
+@given(_cases, st.integers(1, 3), st.lists(_steps, max_size=60))
 def test_no_request_is_lost_or_served_twice_or_too_late(
-    make: Callable[[int], Scheduler], instances: int, steps: list[tuple[str, object]]
+    case: _Case, instances: int, steps: list[tuple[str, object]]
 ) -> None:
-    model = _Model(make(instances), instances)
+    model = _Model(case, instances)
     actions: dict[str, Callable[..., None]] = {
         "enqueue": model.enqueue,
         "time": model.advance,
