@@ -81,8 +81,8 @@ class ModelRepository:
     model_namespacing: bool = option(
         kinds.BOOL,
         False,
-        "Let models of different repositories have the same name.",
-        "model names are unique over all repositories",
+        "Let models of different repositories have the same name. A request for such a name is refused as long as "
+        "several of them are loaded.",
     )
     enable_peer_access: bool = option(
         kinds.BOOL, True, "Let GPUs copy from each other.", "whether GPUs reach each other is left to the driver"

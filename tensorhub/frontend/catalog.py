@@ -14,6 +14,7 @@ from typing import Any
 from tensorhub.errors import InvalidArgument, NotFound, Unavailable
 from tensorhub.ownership import parse_scope
 from tensorhub.protocol import messages
+from tensorhub.protocol.model_names import model_key
 
 READY = "READY"
 LOADING = "LOADING"
@@ -124,7 +125,7 @@ class Catalog:
     def models(self) -> dict[str, CatalogModel]:
         pids = {process.name: process.pid for process in self._snapshot.processes if process.role == "WORKER"}
         return {
-            model.name: CatalogModel(
+            model_key(model.namespace, model.name): CatalogModel(
                 model.name,
                 {
                     item.version: ServedVersion(
@@ -203,6 +204,35 @@ class Catalog:
             if model.wanted and model.known
         )
 
+    @property
+    def _namespacing(self) -> bool:
+        return self.settings.get("model-namespacing") == "true"
+
+    def _of_a_repository(self, name: str) -> CatalogModel | None:
+        """Return the one model that has this name, of those whose name several repositories have.
+
+        Raises:
+            InvalidArgument: several are loaded, and the name does not say which one is meant.
+            NotFound: none is loaded.
+        """
+        if not self._namespacing:
+            return None
+        same = [model for key, model in self.models.items() if model.name == name != key]
+        loaded = [model for model in same if model.wanted]
+        if len(loaded) > 1:
+            raise InvalidArgument(
+                f"There are {len(loaded)} identifiers of model '{name}' in global map, model namespace must be "
+                "provided to resolve ambiguity."
+            )
+        if same and not loaded:
+            raise NotFound(f"Identifier of model '{name}' is not found in global map")
+        return loaded[0] if loaded else None
+
+    def ready_versions(self, name: str) -> list[int]:
+        """Return the versions that `find` chooses from, ascending; for a name that it finds."""
+        model = self.models.get(name) or self._of_a_repository(name)
+        return model.ready_versions if model is not None else []
+
     def find(self, name: str, version: int = LATEST) -> ServedVersion:
         """Return the version of a model that serves a request.
 
@@ -220,11 +250,12 @@ class Catalog:
             if found is not None:
                 return found
         self.check_serving()
-        model = self.models.get(name)
+        model = self.models.get(name) or self._of_a_repository(name)
         if not self.started and (model is None or not model.ready_versions):
             raise Unavailable(f"Request for model '{name}': the server is starting, try again")
         if model is None or not (model.versions or model.known):
-            raise NotFound(f"Request for unknown model: '{name}' is not found")
+            unknown = f"Request for unknown model: '{name}' is not found"
+            raise InvalidArgument(unknown) if self._namespacing else NotFound(unknown)
         if version == LATEST:
             if not model.ready_versions:
                 if any(item.awaits_worker for item in model.versions.values()):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tensorhub.errors import NotFound, Unavailable
+from tensorhub.errors import InvalidArgument, NotFound, Unavailable
 from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
 from tensorhub.protocol import messages, metadata
 from tensorhub.version import VERSION
@@ -29,7 +29,7 @@ def model_ready(catalog: Catalog, request: Any) -> Any:
     version = parse_version(request.version)
     try:
         catalog.find(request.name, version)
-    except (NotFound, Unavailable):
+    except (InvalidArgument, NotFound, Unavailable):
         return _ModelReadyResponse(ready=False)
     return _ModelReadyResponse(ready=True)
 
@@ -44,7 +44,7 @@ def server_metadata(catalog: Catalog, request: Any) -> Any:
 def model_metadata(catalog: Catalog, request: Any) -> Any:
     version = parse_version(request.version)
     served = catalog.find(request.name, version)
-    versions = catalog.models[request.name].ready_versions if version == LATEST else [version]
+    versions = catalog.ready_versions(request.name) if version == LATEST else [version]
     return metadata.model_metadata_message(served.config, versions)
 
 

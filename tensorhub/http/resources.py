@@ -89,9 +89,10 @@ class ModelReady:
     category = Category.HEALTH
 
     async def on_get(self, req: Request, resp: Response, model: str, version: str) -> None:
+        number = parse_version(version)
         try:
-            context_of(req).catalog.find(model, parse_version(version))
-        except (NotFound, Unavailable):
+            context_of(req).catalog.find(model, number)
+        except (InvalidArgument, NotFound, Unavailable):
             raise InvalidArgument("Model version not ready") from None
         resp.content_type = "text/plain"
 
@@ -116,7 +117,7 @@ class ModelMetadata:
         catalog = context_of(req).catalog
         number = parse_version(version)
         served = catalog.find(model, number)
-        versions = catalog.models[model].ready_versions if number == LATEST else [number]
+        versions = catalog.ready_versions(model) if number == LATEST else [number]
         send_json(resp, metadata.model_metadata(served.config, versions))
 
 

@@ -25,6 +25,7 @@ from tensorhub.hub.repository import (
 )
 from tensorhub.option_groups import ModelRepository
 from tensorhub.protocol import messages
+from tensorhub.protocol.model_names import bare_name
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class ModelCatalogue:
         self._rate_limit = rate_limit
         self._supervised = supervised
         folders, self._mirrors = local_repositories(options.model_repository, mirrors_in)
-        self._repository = Repository(folders, options.model_config_name)
+        self._repository = Repository(folders, options.model_config_name, namespacing=options.model_namespacing)
         self._seen: dict[str, str] = {}
         self._without_version: set[str] = set()
         self._folders: dict[str, tuple[str, overrides.OverrideFolder]] = {}
@@ -99,6 +100,10 @@ class ModelCatalogue:
         """The models that several repositories have; none of these is served."""
         return self._repository.duplicates()
 
+    def keys(self, name: str) -> list[str]:
+        """Return the keys of the models of a name: itself, or with namespacing one for each repository that has it."""
+        return self._repository.keys(name)
+
     def has_no_version(self, name: str) -> bool:
         """Whether a model's config could be read, and there was nothing to serve under its version policy."""
         return name in self._without_version
@@ -119,7 +124,7 @@ class ModelCatalogue:
         elif options.load_model == ("*",):
             names = self._repository.names()
         else:
-            names = list(options.load_model)
+            names = [key for name in options.load_model for key in self.keys(name)]
         return self._try(names)
 
     def fingerprints(self) -> dict[str, str]:
@@ -155,6 +160,7 @@ class ModelCatalogue:
         """Return what to load for a model.
 
         Args:
+            name: its key.
             override: a ModelConfig as JSON in place of config.pbtxt, or None.
             files: the content of `file:` parameters in place of the model's folder.
             folder: of the model, which need not be called like it; "": the repositories' one.
@@ -162,7 +168,7 @@ class ModelCatalogue:
         Raises:
             TensorhubError: Triton's text for what is wrong.
         """
-        check_model_name(name)
+        check_model_name(bare_name(name) if self._options.model_namespacing else name)
         found = self._read(name, override, files, folder)
         auto_complete = not self._options.disable_auto_complete_config
         try:

@@ -18,6 +18,7 @@ from tensorhub.hub.models import UNLOADED, Model, Version, error_text, progress_
 from tensorhub.hub.own_workers import OwnWorker, is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
 from tensorhub.protocol import messages
+from tensorhub.protocol.model_names import bare_name, model_key, namespace_of
 
 CRASH_LIMIT = 2
 """Deaths of a worker while it loads a model, after which the model is given up."""
@@ -94,12 +95,13 @@ class Lifecycle:
         return actions + self._send_loads(worker) + self._end_if_done(worker)
 
     def _adopt(self, worker: Worker, news: Any) -> list[Action]:
-        version = self._version(self.models.setdefault(news.model, Model(news.model)), news.version)
+        key = model_key(news.namespace, news.model)
+        version = self._version(self.models.setdefault(key, Model(key)), news.version)
         load = self.loads.get(news.load_id)
         if load is None:
             load = self.loads[news.load_id] = Load(
                 news.load_id,
-                news.model,
+                key,
                 news.version,
                 news.path,
                 news.config,
@@ -137,12 +139,13 @@ class Lifecycle:
             models: `tensorhub.wire.Model`, from the last snapshot that the frontend had.
         """
         for told in models:
+            key = model_key(told.namespace, told.name)
             settled = [item for item in told.versions if item.state in ("UNAVAILABLE", "UNLOADING")]
-            if told.name in self.models or not (settled or told.reason):
+            if key in self.models or not (settled or told.reason):
                 continue
             if len(settled) < len(told.versions):
                 continue  # a worker will tell the rest; if none does, the model is loaded anew
-            model = self.models[told.name] = Model(told.name, told.wanted, told.reason, told.known)
+            model = self.models[key] = Model(key, told.wanted, told.reason, told.known)
             for item in settled:
                 self._version(model, item.version).reason = item.reason or UNLOADED
             self.dirty = True
@@ -418,6 +421,11 @@ class Lifecycle:
             version.leaving = None
             self.dirty = True
 
+    def keys(self, name: str) -> list[str]:
+        """Return the keys of the models of this name that have been asked for; the name itself if there is none."""
+        # SAFETY: a name from the wire with a slash is no model's name, and must not be taken for a key.
+        return [key for key in self.models if bare_name(key) == name] or ([] if "/" in name else [name])
+
     def served(self, name: str, number: int) -> list[Load]:
         """Return the loads that serve a model, in the order of names and versions.
 
@@ -462,10 +470,10 @@ class Lifecycle:
             if name in duplicates:
                 entries.append(messages.ModelVersion(model=name, state="UNAVAILABLE", reason=DUPLICATE))
             elif model is None or not (model.known or model.versions):
-                entries.append(messages.ModelVersion(model=name))
+                entries.append(messages.ModelVersion(model=bare_name(name)))
             else:  # nothing at all for a model without a version, as in Triton
                 for version in model.versions.values():
-                    entry = version.show(name, pids)
+                    entry = version.show(bare_name(name), pids)
                     if version.current is None and version.incoming is not None:
                         entry.reason = progress_text(version.incoming, now_ns)
                     entries.append(entry)
@@ -494,7 +502,7 @@ def _load_error(name: str, failures: Sequence[tuple[Version, Load]]) -> Tensorhu
         f"version {version.number} is at UNAVAILABLE state: {error_text(load.error)};"
         for version, load in sorted(failures, key=lambda item: item[0].number)
     )
-    return InvalidArgument(f"load failed for model '{name}': {texts}\n")
+    return InvalidArgument(f"load failed for model '{bare_name(name)}': {texts}\n")
 
 
 def load_order(load: Load, worker_name: str, devices: Mapping[str, int], gpu_count: int) -> Any:
@@ -506,7 +514,8 @@ def load_order(load: Load, worker_name: str, devices: Mapping[str, int], gpu_cou
     """
     order = messages.Order()
     order.load_model.load_id = load.load_id
-    order.load_model.model = load.model
+    order.load_model.model = bare_name(load.model)
+    order.load_model.namespace = namespace_of(load.model)
     order.load_model.version = load.version
     order.load_model.path = load.path
     order.load_model.config = load.config

@@ -39,6 +39,7 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol import messages
+from tensorhub.protocol.model_names import bare_name
 from tensorhub.protocol.trace_settings import TraceStart
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,15 @@ class _Held:
     call: Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
+class _Joint:
+    """Somebody who waits for several loads: with namespacing a name may mean several models."""
+
+    asker: Asker
+    waiting: int
+    error: TensorhubError | None = None
+
+
 class Hub:
     """The loop; see the module."""
 
@@ -89,6 +99,7 @@ class Hub:
         self._files = FileRegions(node, chosen.shared_memory, self._state, self._clients)
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._held: list[_Held] = []
+        self._joints: dict[Asker, _Joint] = {}
         self._book = StatisticsBook()
         self._gatherings = Gatherings()
         self._traces = Traces(self._runtime.traces)
@@ -239,7 +250,9 @@ class Hub:
         if kind == "unload_model":
             self._check_control()
             unload = operation.unload_model
-            return [*state.unload(unload.name, with_steps=unload.unload_dependents), Answer(asker)]
+            keys = state.lifecycle.keys(unload.name)
+            gone = [action for key in keys for action in state.unload(key, with_steps=unload.unload_dependents)]
+            return [*gone, Answer(asker)]
         if kind == "register_system":
             return state.register("system", self._clients.mark(operation.register_system, operation.peer), asker)
         if kind == "register_cuda":
@@ -299,14 +312,34 @@ class Hub:
 
     def _load_local(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None
+        check_model_name(request.name)
+        keys = [request.name] if request.files or request.folder else self._catalogue.keys(request.name)
         try:
-            plan = self._catalogue.plan(request.name, override, dict(request.files), request.folder)
+            plans = [self._catalogue.plan(key, override, dict(request.files), request.folder) for key in keys]
         except TensorhubError as exc:
             if self._catalogue.has_no_version(request.name):
                 self._state.lifecycle.cannot_load(LoadFailure(request.name, exc.message, known=True))
             self._forget_files()
             raise
-        return self._state.load(plan, asker, time.monotonic_ns(), self._catalogue.steps_of(plan))
+        if len(plans) > 1:
+            asker = self._joint(asker, len(plans))
+        actions: list[Action] = []
+        for plan in plans:
+            actions += self._state.load(plan, asker, time.monotonic_ns(), self._catalogue.steps_of(plan))
+        return actions
+
+    def _joint(self, asker: Asker, count: int) -> Asker:
+        """Return who asks for several loads in the place of somebody, who hears when all of them have ended."""
+        stand_in = Asker("", 0, time.monotonic_ns(), 0)
+        self._joints[stand_in] = _Joint(asker, count)
+        return stand_in
+
+    def _part_answered(self, joint: "_Joint", answer: Answer) -> None:
+        joint.error = joint.error or answer.error
+        joint.waiting -= 1
+        if not joint.waiting:
+            del self._joints[answer.asker]
+            self._do([Answer(joint.asker, joint.error)])
 
     def _forget_files(self) -> None:
         """Remove the files of requests that no load needs any more."""
@@ -343,7 +376,7 @@ class Hub:
         found = []
         for load in loads:
             total = self._book.total(load.load_id).statistics
-            total.name, total.version = load.model, str(load.version)
+            total.name, total.version = bare_name(load.model), str(load.version)
             found.append(total)
         return found
 
@@ -383,6 +416,8 @@ class Hub:
         for action in actions:
             if isinstance(action, Answer) and action.asker.role == file_regions.ROLE:
                 self._hold(partial(self._files.answer, action.asker, action.error), ACKNOWLEDGE_TIMEOUT_S)
+            elif isinstance(action, Answer) and action.asker in self._joints:
+                self._part_answered(self._joints[action.asker], action)
             elif isinstance(action, Answer):
                 self._answer(action.asker, messages.ControlResult() if action.error is None else _failure(action.error))
             elif action.after_snapshot:

@@ -7,6 +7,7 @@ from typing import Any
 from tensorhub.errors import TITLES, TensorhubError
 from tensorhub.hub.loads import Load, LoadState
 from tensorhub.protocol import messages
+from tensorhub.protocol.model_names import bare_name, namespace_of
 
 UNLOADED = "unloaded"
 """Triton's reason of a version that is gone because somebody wanted it so; it does not count against readiness."""
@@ -63,6 +64,7 @@ class Model:
     """A model that has been asked for at least once.
 
     Attributes:
+        name: its key; see protocol.model_names.
         wanted: it should be served; counts for readiness.
         reason: why it has no version.
         known: its config could be read once.
@@ -79,9 +81,13 @@ class Model:
     def show(self, pids: Mapping[str, int]) -> Any:
         """Return it as a `tensorhub.wire.Model`."""
         shown = messages.message_class("tensorhub.wire.Model")(
-            name=self.name, wanted=self.wanted, reason=self.reason, known=self.known
+            name=bare_name(self.name),
+            namespace=namespace_of(self.name),
+            wanted=self.wanted,
+            reason=self.reason,
+            known=self.known,
         )
-        shown.versions.extend(version.show(self.name, pids) for version in self.versions.values())
+        shown.versions.extend(version.show(bare_name(self.name), pids) for version in self.versions.values())
         return shown
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub.lifecycle import DUPLICATE
 from tensorhub.protocol import messages, model_config
+from tensorhub.protocol.model_names import bare_name, model_key, namespace_of
 
 CONFIG_FILENAME = "config.pbtxt"
 CONFIGS_FOLDER = "configs"
@@ -89,9 +90,11 @@ class Repository:
     Args:
         paths: the repositories; a model's name must be unique over all of them.
         config_name: `--model-config-name`, or "" for none.
+        namespacing: models of several repositories may have one name; see protocol.model_names.
     """
 
-    def __init__(self, paths: Sequence[str], config_name: str = "") -> None:
+    def __init__(self, paths: Sequence[str], config_name: str = "", *, namespacing: bool = False) -> None:
+        self._namespacing = namespacing
         self.paths = tuple(os.path.abspath(path) for path in paths)
         self.config_name = config_name
 
@@ -117,7 +120,10 @@ class Repository:
                 raise InvalidArgument(f"--model-repository: cannot read {path}: {error.strerror}") from error
 
     def names(self) -> list[str]:
-        """Return the models' names, sorted. Hidden folders are none, nor are names that no request could ask for."""
+        """Return the models' names (keys, with namespacing), sorted.
+
+        Hidden folders are none, nor are names that no request could ask for.
+        """
         return sorted(self._places())
 
     def duplicates(self) -> list[str]:
@@ -137,7 +143,7 @@ class Repository:
     def scan(self) -> dict[str, ModelFolder]:
         """Read all models, in the order of their names."""
         places = self._places()
-        return {name: self._read(name, places[name]) for name in sorted(places)}
+        return {name: self._read(bare_name(name), places[name]) for name in sorted(places)}
 
     def read(self, name: str) -> ModelFolder:
         """Read one model.
@@ -146,12 +152,22 @@ class Repository:
             InvalidArgument: `name` is not a model's name.
             NotFound: no repository has a folder of this name, or it is hidden.
         """
-        check_model_name(name)
-        candidates = [] if name.startswith(".") else [os.path.join(path, name) for path in self.paths]
+        # SAFETY: what is no key of ours is checked as a name, slashes and all.
+        bare, namespace = (bare_name(name), namespace_of(name)) if self._namespacing else (name, "")
+        check_model_name(bare)
+        paths = [path for path in self.paths if not namespace or path == namespace]
+        candidates = [] if bare.startswith(".") else [os.path.join(path, bare) for path in paths]
         places = [place for place in candidates if os.path.isdir(place)]
         if not places:
             raise NotFound(f"failed to poll model '{name}': model not found in any model repository.")
-        return self._read(name, places)
+        return self._read(bare, places)
+
+    def keys(self, name: str) -> list[str]:
+        """Return the keys of the models of a name: itself, or one for each repository that has it."""
+        if not self._namespacing or not _is_component(name):
+            return [name]
+        having = [path for path in self.paths if os.path.isdir(os.path.join(path, name))]
+        return [model_key(path, name) for path in having] if len(having) > 1 else [name]
 
     def _places(self) -> dict[str, list[str]]:
         """Return the folders of each model's name; a repository that cannot be read any more has none."""
@@ -160,7 +176,13 @@ class Repository:
             for entry in _entries(path):
                 if entry.is_dir() and not entry.name.startswith(".") and _is_component(entry.name):
                     places.setdefault(entry.name, []).append(entry.path)
-        return places
+        if not self._namespacing:
+            return places
+        return {
+            model_key(os.path.dirname(place), name) if len(found) > 1 else name: [place]
+            for name, found in places.items()
+            for place in found
+        }
 
     def _read(self, name: str, places: list[str]) -> ModelFolder:
         if len(places) > 1:

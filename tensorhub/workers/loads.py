@@ -87,6 +87,7 @@ class WorkerLoads:
             load_id=order.load_id,
             overridden=order.overridden,
             fingerprint=order.fingerprint,
+            namespace=order.namespace,
         )
         self._threads.submit(self._load_here, order)
         self._later(PROGRESS_INTERVAL_S, lambda: self._post(lambda: self._tell_progress(order.load_id, "")))
@@ -139,7 +140,7 @@ class WorkerLoads:
             log.error("model '%s' version %d could not be loaded: %s", order.model, order.version, error.message)
             self._report(messages.Report(code=1 + error.code, message=error.message, model=news))
             return
-        model.news.fingerprint = order.fingerprint
+        model.news.fingerprint, model.news.namespace = order.fingerprint, order.namespace
         model.start()
         self.models[order.load_id] = model
         if given_up:

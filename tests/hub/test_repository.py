@@ -421,3 +421,18 @@ def test_no_file_is_written_outside(tmp_path_factory: pytest.TempPathFactory, pa
     assert len(written) == 1
     assert written[0].is_relative_to(folder.path)
     folder.remove()
+
+
+def test_with_namespacing_a_name_may_be_in_several_repositories(tmp_path: Path) -> None:
+    for place in ("a/both/1", "a/first/1", "b/both/1"):
+        (tmp_path / place).mkdir(parents=True)
+    paths = [str(tmp_path / "a"), str(tmp_path / "b")]
+    found = Repository(paths, namespacing=True)
+    keys = [f"{path}/both" for path in paths]
+    assert found.keys("both") == keys
+    assert found.keys("first") == ["first"]
+    assert found.names() == sorted([*keys, "first"])
+    assert found.duplicates() == []
+    assert [(found.read(key).name, found.read(key).path) for key in keys] == [("both", key) for key in keys]
+    assert Repository(paths).keys("both") == ["both"]
+    assert Repository(paths).duplicates() == ["both"]

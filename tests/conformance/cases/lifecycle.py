@@ -673,6 +673,32 @@ _REPOSITORIES = (
     _two("duplicates-others", "duplicates", _infer("first"), _infer("second")),
     _two("duplicates-readiness", "duplicates", _SERVER_READY, _SERVER_LIVE),
     _two("duplicates-load", "duplicates", _load("both"), _unload("both"), _index("both")),
+    _two("namespaces-index", "namespaces", _index("both", "first", "second"), _grpc_index("both", "first", "second")),
+    _two("namespaces-infer", "namespaces", _infer("first"), _infer("second")),
+    _two(
+        "namespaces-ambiguous",
+        "namespaces",
+        _infer("both"),
+        _infer("both", "1"),
+        grpc_infer("both", [grpc_tensor("INPUT0", "INT32", [1])], [bytes(4)]),
+        _ready("both"),
+        _show("both"),
+        _config("both"),
+        Grpc("ModelReady", pb.ModelReadyRequest(name="both")),
+        Grpc("ModelMetadata", pb.ModelMetadataRequest(name="both")),
+    ),
+    _two("namespaces-readiness", "namespaces", _SERVER_READY),
+    _two("namespaces-unknown", "namespaces", _infer("neither"), _load("neither"), _unload("neither")),
+    _two(
+        "namespaces-unload",
+        "namespaces",
+        _unload("both"),
+        AwaitState("both", "UNAVAILABLE"),
+        _index("both"),
+        _infer("both"),
+        _load("both"),
+        _index("both"),
+    ),
 )
 
 CASES = (*_EXPLICIT, *_POLL, *_REPOSITORIES)
