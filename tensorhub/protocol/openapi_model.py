@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from tensorhub.protocol.metadata import model_metadata
+from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.protocol.openapi_schemas import Schema, array, data, element, fields, reference
 from tensorhub.tensors import DataType
 
@@ -46,6 +47,8 @@ def model_components(config: Any) -> dict[str, Schema]:
 def example_request(config: Any) -> dict[str, Any] | None:
     """Return a request in JSON that the model takes, of zeros; where a dimension is free it is 1.
 
+    For a model with sequences it is a whole sequence of one request.
+
     None if JSON cannot carry one of the inputs, or if it would be too long to read.
     """
     inputs = []
@@ -56,7 +59,11 @@ def example_request(config: Any) -> dict[str, Any] | None:
         if schema is None or count > _EXAMPLE_ELEMENTS:
             return None
         inputs.append({**tensor, "shape": shape, "data": [_EXAMPLES[schema["type"]]] * count})
-    return {"inputs": inputs}
+    if not config.HasField("sequence_batching"):
+        return {"inputs": inputs}
+    control = ModelSpec.from_config(config, config.name, 1).correlation
+    name = "one" if control is not None and control.datatype is DataType.BYTES else 1
+    return {"inputs": inputs, "parameters": {"sequence_id": name, "sequence_start": True, "sequence_end": True}}
 
 
 def describe(config: Any) -> str:

@@ -164,3 +164,20 @@ def test_a_model_without_inputs_and_one_without_batches() -> None:
     jsonschema_rs.meta.validate(
         {"$schema": "https://json-schema.org/draft/2020-12/schema", **document["components"]["schemas"]["InferRequest"]}
     )
+
+
+def test_the_example_of_a_model_with_sequences_is_a_whole_sequence() -> None:
+    for datatype, correlation_id in (("TYPE_UINT64", 1), ("TYPE_STRING", "one")):
+        config = _config(
+            f"""
+            backend: "python"
+            input {{ name: "A" data_type: TYPE_INT32 dims: 1 }}
+            output {{ name: "B" data_type: TYPE_INT32 dims: 1 }}
+            sequence_batching {{
+              control_input {{ name: "C" control {{ kind: CONTROL_SEQUENCE_CORRID data_type: {datatype} }} }}
+            }}
+            """
+        )
+        example = openapi_model.example_request(config)
+        assert example is not None
+        assert example["parameters"] == {"sequence_id": correlation_id, "sequence_start": True, "sequence_end": True}
