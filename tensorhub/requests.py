@@ -20,6 +20,10 @@ FLAG_SEQUENCE_END = 2
 """Bits of `InferRequest.flags`, with the numbers of TRITONSERVER_RequestFlag."""
 
 
+NO_SEQUENCE: Mapping[str, Parameter] = {"sequence_id": 0, "sequence_start": False, "sequence_end": False}
+"""Parameters of an ensemble's response to a request of no sequence: one object, by which such a response is known."""
+
+
 class Buffer(Protocol):
     """Anything with the buffer protocol: bytes, bytearray, memoryview, a NumPy array."""
 

@@ -4,15 +4,15 @@ A worker has one ModelCaller, which its main program installs before it loads a 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import TensorhubError, Unavailable
 from tensorhub.requests import InferResponse, Parameter, Tally, Tensor
 
+_NO_PARAMETERS: Mapping[str, Parameter] = {}
 
-@dataclass(frozen=True, slots=True)
-class ModelCall:
+
+class ModelCall(NamedTuple):
     """A request of one model to another.
 
     Attributes:
@@ -32,7 +32,7 @@ class ModelCall:
     flags: int = 0
     priority: int = 0
     timeout_us: int = 0
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = _NO_PARAMETERS
     writable: frozenset[str] = frozenset()
     tally: Tally | None = None
 

@@ -74,7 +74,7 @@ class _Meaning(NamedTuple):
 class InputValidator:
     """Judges the requests of one model version. Thread-safe: what it remembers are values."""
 
-    __slots__ = ("_meanings", "_required", "_rows_limit", "_spec", "_total")
+    __slots__ = ("_meanings", "_required", "_rows_limit", "_spec", "_total", "_types")
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -82,6 +82,7 @@ class InputValidator:
         self._required = sum(not item.optional for item in spec.inputs.values())
         self._rows_limit = spec.max_batch_size
         self._meanings: dict[str, dict[Shape, _Meaning]] = {name: {} for name in spec.inputs}
+        self._types = {name: (item.datatype, str(item.datatype.value)) for name, item in spec.inputs.items()}
 
     def accept(self, given: Sequence[GivenInput], requested: Collection[str], request_id: str) -> Accepted:
         """Check a request.
@@ -104,15 +105,15 @@ class InputValidator:
 
     def _accept_usual(self, given: Sequence[GivenInput]) -> Accepted | None:
         """Accept a request in which nothing is unusual; its count of inputs has been checked."""
-        specs = self._spec.inputs
+        types = self._types
         rows = 0
         result = {}
         for name, datatype_name, shape, data in given:
             meanings = self._meanings.get(name)
             if meanings is None:
                 return None
-            datatype = specs[name].datatype
-            if datatype_name != datatype.value:
+            datatype, wanted = types[name]
+            if datatype_name != wanted:
                 return None
             meaning = meanings.get(shape) or self._learn(name, shape)
             if meaning is None:

@@ -25,7 +25,7 @@ from tensorhub.memory import Lease, Memory
 from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS
 from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
-from tensorhub.protocol.layouts import Layout, LayoutTable
+from tensorhub.protocol.layouts import LIMIT, Layout, LayoutTable
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import (
     FLAG_SEQUENCE_END,
@@ -77,13 +77,14 @@ class _Usual(NamedTuple):
 class RequestDecoder:
     """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
 
-    __slots__ = ("_layouts", "_memory", "_spec", "_validator")
+    __slots__ = ("_called", "_layouts", "_memory", "_spec", "_validator")
 
     def __init__(self, spec: ModelSpec, memory: Memory) -> None:
         self._spec = spec
         self._memory = memory
         self._validator = InputValidator(spec)
         self._layouts: LayoutTable[_Usual] = LayoutTable(RAW_INPUT_CONTENTS)
+        self._called: dict[tuple[str, ...], tuple[RequestedOutput, ...]] = {}
 
     def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
         """Decode and validate one INFER message.
@@ -174,12 +175,13 @@ class RequestDecoder:
         Raises:
             TensorhubError: Triton's error for what is wrong first.
         """
+        requested = tuple(call.requested)
         request = InferRequest(
             self._spec.name,
             self._spec.version,
             call.request_id,
             {},
-            tuple([RequestedOutput(name) for name in call.requested]),
+            self._requested_outputs(requested),
             call.parameters,
             call.correlation_id,
             call.flags,
@@ -188,15 +190,24 @@ class RequestDecoder:
             arrival_ns=arrival_ns,
             tally=call.tally,
         )
-        copies = self._spec.copies_region_inputs
+        copies, writable = self._spec.copies_region_inputs, call.writable
         given = []
         for tensor in call.inputs:
-            data: bytearray | memoryview = flat_view(tensor.data)
-            if tensor.name not in call.writable:
-                data = bytearray(data) if copies else memoryview(data).toreadonly()
+            data: Any = flat_view(tensor.data)
+            if tensor.name not in writable:
+                data = bytearray(data) if copies else data.toreadonly()
             given.append(GivenInput(tensor.name, tensor.datatype.value, tensor.shape, data))
-        self._accept(request, given, tuple(call.requested))
+        self._accept(request, given, requested)
         return request
+
+    def _requested_outputs(self, names: tuple[str, ...]) -> tuple[RequestedOutput, ...]:
+        """Return the outputs that a call asks for; calls mostly ask for the same."""
+        found = self._called.get(names)
+        if found is None:
+            if len(self._called) >= LIMIT:
+                self._called.clear()
+            found = self._called[names] = tuple([RequestedOutput(name) for name in names])
+        return found
 
     def _accept(self, request: InferRequest, given: list[GivenInput], requested: tuple[str, ...]) -> None:
         request.batch_size, request.inputs = self._validator.accept(given, requested, request.request_id)

@@ -21,7 +21,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import RAW_OUTPUT_CONTENTS, varint
 from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import Buffer, InferRequest, InferResponse, Parameter, Tensor, flat_view
+from tensorhub.requests import NO_SEQUENCE, Buffer, InferRequest, InferResponse, Parameter, Tensor, flat_view
 from tensorhub.workers.classification import classify
 
 _RAW_TAG = bytes((RAW_OUTPUT_CONTENTS << 3 | 2,))
@@ -100,7 +100,8 @@ class ResponseEncoder:
 
 def _maybe_key(request: InferRequest, response: InferResponse) -> Hashable | None:
     """Return what decides about the head of a response, or None if it has more in it than tensors."""
-    if request.request_id or response.parameters:
+    parameters = response.parameters
+    if request.request_id or (parameters and parameters is not NO_SEQUENCE):
         return None
     wanted = request.requested
     names: tuple[str, ...] = ()
@@ -109,7 +110,8 @@ def _maybe_key(request: InferRequest, response: InferResponse) -> Hashable | Non
             return None
         names = tuple([output.name for output in wanted])
     # PERF: members of an Enum are compared by identity, and their own hash is slow.
-    return names, tuple([(tensor.name, id(tensor.datatype), tensor.shape) for tensor in response.outputs])
+    outputs = tuple([(tensor.name, id(tensor.datatype), tensor.shape) for tensor in response.outputs])
+    return (names, outputs, True) if parameters else (names, outputs)
 
 
 def _maybe_join(usual: _Usual, response: InferResponse) -> bytes | None:

@@ -20,15 +20,18 @@ Source: EnsembleContext in Triton's core.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorhub.errors import Cancelled, InvalidArgument, TensorhubError, error_for
 from tensorhub.protocol.infer_validation import prefix
-from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferResponse, Parameter, Tensor
+from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, NO_SEQUENCE, InferResponse, Parameter, Tensor
 
 Path = tuple[int, ...]
 
 _MAX_INT64 = 2**63 - 1
+
+_REMEMBERED_PLANS = 64
+"""Of one ensemble; clients choose outputs and their order, so it must be bounded. When it is full, it is emptied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,38 @@ class Step:
     version: int
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+
+
+class _Take(NamedTuple):
+    """What a step takes.
+
+    Attributes:
+        name: the model's input; `tensor`: the ensemble's.
+        exclusive: nothing else uses the tensor.
+    """
+
+    name: str
+    tensor: str
+    exclusive: bool
+
+
+class Plan(NamedTuple):
+    """What follows from the outputs that a request wants, the same for all such requests.
+
+    Attributes:
+        needed: the steps without which they cannot be made.
+        uses: how often a tensor is used: by steps, and by the response; tensors without a use are not in it.
+        consumers: the needed steps that take a tensor, in their order.
+        takes: by the index of a needed step; `taken`: likewise, the tensors, each once.
+        returned: the outputs in the order of the response.
+    """
+
+    needed: frozenset[int]
+    uses: Mapping[str, int]
+    consumers: Mapping[str, tuple[Step, ...]]
+    takes: Mapping[int, tuple[_Take, ...]]
+    taken: Mapping[int, tuple[str, ...]]
+    returned: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +101,7 @@ class EnsembleGraph:
     outputs: tuple[str, ...]
     optional: frozenset[str]
     decoupled: bool
+    _plans: dict[tuple[str, ...], Plan] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def from_config(config: Any) -> "EnsembleGraph":
@@ -108,9 +144,48 @@ class EnsembleGraph:
                 tensors.extend(self.steps[index].inputs.values())
         return frozenset(found)
 
+    def plan(self, requested: tuple[str, ...]) -> Plan:
+        """Return the plan for these outputs."""
+        plan = self._plans.get(requested)
+        if plan is None:
+            if len(self._plans) >= _REMEMBERED_PLANS:
+                self._plans.clear()
+            plan = self._plans[requested] = self._new_plan(requested)
+        return plan
 
-@dataclass(frozen=True, slots=True)
-class Value:
+    def _new_plan(self, requested: tuple[str, ...]) -> Plan:
+        needed = self.needed(requested)
+        consumers = {
+            name: tuple(self.steps[index] for index in indices if index in needed)
+            for name, indices in self.consumers.items()
+        }
+        uses = {
+            name: len(consumers.get(name, ())) + (name in requested)
+            for name in dict.fromkeys((*consumers, *self.producers, *requested))
+        }
+        takes = {}
+        for index in needed:
+            inputs = self.steps[index].inputs
+            taken = list(inputs.values())
+            takes[index] = tuple(
+                _Take(
+                    name,
+                    tensor,
+                    taken.count(tensor) == 1 and len(self.consumers[tensor]) == 1 and tensor not in requested,
+                )
+                for name, tensor in inputs.items()
+            )
+        return Plan(
+            needed,
+            {name: count for name, count in uses.items() if count},
+            consumers,
+            takes,
+            {index: tuple(dict.fromkeys(take.tensor for take in items)) for index, items in takes.items()},
+            tuple(name for name in reversed(self.outputs) if name in requested),  # mostly as in Triton's table of them
+        )
+
+
+class Value(NamedTuple):
     """A tensor as it was given or made.
 
     Attributes:
@@ -162,15 +237,13 @@ class StepRun:
     over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Send the request of a step."""
 
     run: StepRun
 
 
-@dataclass(frozen=True, slots=True)
-class Respond:
+class Respond(NamedTuple):
     """Answer the request; a response of None is an end without a further one."""
 
     response: InferResponse | None
@@ -203,7 +276,8 @@ class EnsembleRun:
     request_id: str = ""
     batch_size: int = 0
     sequence: tuple[int | str, int] = (0, 0)
-    _needed: frozenset[int] = frozenset()
+    _plan: Plan = field(init=False)
+    _requested_names: frozenset[str] = field(init=False)
     _values: dict[tuple[str, Path], Value] = field(default_factory=dict)
     _uses_left: dict[tuple[str, Path], int] = field(default_factory=dict)
     _in_flight: int = 0
@@ -214,7 +288,8 @@ class EnsembleRun:
 
     def __post_init__(self) -> None:
         self.requested = self.requested or self.graph.outputs
-        self._needed = self.graph.needed(self.requested)
+        self._plan = self.graph.plan(self.requested)
+        self._requested_names = frozenset(self.requested)
 
     @property
     def over(self) -> bool:
@@ -223,9 +298,11 @@ class EnsembleRun:
 
     def begin(self, inputs: Mapping[str, Tensor]) -> list[Action]:
         """Start with the tensors of the request; of an ensemble that batches, with the batch dimension."""
-        values = {name: Value(tensor, self.batch_size, given=True) for name, tensor in inputs.items()}
+        rows = self.batch_size
+        values = {name: Value(tensor, rows, True) for name, tensor in inputs.items()}
         for name in self.graph.optional:
-            values.setdefault(name, Value(None, self.batch_size, given=True))
+            if name not in values:
+                values[name] = Value(None, rows, True)
         return self._proceed(self._add(values, ()), ())
 
     def answered(self, run: StepRun, response: InferResponse | None, final: bool) -> list[Action]:
@@ -266,12 +343,12 @@ class EnsembleRun:
 
     def _add(self, values: Mapping[str, Value], path: Path) -> list[str]:
         """Put values where they are waited for; return their names."""
+        uses = self._plan.uses
         added = []
         for name, value in values.items():
-            uses = sum(index in self._needed for index in self.graph.consumers.get(name, ())) + (name in self.requested)
-            if uses:
+            if name in uses:
                 self._values[name, path] = value
-                self._uses_left[name, path] = uses
+                self._uses_left[name, path] = uses[name]
                 added.append(name)
         return added
 
@@ -283,10 +360,11 @@ class EnsembleRun:
             if starts and self._cancelled:
                 self._fail(Cancelled(""))
             else:
-                actions += [Start(self._prepare(step, path)) for step in starts]
+                for step in starts:
+                    actions.append(Start(self._prepare(step, path)))
                 self._in_flight += len(starts)
         response = None
-        if self._state is _State.RUNNING and any(name in self.requested for name in added):
+        if self._state is _State.RUNNING and not self._requested_names.isdisjoint(added):
             response = self._maybe_response(path)
         if response is not None:
             self._responded = True
@@ -308,31 +386,41 @@ class EnsembleRun:
 
     def _ready(self, added: Sequence[str], path: Path) -> list[Step]:
         """Return the steps, in their order, for which one of the new values was the last that was missing."""
-        indices = {index for name in added for index in self.graph.consumers.get(name, ()) if index in self._needed}
-        steps = [self.graph.steps[index] for index in sorted(indices)]
-        return [step for step in steps if all((name, path) in self._values for name in step.inputs.values())]
+        consumers, values, takes = self._plan.consumers, self._values, self._plan.takes
+        steps: dict[int, Step] = {}
+        for name in added:
+            for step in consumers.get(name, ()):
+                if step.index not in steps:
+                    for take in takes[step.index]:
+                        if (take.tensor, path) not in values:
+                            break
+                    else:
+                        steps[step.index] = step
+        return [steps[index] for index in sorted(steps)] if len(steps) > 1 else list(steps.values())
 
     def _prepare(self, step: Step, path: Path) -> StepRun:
-        model = self.models[step.index]
-        taken = list(step.inputs.values())
+        index = step.index
+        model = self.models[index]
+        values, batches, dims = self._values, model.batches, model.dims
         inputs: dict[str, Tensor] = {}
-        exclusive, given = set(), set()
+        exclusive, given = [], []
         sequence: tuple[int | str, int] | None = None
-        for name, tensor_name in step.inputs.items():
-            value = self._values[tensor_name, path]
-            if value.sequence is not None and sequence is None:
+        for name, tensor_name, only in self._plan.takes[index]:
+            value = values[tensor_name, path]
+            if sequence is None:
                 sequence = value.sequence
-            if value.tensor is None:
+            tensor = value.tensor
+            if tensor is None:
                 continue
-            shape = reshaped(model.dims.get(name, ()), model.batches, value.rows, value.tensor.shape)
-            inputs[name] = value.tensor.renamed(name, shape)
+            shape = reshaped(dims.get(name, ()), batches, value.rows, tensor.shape)
+            inputs[name] = Tensor(name, tensor.datatype, shape, tensor.data)
             if value.given:
-                given.add(name)
-            if taken.count(tensor_name) == 1 and self._only_use(tensor_name):
-                exclusive.add(name)
-        for tensor_name in dict.fromkeys(taken):
+                given.append(name)
+            if only:
+                exclusive.append(name)
+        for tensor_name in self._plan.taken[index]:
             self._use(tensor_name, path)
-        rows = next((tensor.shape[0] for tensor in inputs.values() if tensor.shape), 0) if model.batches else 0
+        rows = next((tensor.shape[0] for tensor in inputs.values() if tensor.shape), 0) if batches else 0
         return StepRun(
             step,
             path,
@@ -344,24 +432,23 @@ class EnsembleRun:
             model.decoupled,
         )
 
-    def _only_use(self, name: str) -> bool:
-        return len(self.graph.consumers[name]) == 1 and name not in self.requested
-
     def _use(self, name: str, path: Path) -> None:
         """Forget a value with its last use."""
-        self._uses_left[name, path] -= 1
-        if not self._uses_left[name, path]:
-            del self._uses_left[name, path], self._values[name, path]
+        key = name, path
+        left = self._uses_left[key] - 1
+        if left:
+            self._uses_left[key] = left
+        else:
+            del self._uses_left[key], self._values[key]
 
     def _maybe_response(self, path: Path) -> InferResponse | None:
         """Return the response with the outputs of a path, when all of them are there."""
-        if any((name, path) not in self._values for name in self.requested):
-            return None
+        for name in self._plan.returned:
+            if (name, path) not in self._values:
+                return None
         outputs = []
-        parameters: dict[str, Parameter] = {}
-        for name in reversed(self.graph.outputs):  # as they mostly come out of Triton's table of them
-            if name not in self.requested:
-                continue
+        parameters: Mapping[str, Parameter] = {}
+        for name in self._plan.returned:
             value = self._values[name, path]
             self._use(name, path)
             if value.tensor is not None:
@@ -425,7 +512,9 @@ def _sequence(run: StepRun, parameters: Mapping[str, Parameter]) -> tuple[int | 
     return correlation_id, flags
 
 
-def _sequence_parameters(correlation_id: int | str, flags: int) -> dict[str, Parameter]:
+def _sequence_parameters(correlation_id: int | str, flags: int) -> Mapping[str, Parameter]:
+    if correlation_id == 0 and not flags:
+        return NO_SEQUENCE
     if isinstance(correlation_id, int) and correlation_id > _MAX_INT64:
         correlation_id -= 1 << 64  # a parameter is an int64, as Triton casts it
     return {

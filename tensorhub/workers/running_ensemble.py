@@ -22,7 +22,7 @@ from tensorhub.requests import InferRequest, InferResponse, Tally
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
-from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, Start, StepModel, StepRun
+from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, StepModel, StepRun
 from tensorhub.workers.serving import Retired
 from tensorhub.workers.statistics import Durations, StatisticsRecorder
 
@@ -189,6 +189,7 @@ class _Limiter:
     """How many requests of each step are at its model; what is more waits here. Thread-safe."""
 
     def __init__(self, steps: int, limit: int) -> None:
+        self.limits = limit > 0
         self._limit = limit
         self._lock = threading.Lock()
         self._in_flight = [0] * steps
@@ -223,7 +224,7 @@ class _Request:
         graph, spec = ensemble.graph, ensemble.spec
         requested = tuple([item.name for item in request.requested]) or graph.outputs
         try:
-            models = ensemble.step_models(graph.needed(requested))
+            models = ensemble.step_models(graph.plan(requested).needed)
         except TensorhubError as exc:
             raise error_for(exc.code, f"in ensemble '{graph.name}', {exc.message}") from exc
         self._ensemble = ensemble
@@ -256,19 +257,27 @@ class _Request:
 
     def _go_on(self, event: Callable[[], list[Action]], *, inline: bool) -> None:
         """Tell the run what has happened, and do what follows."""
+        last: Respond | None = None
+        starts: list[StepRun] = []
         with self._lock:
-            actions = event()
-            responses = [action for action in actions if isinstance(action, Respond)]
-            self._responses.extend(responses)
-        if responses:
-            self._send(responses[-1])
-        starts = [action.run for action in actions if isinstance(action, Start)]
+            for action in event():
+                if isinstance(action, Respond):
+                    self._responses.append(action)
+                    last = action
+                else:
+                    starts.append(action.run)
+        if last is not None:
+            self._send(last)
         if len(starts) > 1 and inline:
             # Those that run elsewhere first, so that they run beside the others.
             calls = self._ensemble.calls
             starts.sort(key=lambda run: calls.is_quick(run.step.model, run.step.version))
+        limiter = self._ensemble.limiter
         for run in starts:
-            self._ensemble.limiter.enter(run.step.index, partial(self._start, run, inline=inline))
+            if limiter.limits:
+                limiter.enter(run.step.index, partial(self._start, run, inline=inline))
+            else:
+                self._start(run, inline=inline)
 
     def _start(self, run: StepRun, *, inline: bool) -> None:
         request, step = self._request, run.step

@@ -52,7 +52,9 @@ class TestTable:
         models = Path(workloads.__file__).parent / "models"
         for workload in WORKLOADS:
             assert (models / workload.model / "config.pbtxt").is_file(), workload
-            assert (models / workload.model / "1" / "model.py").is_file(), workload
+            is_ensemble = "ensemble_scheduling" in (models / workload.model / "config.pbtxt").read_text()
+            assert is_ensemble or (models / workload.model / "1" / "model.py").is_file(), workload
+            assert (models / workload.model / "1").is_dir(), workload
 
     def test_select_keeps_the_order_of_the_table(self) -> None:
         assert [workload.name for workload in workloads.select(["shm_1m", "startup"])] == ["startup", "shm_1m"]

@@ -11,7 +11,7 @@ from tensorhub.ipc import wire
 from tensorhub.ipc.wire import INLINE_LIMIT
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec, OutputSpec
-from tensorhub.requests import InferRequest, InferResponse, RequestedOutput, Tensor
+from tensorhub.requests import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, Tensor
 from tensorhub.tensors import DataType
 from tensorhub.workers.encode import EncodedResponse, ResponseEncoder, encode_response
 from tests.workers.fake_memory import FakeMemory
@@ -240,3 +240,18 @@ def test_places_ids_and_parameters_are_not_remembered() -> None:
         assert with_parameter.parameters["p"].int64_param == 1
         placed = infer_request((place(memory, "A", "region", 8),))
         assert parse(encoder.encode(placed, InferResponse(tensors), from_http=False)).raw_output_contents == [b""]
+
+
+def test_a_remembered_response_of_no_sequence_is_written_as_the_first_one() -> None:
+    encoder = ResponseEncoder(ModelSpec("m", 2, 0, {}, {}), FakeMemory())
+    request = InferRequest("m", 2, "", {})
+    for data, parameters in (
+        (b"abc", NO_SEQUENCE),
+        (b"def", NO_SEQUENCE),
+        (b"ghi", {}),
+        (b"jkl", {"sequence_id": 7, "sequence_start": True, "sequence_end": False}),
+        (b"mno", NO_SEQUENCE),
+    ):
+        response = InferResponse([output("A", data)], parameters)
+        wanted = encode_response(request, response, FakeMemory(), from_http=False)
+        assert parse(encoder.encode(request, response, from_http=False)) == parse(wanted)

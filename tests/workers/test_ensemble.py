@@ -288,6 +288,15 @@ def test_shapes_between_who_batches_and_who_does_not(
     assert reshaped(dims, batches, rows, shape) == expected
 
 
+def test_plans_of_different_outputs_do_not_mix() -> None:
+    graph = graph_of("in -> a\na -> b\na -> c", ["b", "c"])
+    for requested in (("b",), ("c",), ("b", "c"), ("c", "b"), ("b",)):
+        plan = graph.plan(requested)
+        assert plan.needed == graph.needed(requested)
+        assert plan.uses == {"in": 1, "a": len(requested)} | dict.fromkeys(requested, 1)
+        assert plan.returned == tuple(name for name in ("c", "b") if name in requested)
+
+
 @st.composite
 def dags(draw: st.DrawFn) -> EnsembleGraph:
     """A graph of up to eight steps, which its config has in any order."""

@@ -25,6 +25,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 _DATATYPES = {
     "add_sub": "INT32",
+    "add_sub_chain": "INT32",
     "identity_fp32": "FP32",
     "identity_bytes": "BYTES",
     "countdown": "INT32",
@@ -68,6 +69,10 @@ def tensors(workload: Workload) -> Tensors:
     if workload.model == "add_sub":
         left, right = random.integers(-1000, 1000, (2, 1, workload.count), dtype=np.int32)
         return Tensors(datatype, {"INPUT0": left, "INPUT1": right}, {"OUTPUT0": left + right, "OUTPUT1": left - right})
+    if workload.model == "add_sub_chain":
+        # The sum and the difference of a sum and a difference.
+        left, right = random.integers(-1000, 1000, (2, 1, workload.count), dtype=np.int32)
+        return Tensors(datatype, {"INPUT0": left, "INPUT1": right}, {"OUTPUT0": 2 * left, "OUTPUT1": 2 * right})
     if workload.model == "dense_batched":
         row = random.random((1, workload.count), dtype=np.float32)
         return Tensors(datatype, {"INPUT0": row}, {"OUTPUT0": row[:, ::-1]})

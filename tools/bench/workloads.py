@@ -212,6 +212,22 @@ def _scheduling() -> list[Workload]:
     ]
 
 
+def _pipelines() -> list[Workload]:
+    return [
+        Workload(
+            "http_ensemble_8",
+            "two quick steps of an ensemble, HTTP JSON, 8 in flight",
+            "add_sub_chain",
+            Transport.HTTP_JSON,
+            Driver.WRK,
+            REQUESTS_PER_S,
+            16,
+            8,
+            Goal(2.0),
+        )
+    ]
+
+
 def _footprint() -> list[Workload]:
     return [
         Workload(name, title, "add_sub", Transport.NONE, Driver.FOOTPRINT, metric, goal=Goal(ceiling=ceiling))
@@ -223,7 +239,7 @@ def _footprint() -> list[Workload]:
     ]
 
 
-WORKLOADS: tuple[Workload, ...] = (*_footprint(), *_small(), *_in_company(), *_big(), *_scheduling())
+WORKLOADS: tuple[Workload, ...] = (*_footprint(), *_small(), *_in_company(), *_big(), *_scheduling(), *_pipelines())
 
 
 def select(names: Sequence[str]) -> list[Workload]:
