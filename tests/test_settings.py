@@ -352,10 +352,7 @@ def test_a_server_needs_a_repository() -> None:
 
 
 def test_options_without_effect_and_old_ones_are_warned_of_once_given() -> None:
-    assert parse(["--trace-rate=5"]).warnings == (
-        "--trace-rate is deprecated. Please use --trace-config=rate=<rate>.",
-        "--trace-config has no effect: this version does not have it yet",
-    )
+    assert parse(["--trace-rate=5"]).warnings == ("--trace-rate is deprecated. Please use --trace-config=rate=<rate>.",)
     [warning] = parse(["--http-thread-count=3"]).warnings
     assert warning.startswith("--http-thread-count has no effect: ")
     assert parse(["--model-store=/a"]).warnings == ()

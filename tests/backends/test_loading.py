@@ -1,7 +1,9 @@
 """Models in one process do not meet: their helper modules, their versions, their reloads."""
 
+import importlib
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,3 +175,53 @@ def test_the_model_folder_is_known_in_helpers_and_nowhere_else(load: Loader) -> 
     assert module.where() == str(Path(module.__file__).parent)
     with pytest.raises(utils.TritonModelException):
         utils.get_model_dir()
+
+
+def test_other_threads_import_while_models_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lib" / "crowded"
+    package.mkdir(parents=True)
+    names = [f"part{number}" for number in range(20)]
+    (package / "__init__.py").write_text("".join(f"import crowded.{name}\n" for name in names))
+    for name in names:
+        (package / f"{name}.py").write_text("")
+    folder = tmp_path / "model"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "model.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    over = threading.Event()
+    problems: list[Exception] = []
+
+    def import_again_and_again() -> None:
+        try:
+            while not over.is_set():
+                importlib.import_module("crowded")
+                for name in [name for name in list(sys.modules) if name.partition(".")[0] == "crowded"]:
+                    del sys.modules[name]
+        except Exception as exc:
+            problems.append(exc)
+
+    importing = threading.Thread(target=import_again_and_again)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can
+    try:
+        importing.start()
+        for _ in range(300):
+            modules = ModelModules("m", str(folder), 1)
+            modules.load("model.py")
+            modules.unload()
+    finally:
+        sys.setswitchinterval(interval_s)
+        over.set()
+        importing.join()
+    assert problems == []
+
+
+def test_lists_that_other_threads_may_be_walking_over_stay_as_they_are(load: Loader) -> None:
+    lists = [sys.meta_path, sys.path]
+    contents = [list(item) for item in lists]
+    load("m", "VALUE = 1")
+    assert [list(item) for item in lists] == contents
+    lists = [sys.meta_path, sys.path]
+    contents = [list(item) for item in lists]
+    load.loaded[0].unload()
+    assert [list(item) for item in lists] == contents

@@ -13,7 +13,7 @@ import pytest
 
 from tests.crash.load import loaded
 from tests.crash.processes import arenas_mapped, only_the_living, open_files, shared_memory_files
-from tests.end_to_end.daemons import Daemons, Process, adds, daemons, kill, wait_until
+from tests.end_to_end.daemons import Daemons, Process, adds, ask, daemons, kill, wait_until
 
 _ARENA = f"--arena-byte-size={16 << 20}"  # little, so that a handful of tensors that are not given back would fill it
 _WORKER_DEATHS = 50
@@ -55,6 +55,14 @@ def _stays(survivors: list[int], before: Holdings) -> None:
     )
 
 
+def _serves_all(server: Daemons) -> bool:
+    """Whether every model is served: one during whose load its worker is killed twice is given up.
+
+    In this order: what is said of readiness may be from before the worker's death.
+    """
+    return adds(server.http_port) and ask(server.http_port, "GET", "/v2/health/ready")[0] == 200
+
+
 def test_workers(server: Daemons) -> None:
     hub, grpc, http = server.hub(), server.grpc(), server.http()
     worker = server.worker("cpu0", _ARENA)
@@ -70,7 +78,7 @@ def test_workers(server: Daemons) -> None:
     before = _holdings(survivors)
     for _ in range(_WORKER_DEATHS - 2):
         again()
-        wait_until(lambda: adds(server.http_port), "the next worker serves")
+        wait_until(lambda: _serves_all(server), "the next worker serves")
     _work(server, again)
     _stays(survivors, before)
     wait_until(lambda: only_the_living(server.run_dir), "the sockets of the dead are removed")

@@ -73,13 +73,14 @@ class ModelModules:
         with _lock:
             sys.modules.setdefault(utils.MODULE_NAME, utils)
             _add_root()
-            sys.meta_path.insert(0, self._finder())
+            # New lists, here and in `unload`: other threads import meanwhile, and who walks over a list that gets
+            # shorter misses an entry, and with it a module that is there.
+            sys.meta_path = [self._finder(), *sys.meta_path]
             package = ModuleType(self._package)
             package.__path__ = list(self._folders)
             sys.modules[self._package] = package
-            for folder in self._folders:
-                _model_folders.append(folder)
-                sys.path.append(folder)
+            _model_folders.extend(self._folders)
+            sys.path = [*sys.path, *self._folders]
         try:
             return importlib.import_module(f"{self._package}.{file_name.removesuffix('.py')}")
         except BaseException:
@@ -89,9 +90,11 @@ class ModelModules:
     def unload(self) -> None:
         """Forget the modules; those that someone still refers to live on."""
         with _lock:
-            for name in [name for name in sys.modules if name == self._package or name.startswith(f"{self._package}.")]:
+            for name in [
+                name for name in list(sys.modules) if name == self._package or name.startswith(f"{self._package}.")
+            ]:
                 del sys.modules[name]
-            sys.meta_path[:] = [
+            sys.meta_path = [
                 finder
                 for finder in sys.meta_path
                 if not (isinstance(finder, _Finder) and finder.package == self._package)
@@ -99,7 +102,7 @@ class ModelModules:
             for folder in self._folders:
                 if folder in _model_folders:
                     _model_folders.remove(folder)
-                    sys.path.remove(folder)
+                    sys.path = _without_last(sys.path, folder)
 
     def _finder(self) -> "_Finder":
         return _Finder(
@@ -137,6 +140,14 @@ class ModelModules:
                 and importlib.machinery.PathFinder.find_spec(top, _common_path()) is None
             )
         return known
+
+
+def _without_last(entries: Sequence[str], entry: str) -> list[str]:
+    """Return a copy without the last `entry`; a model may have taken it out already."""
+    result = list(reversed(entries))
+    if entry in result:
+        result.remove(entry)
+    return result[::-1]
 
 
 def _common_path() -> list[str]:
