@@ -13,7 +13,6 @@ from tensorhub.option_table import Deprecated, option
 _NO_LIBRARIES = "backends, agents and caches are Python packages here, and no shared library is loaded"
 _NO_POOLS = "memory is allocated as it is needed, and there is no pool"
 _NO_CUDA_STATE = "states grow as they need to"
-_LATER = "this version does not have it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +145,7 @@ class ResponseCache:
     cache_config: tuple[Scoped, ...] = option(
         kinds.scoped("cache", optional=False, scopes=("local", "redis")),
         (),
-        "local,size=<bytes> switches it on.",
-        _LATER,
+        "local,size=<bytes>: each worker keeps up to so many bytes of responses of models with response_cache.",
     )
     cache_directory: str = option(
         kinds.TEXT, "/opt/tritonserver/caches", "Where caches' shared libraries are.", _NO_LIBRARIES

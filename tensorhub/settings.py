@@ -19,6 +19,7 @@ from typing import Any
 from tensorhub import hosting
 from tensorhub import network_options as network
 from tensorhub import option_groups as groups
+from tensorhub.cache_options import local_byte_size
 from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG, Restriction
 from tensorhub.option_table import Deprecated, Option, options_of
@@ -360,6 +361,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
     if "*" in repository.load_model and len(repository.load_model) > 1:
         raise SettingsError("--load-model: Wildcard model name '*' must be the ONLY startup model if specified at all.")
+    _check_cache(settings)
     _check_restrictions("api", settings.http.http_restricted_api)
     _check_restrictions("protocol", settings.grpc.grpc_restricted_protocol)
     tls = settings.http_tls
@@ -372,6 +374,13 @@ def _check(settings: Settings) -> None:
         root=tls.http_root_cert,
     )
     _check_endpoints(settings)
+
+
+def _check_cache(settings: Settings) -> None:
+    try:
+        local_byte_size(settings.cache.cache_config)
+    except ValueError as exc:
+        raise SettingsError(f"--cache-config: {exc}") from exc
 
 
 def _check_restrictions(what: str, restrictions: Sequence[Restriction]) -> None:

@@ -353,6 +353,9 @@ def test_a_server_needs_a_repository() -> None:
 
 def test_options_without_effect_and_old_ones_are_warned_of_once_given() -> None:
     assert parse(["--trace-rate=5"]).warnings == ("--trace-rate is deprecated. Please use --trace-config=rate=<rate>.",)
+    assert parse(["--response-cache-byte-size=5"]).warnings == (
+        "--response-cache-byte-size is deprecated. Please use --cache-config=local,size=<bytes>.",
+    )
     [warning] = parse(["--http-thread-count=3"]).warnings
     assert warning.startswith("--http-thread-count has no effect: ")
     assert parse(["--model-store=/a"]).warnings == ()

@@ -1,5 +1,6 @@
 """Loading a model version in a worker: complete its config, load it, make its instances."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.caching import ModelCache, SharedCache
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
@@ -32,6 +34,8 @@ from tensorhub.workers.statistics import StatisticsRecorder
 from tensorhub.workers.turns import ModelTurns, Turns
 from tensorhub.workers.warmup import read_file, read_samples, warm_up
 
+log = logging.getLogger(__name__)
+
 INITIAL_STATE_FOLDER = "initial_state"
 
 
@@ -46,6 +50,7 @@ def load(
     metrics: MetricsConfig,
     backends: Sequence[Scoped] = (),
     turns: Turns | None = None,
+    cache: SharedCache | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ServingModel:
     """Carry out an order to load; the model is ready to `start`.
@@ -56,6 +61,7 @@ def load(
         metrics: which latencies are kept.
         backends: the settings of `--backend-config`.
         turns: the rate limiter of this worker, if it is on.
+        cache: the response cache of this worker, if there is one.
         progress: told what the load is at before each step that may take long.
 
     Raises:
@@ -64,7 +70,7 @@ def load(
     began_ns = time.monotonic_ns()
     config = messages.ModelConfig.FromString(order.config)
     if model_config.is_ensemble(config):
-        return _ensemble(order, config, memory, calls, _recorder(config, metrics, began_ns, time.monotonic_ns()))
+        return _ensemble(order, config, memory, calls, _recorder(config, metrics, began_ns, time.monotonic_ns()), cache)
     source = ModelSource(order.model, order.version, order.path, config, _of_backend(backends, config.backend))
     backend = find_backend(config.backend)
     gpus = [str(ordinal) for ordinal in range(order.gpu_count)]
@@ -82,6 +88,7 @@ def load(
         if order.gpu == _CPU:
             # A model on the processor need not be able to reach a GPU, whatever its config says.
             spec = replace(spec, takes_device_inputs=False)
+        cached, spec = _maybe_cached(order, config, spec, cache)
         samples = read_samples(config, spec, folder)
         instances = []
         share = share_of(wanted_instances(config, order.gpu), order.share_index, order.share_count)
@@ -108,6 +115,7 @@ def load(
             order=ResponseOrder() if preserves_ordering(config) else None,
             states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
             turns=ModelTurns(turns, order.load_id, active) if turns is not None else None,
+            cache=cached,
         )
         undo.pop_all()
     if getattr(loaded, "calls_models", False):
@@ -116,12 +124,37 @@ def load(
 
 
 def _ensemble(
-    order: Any, config: Any, memory: Memory, calls: ModelCalls, statistics: StatisticsRecorder
+    order: Any,
+    config: Any,
+    memory: Memory,
+    calls: ModelCalls,
+    statistics: StatisticsRecorder,
+    cache: SharedCache | None,
 ) -> RunningEnsemble:
     """Load an ensemble, which the hub has validated against the models of its steps."""
     spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path)))
+    # The parameters of its responses name the sequence of the request: they are no part of the answer.
+    cached, spec = _maybe_cached(order, config, spec, cache, keeps_parameters=False)
     decoder, encoder = RequestDecoder(spec, memory), ResponseEncoder(spec, memory)
-    return RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics)
+    return RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics, cached)
+
+
+def _maybe_cached(
+    order: Any, config: Any, spec: ModelSpec, cache: SharedCache | None, *, keeps_parameters: bool = True
+) -> tuple[ModelCache | None, ModelSpec]:
+    """Return a model's part of the cache, if it is to have one, and its spec for that."""
+    if not config.response_cache.enable:
+        return None, spec
+    if cache is None:
+        log.warning(
+            "model '%s' has response_cache enabled, but the server has no response cache: it is ignored "
+            "(--cache-config=local,size=<bytes> makes one)",
+            order.model,
+        )
+        return None, spec
+    outputs = frozenset(spec.outputs)
+    cached = ModelCache(cache, order.load_id, order.model, outputs, keeps_parameters=keeps_parameters)
+    return cached, replace(spec, copies_region_inputs=True)
 
 
 def _news(order: Any, config: Any) -> Any:

@@ -33,6 +33,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.caching import SharedCache
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
@@ -91,10 +92,12 @@ class WorkerLoop:
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
         turns: Turns | None = None,
+        cache: SharedCache | None = None,
         refusal: str = "",
         health: DeviceHealth | None = None,
     ) -> None:
         self._arena = arena
+        self._cache = cache
         self._node = node
         self._gateway = gateway
         self.calls = ModelCalls(gateway, self)
@@ -115,6 +118,7 @@ class WorkerLoop:
                 metrics=metrics,
                 backends=backends,
                 turns=turns,
+                cache=cache,
             ),
             node.post,
             node.watcher.later,
@@ -478,7 +482,8 @@ class WorkerLoop:
     # Statistics
 
     def _statistics(self) -> Any:
-        return process_statistics(self._models.values(), len(self._open), self._arena, self._regions.device_copies)
+        copies = self._regions.device_copies
+        return process_statistics(self._models.values(), len(self._open), self._arena, copies, self._cache)
 
     def _report_later(self) -> None:
         self._report_due = True

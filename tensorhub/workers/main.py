@@ -13,6 +13,7 @@ from pathlib import Path
 from tensorhub import settings
 from tensorhub.backends import calling, device_access
 from tensorhub.backends.python import output
+from tensorhub.cache_options import local_byte_size
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
@@ -28,6 +29,7 @@ from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol.metrics_config import MetricsConfig
+from tensorhub.workers.caching import SharedCache
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
@@ -79,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device_access.install(handles.try_port if handles is not None else lambda: None)
     gateway = Gateway(node, arena)
     limiter = chosen.rate_limiter
+    cache_byte_size = local_byte_size(chosen.cache.cache_config)
     loop = WorkerLoop(
         node,
         gateway,
@@ -91,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_retries=chosen.repository.model_load_retry_count,
         backends=chosen.backend.backend_config,
         turns=Turns(limiter.rate_limit_resource) if limiter.rate_limit == "execution_count" else None,
+        cache=SharedCache(cache_byte_size) if cache_byte_size else None,
         refusal=own.refusal,
         health=DeviceHealth(handles if gpu else None, node.watcher.later),
     )

@@ -20,6 +20,7 @@ from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers import continuations
 from tensorhub.workers.alarms import Alarms
+from tensorhub.workers.caching import ModelCache
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
@@ -64,6 +65,7 @@ class RunningModel:
         order: ResponseOrder | None = None,
         states: StateOutputs | None = None,
         turns: ModelTurns | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -81,6 +83,7 @@ class RunningModel:
         self._order = order
         self._states = states
         self._turns = turns
+        self._cache = cache
         self._history = RunHistory()
         self._statistics = statistics
         self._lock = threading.Lock()
@@ -120,6 +123,10 @@ class RunningModel:
             Unavailable: the queue is full, or (Retired) the model is being unloaded; the request was not taken.
         """
         now_ns = time.monotonic_ns()
+        if self._cache is not None:
+            response = self._cache.maybe_answer(request, self._observe_miss)
+            if response is not None and self._answered(request, response, now_ns):
+                return
         with self._lock:
             if self._on_drained is not None:
                 raise Retired(
@@ -138,6 +145,20 @@ class RunningModel:
                 return
             decisions = self._decide(now_ns)
         self._start_runs(self._rejected(decisions), inline_runs)
+
+    def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
+        """Answer a request from the cache, unless the model takes no more requests."""
+        with self._lock:
+            if self._on_drained is not None:
+                return False
+            self._open += 1
+            self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
+        request.respond(response)
+        return True
+
+    def _observe_miss(self, duration_ns: int, now_ns: int) -> None:
+        with self._lock:
+            self._statistics.observe_cache_miss(duration_ns, now_ns)
 
     def poll(self, inline_runs: int = _NO_LIMIT) -> None:
         """Start what can start; `inline_runs` as for `submit`."""
@@ -321,6 +342,8 @@ class RunningModel:
         """End the threads and let the model go; it has been drained. Errors of the model are logged."""
         if self._turns is not None:
             self._turns.leave()
+        if self._cache is not None:
+            self._cache.close()
         for queue in self._queues:
             queue.put(None)
         for thread in self._threads:

@@ -7,15 +7,22 @@ from typing import Any
 from tensorhub.backends.python import metrics as custom
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.protocol import messages
+from tensorhub.workers.cache import ResponseCache
 from tensorhub.workers.serving import ServingModel
 
 
-def process_statistics(models: Collection[ServingModel], open_requests: int, arena: Arena, device_copies: int) -> Any:
+def process_statistics(
+    models: Collection[ServingModel],
+    open_requests: int,
+    arena: Arena,
+    device_copies: int,
+    cache: ResponseCache | None = None,
+) -> Any:
     """Return a `tensorhub.wire.ProcessStatistics`; of the models those that have news."""
     now_ns = time.monotonic_ns()
     offset_ns = time.time_ns() - now_ns
     counted = (model.statistics(now_ns, offset_ns) for model in models)
-    return messages.ProcessStatistics(
+    report = messages.ProcessStatistics(
         loads=[load for load in counted if load is not None],
         open_requests=open_requests,
         arena_byte_size=arena.byte_size,
@@ -23,3 +30,8 @@ def process_statistics(models: Collection[ServingModel], open_requests: int, are
         device_copies=device_copies,
         families=custom.REGISTRY.export(),
     )
+    if cache is not None:
+        use = report.cache
+        use.byte_size, use.used = cache.byte_size, cache.used
+        use.entries, use.evictions = len(cache), cache.evictions
+    return report

@@ -19,6 +19,7 @@ from tensorhub.backends.privacy import is_private
 from tensorhub.errors import InternalError, TensorhubError, error_for
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse, Tally
+from tensorhub.workers.caching import ModelCache
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
@@ -52,6 +53,7 @@ class RunningEnsemble:
         encoder: ResponseEncoder,
         calls: ModelCalls,
         statistics: StatisticsRecorder,
+        cache: ModelCache | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -67,6 +69,7 @@ class RunningEnsemble:
         }
         self._step_models: dict[int, StepModel] = {}
         self._statistics = statistics
+        self._cache = cache
         self._lock = threading.Lock()
         self._requests: dict[int, _Request] = {}
         self._open = 0
@@ -82,6 +85,10 @@ class RunningEnsemble:
     def submit(self, request: InferRequest, inline_runs: int = 1) -> None:
         """See ServingModel."""
         started_ns = time.monotonic_ns()
+        if self._cache is not None:
+            response = self._cache.maybe_answer(request, self._observe_miss)
+            if response is not None and self._answered(request, response, started_ns):
+                return
         with self._lock:
             if self._on_drained is not None:
                 raise Retired(
@@ -96,6 +103,20 @@ class RunningEnsemble:
             raise
         self._requests[id(request)] = going
         going.begin(inline=inline_runs > 0)
+
+    def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
+        """Answer a request from the cache, unless the model takes no more requests."""
+        with self._lock:
+            if self._on_drained is not None:
+                return False
+            self._open += 1
+            self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
+        request.respond(response)
+        return True
+
+    def _observe_miss(self, duration_ns: int, now_ns: int) -> None:
+        with self._lock:
+            self._statistics.observe_cache_miss(duration_ns, now_ns)
 
     def step_models(self, indices: frozenset[int]) -> dict[int, StepModel]:
         """Return what the steps' models are now.
@@ -183,6 +204,8 @@ class RunningEnsemble:
         """See ServingModel."""
         if self._senders is not None:
             self._senders.shutdown()
+        if self._cache is not None:
+            self._cache.close()
 
 
 class _Limiter:

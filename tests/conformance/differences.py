@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .differences_caching import CACHING
 from .differences_scheduling import SCHEDULING
 
 
@@ -94,7 +95,7 @@ def _forwarded(reason: str, parameters: str) -> Difference:
 
 
 DELIBERATE_DIFFERENCES: dict[str, Difference] = {
-    **{case: Difference(*parts) for case, parts in SCHEDULING.items()},
+    **{case: Difference(*parts) for case, parts in (SCHEDULING | CACHING).items()},
     "json-duplicate-member": Difference(
         "Of members with one name Triton takes the first, our JSON library the last; JSON leaves it open (RFC 8259).",
         {

@@ -61,6 +61,14 @@ CONFIGURATIONS = {
         ),
     ),
     "graph_broken": Configuration("graph_broken", ("--exit-on-error=false", "--strict-readiness=false")),
+    "cached": Configuration(
+        "cached",
+        (
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in ("cached", "uncached", "batched", "cached_graph", "graph_of_cached")),
+            "--cache-config=local,size=16384",
+        ),
+    ),
     "control": Configuration("control", ("--model-control-mode=explicit", "--load-model=resident")),
     "edges": Configuration(
         "edges",

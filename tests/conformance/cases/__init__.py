@@ -6,6 +6,7 @@ from ..steps import Case
 from . import (
     bls,
     broken_models,
+    caching,
     classification,
     compression,
     control,
@@ -81,5 +82,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         statistics,
         logging,
         trace,
+        caching,
     )
 }
