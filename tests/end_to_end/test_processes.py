@@ -116,7 +116,7 @@ def test_two_servers_side_by_side(tmp_path: Path) -> None:
             for start in (server.hub, server.worker, server.http):
                 start()
         for server in servers:
-            wait_until(lambda port=server.http_port: adds(port), "it serves")
+            wait_until(lambda port=server.http_port: adds(port) and _ready(port), "it serves all its models")
         kill(servers[0].started[1])  # the worker of the first
         assert adds(servers[1].http_port)
         wait_until(lambda: not _ready(servers[0].http_port), "the first has noticed")
