@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 REPOSITORY ?= examples/models
 SERVE_ARGS ?=
 
-.PHONY: run test check bench conformance-record descriptors docs clean
+.PHONY: run test check bench conformance conformance-record descriptors docs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -46,6 +46,9 @@ docs: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m tools.bench $(BENCH_ARGS)
+
+conformance: $(VENV)/.test
+	$(BIN)/python -m pytest tests/conformance
 
 conformance-record: $(VENV)/.test
 	$(BIN)/python -m tests.conformance.record
