@@ -14,9 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+
 PROJECT = Path(__file__).parent.parent
 EXAMPLE_MODELS = PROJECT / "examples" / "models"
 _START_DEADLINE_S = 60.0
+_GRPC_DEADLINE_S = 5.0
 _STOP_DEADLINE_S = 40.0
 _POLL_S = 0.05
 
@@ -83,6 +86,8 @@ def serving(
         )
     try:
         _await_ready(process, http_port, log, ready or is_ready)
+        if ready is None and not any("ssl" in item or "allow-grpc" in item for item in options):
+            _await_grpc(grpc_port)
         yield RunningServer(
             http=f"127.0.0.1:{http_port}",
             grpc=f"127.0.0.1:{grpc_port}",
@@ -129,6 +134,21 @@ def is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _await_grpc(port: int) -> None:
+    """Give the gRPC frontend, which hears of everything by itself, a moment to hear of it too."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        deadline = time.monotonic() + _GRPC_DEADLINE_S
+        while time.monotonic() < deadline:
+            try:
+                if ask(b"", timeout=_GRPC_DEADLINE_S) == b"\x08\x01":
+                    return
+            except grpc.RpcError as exc:
+                if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+                    return  # it is there, and does not let everybody ask
+            time.sleep(_POLL_S)
 
 
 def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path, ready: Callable[[int], bool]) -> None:
