@@ -88,6 +88,10 @@ class BatchPlan:
             },
         )
 
+    def runs(self, requests: Sequence[InferRequest]) -> list[Sequence[InferRequest]]:
+        """Return what is to be run together: all of a batch, or each of them alone if the model does not batch."""
+        return [requests] if self.batches else [[request] for request in requests]
+
     def collect(self, requests: Sequence[InferRequest]) -> dict[str, Array]:
         """Return the model's inputs by name: views of the one request's, or copies of all of them together.
 

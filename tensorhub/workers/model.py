@@ -24,9 +24,9 @@ from tensorhub.workers.caching import ModelCache
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
+from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
-from tensorhub.workers.serving import Retired
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 from tensorhub.workers.turns import ModelTurns
@@ -87,8 +87,7 @@ class RunningModel:
         self._history = RunHistory()
         self._statistics = statistics
         self._lock = threading.Lock()
-        self._open = 0
-        self._on_drained: Callable[[], None] | None = None
+        self._open = OpenRequests(self._lock)
         self._queues: list[SimpleQueue[Run | None]] = [SimpleQueue() for _ in instances]
         self._threads = [
             threading.Thread(target=self._serve, args=(index,), name=name, daemon=True)
@@ -96,7 +95,8 @@ class RunningModel:
         ]
 
     def __repr__(self) -> str:
-        return f"<RunningModel {self.news.model} version {self.news.version}, {self._open} open, {self._scheduler!r}>"
+        news = self.news
+        return f"<RunningModel {news.model} version {news.version}, {self._open.count} open, {self._scheduler!r}>"
 
     def start(self) -> None:
         """Start the instances' threads."""
@@ -128,17 +128,13 @@ class RunningModel:
             if response is not None and self._answered(request, response, now_ns):
                 return
         with self._lock:
-            if self._on_drained is not None:
-                raise Retired(
-                    f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
-                    "stopped accepting new inference requests"
-                )
+            self._open.check(request)
             try:
                 self._scheduler.enqueue(request, now_ns)
             except Unavailable:
                 self._statistics.observe_failure(request, Failure.REJECTED, now_ns)
                 raise
-            self._open += 1
+            self._open.add()
             if self._states is not None:
                 self._states.watch(request)
             if self.gathers:
@@ -149,9 +145,9 @@ class RunningModel:
     def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
         """Answer a request from the cache, unless the model takes no more requests."""
         with self._lock:
-            if self._on_drained is not None:
+            if self._open.draining:
                 return False
-            self._open += 1
+            self._open.add()
             self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
         request.respond(response)
         return True
@@ -323,20 +319,11 @@ class RunningModel:
 
     def closed(self) -> None:
         """A request that was submitted has been answered finally."""
-        with self._lock:
-            self._open -= 1
-            drained = self._on_drained if self._open == 0 else None
-        if drained is not None:
-            drained()
+        self._open.closed()
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more requests, and call `on_drained` once when the last one has been answered."""
-        with self._lock:
-            first = self._on_drained is None
-            self._on_drained = on_drained
-            empty = self._open == 0
-        if first and empty:
-            on_drained()
+        self._open.drain(on_drained)
 
     def unload(self) -> None:
         """End the threads and let the model go; it has been drained. Errors of the model are logged."""

@@ -24,7 +24,7 @@ from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, StepModel, StepRun
-from tensorhub.workers.serving import Retired
+from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.statistics import Durations, StatisticsRecorder
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,11 @@ class RunningEnsemble:
         self._cache = cache
         self._lock = threading.Lock()
         self._requests: dict[int, _Request] = {}
-        self._open = 0
-        self._on_drained: Callable[[], None] | None = None
+        self._open = OpenRequests(self._lock)
         self._senders: ThreadPoolExecutor | None = None
 
     def __repr__(self) -> str:
-        return f"<RunningEnsemble {self.news.model} version {self.news.version}, {self._open} open>"
+        return f"<RunningEnsemble {self.news.model} version {self.news.version}, {self._open.count} open>"
 
     def start(self) -> None:
         """See ServingModel."""
@@ -90,16 +89,12 @@ class RunningEnsemble:
             if response is not None and self._answered(request, response, started_ns):
                 return
         with self._lock:
-            if self._on_drained is not None:
-                raise Retired(
-                    f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
-                    "stopped accepting new inference requests"
-                )
-            self._open += 1
+            self._open.check(request)
+            self._open.add()
         try:
             going = _Request(self, request, started_ns)
         except BaseException:
-            self._open_less()
+            self.closed()
             raise
         self._requests[id(request)] = going
         going.begin(inline=inline_runs > 0)
@@ -107,9 +102,9 @@ class RunningEnsemble:
     def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
         """Answer a request from the cache, unless the model takes no more requests."""
         with self._lock:
-            if self._on_drained is not None:
+            if self._open.draining:
                 return False
-            self._open += 1
+            self._open.add()
             self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
         request.respond(response)
         return True
@@ -182,23 +177,11 @@ class RunningEnsemble:
 
     def closed(self) -> None:
         """See ServingModel."""
-        drained = self._open_less()
-        if drained is not None:
-            drained()
-
-    def _open_less(self) -> Callable[[], None] | None:
-        with self._lock:
-            self._open -= 1
-            return self._on_drained if self._open == 0 else None
+        self._open.closed()
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """See ServingModel."""
-        with self._lock:
-            first = self._on_drained is None
-            self._on_drained = on_drained
-            empty = self._open == 0
-        if first and empty:
-            on_drained()
+        self._open.drain(on_drained)
 
     def unload(self) -> None:
         """See ServingModel."""

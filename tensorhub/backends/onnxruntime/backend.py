@@ -109,11 +109,9 @@ class OnnxInstance:
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes | None:
         """Run the batch as one, or its requests one by one if the network does not batch."""
-        if self._batches.batches:
-            return self._run(requests)
         times = None
-        for request in requests:
-            times = self._run([request])
+        for together in self._batches.runs(requests):
+            times = self._run(together)
         return times
 
     def finalize(self) -> None:

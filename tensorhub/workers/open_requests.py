@@ -1,0 +1,60 @@
+"""The requests of one load that have not been answered finally, and the end of a load that takes no more. No I/O.
+
+A load is unloaded when it has been told to drain and its last request is closed. Whoever takes requests decides that
+and other things together, so the lock is the owner's: `check` and `add` are for a thread that holds it.
+"""
+
+import threading
+from collections.abc import Callable
+
+from tensorhub.requests import InferRequest
+from tensorhub.workers.serving import Retired
+
+
+class OpenRequests:
+    """See the module.
+
+    Attributes:
+        count: requests that are open.
+    """
+
+    __slots__ = ("_lock", "_on_drained", "count")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._on_drained: Callable[[], None] | None = None
+        self.count = 0
+
+    @property
+    def draining(self) -> bool:
+        """No more requests are taken."""
+        return self._on_drained is not None
+
+    def check(self, request: InferRequest) -> None:
+        """Raises: Retired: no more requests are taken."""
+        if self._on_drained is not None:
+            raise Retired(
+                f"[request id: {request.request_id or '<id_unknown>'}] Server is stopping, scheduler for model has "
+                "stopped accepting new inference requests"
+            )
+
+    def add(self) -> None:
+        """A request has been taken."""
+        self.count += 1
+
+    def closed(self) -> None:
+        """A request that was taken is over; the lock is taken here."""
+        with self._lock:
+            self.count -= 1
+            drained = self._on_drained if self.count == 0 else None
+        if drained is not None:
+            drained()
+
+    def drain(self, on_drained: Callable[[], None]) -> None:
+        """Take no more requests, and call `on_drained` once when the last one is closed; the lock is taken here."""
+        with self._lock:
+            first = self._on_drained is None
+            self._on_drained = on_drained
+            empty = self.count == 0
+        if first and empty:
+            on_drained()
