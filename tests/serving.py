@@ -64,7 +64,7 @@ def serving(
         AssertionError: it did not end with 0 on SIGTERM, or left a process or a file.
     """
     http_port, grpc_port, metrics_port = free_ports(3)
-    run_dir = Path(f"/tmp/tensorhub-test-{os.getpid()}-{http_port}")
+    run_dir = run_dir_of(http_port)
     command = [
         *(sys.executable, "-m", "tensorhub", "serve", *map(str, files)),
         *([] if repository is None else [f"--model-repository={repository}"]),
@@ -87,7 +87,7 @@ def serving(
     try:
         _await_ready(process, http_port, log, ready or is_ready)
         if ready is None and not any("ssl" in item or "allow-grpc" in item for item in options):
-            _await_grpc(grpc_port)
+            await_grpc(grpc_port, "ServerReady")
         yield RunningServer(
             http=f"127.0.0.1:{http_port}",
             grpc=f"127.0.0.1:{grpc_port}",
@@ -98,6 +98,11 @@ def serving(
         _stop(process, run_dir, log)
     finally:
         _clean_up(process, run_dir)
+
+
+def run_dir_of(http_port: int) -> Path:
+    """Return the run directory of a server that these tests start on this port."""
+    return Path(f"/tmp/tensorhub-test-{os.getpid()}-{http_port}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -136,10 +141,10 @@ def is_ready(port: int) -> bool:
         connection.close()
 
 
-def _await_grpc(port: int) -> None:
-    """Give the gRPC frontend, which hears of everything by itself, a moment to hear of it too."""
+def await_grpc(port: int, method: str = "ServerLive") -> None:
+    """Give the gRPC frontend, which hears of everything by itself, a moment to answer yes to this method too."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ask = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        ask = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
         deadline = time.monotonic() + _GRPC_DEADLINE_S
         while time.monotonic() < deadline:
             try:

@@ -52,8 +52,8 @@ def _is_settled(model: CatalogModel) -> bool:
 
 
 def has_failed(model: CatalogModel) -> bool:
-    """Whether a model that should be served is not, or not in all its versions."""
-    if not model.wanted:
+    """Whether a model that should be served is not, or not in all its versions, and nobody is loading it."""
+    if not model.wanted or any(version.state == "LOADING" for version in model.versions.values()):
         return False
     return not model.ready_versions or not all(
         version.ready or version.reason == "unloaded" for version in model.versions.values()

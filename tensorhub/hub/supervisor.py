@@ -147,6 +147,7 @@ class Supervisor:
         self._groups: list[int] = []  # ids of process groups that were killed and may not be gone yet
         self._catalog = Catalog()
         self._phase = Phase.STARTING
+        self._start_failed: bool | None = None
         self._phase_ends = float("inf")
         self._stop_deadline = float("inf")
         self._exit_status = 0
@@ -319,7 +320,11 @@ class Supervisor:
         if not catalog.started:
             self._progress.show(catalog)
             return
-        failed = self._settings.repository.exit_on_error and any(map(has_failed, catalog.models.values()))
+        if self._start_failed is None:  # judged once: what clients load from now on is not part of the start
+            self._start_failed = self._settings.repository.exit_on_error and any(
+                map(has_failed, catalog.models.values())
+            )
+        failed = self._start_failed
         present = {process.role for process in catalog.processes}
         expected = {
             child.command.role.name

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.serving import await_grpc
+
 from . import http_wire
 from .runner import Target
 from .steps import Http
@@ -181,6 +183,7 @@ class Server:
 
     target: Target
     process: subprocess.Popen[bytes]
+    log: Path
 
     def ended(self) -> bool:
         """Whether its process is gone."""
@@ -193,6 +196,10 @@ class Server:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        return _tail(self.log)
 
 
 @contextmanager
@@ -246,7 +253,8 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         if configuration.port_option:
             target = Target(other_port, grpc_port, repository)
             _await_port(target)
-        yield Server(target, process)
+        await_grpc(grpc_port)
+        yield Server(target, process, log)
     finally:
         _stop(process)
 

@@ -16,7 +16,7 @@ from . import recordings, servers
 from .cases import GROUPS
 from .compare import differences
 from .differences import DELIBERATE_DIFFERENCES
-from .runner import Target, run_case
+from .runner import run_case
 from .steps import Case
 
 _REAL = os.environ.get("TENSORHUB_CONFORMANCE") == "triton"
@@ -28,33 +28,38 @@ _CASES = sorted(
 
 
 @pytest.fixture(scope="session")
-def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Target]]:
+def server_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], servers.Server]]:
     """The server of a configuration, started when first asked for; one that would not start is not tried again."""
     product = servers.triton() if _REAL else servers.tensorhub()
-    started: dict[str, Target | servers.StartError] = {}
+    started: dict[str, servers.Server | servers.StartError] = {}
     with ExitStack() as stack:
 
-        def get(name: str) -> Target:
+        def get(name: str) -> servers.Server:
             if name not in started:
-                server = servers.running(product, servers.CONFIGURATIONS[name], tmp_path_factory.mktemp(name))
+                starting = servers.running(product, servers.CONFIGURATIONS[name], tmp_path_factory.mktemp(name))
                 try:
-                    started[name] = stack.enter_context(server).target
+                    started[name] = stack.enter_context(starting)
                 except servers.StartError as error:
                     started[name] = error
-            target = started[name]
-            if isinstance(target, servers.StartError):
-                pytest.fail(str(target), pytrace=False)
-            return target
+            server = started[name]
+            if isinstance(server, servers.StartError):
+                pytest.fail(str(server), pytrace=False)
+            return server
 
         yield get
 
 
 @pytest.mark.parametrize(("group", "case"), [pytest.param(group, case, id=case.id) for group, case in _CASES])
-def test_case(group: str, case: Case, target_of: Callable[[str], Target]) -> None:
+def test_case(group: str, case: Case, server_of: Callable[[str], servers.Server]) -> None:
     recorded = recordings.read(group)
     assert case.id in recorded, "never recorded: run `make conformance-record`"
     deliberate = None if _REAL else DELIBERATE_DIFFERENCES.get(case.id)
-    lines = differences(recorded[case.id], run_case(case, target_of(case.server)), deliberate)
+    server = server_of(case.server)
+    try:
+        answers = run_case(case, server.target)
+    except OSError as error:
+        pytest.fail(f"{error}; the end of the server's log:\n{server.last_words()}", pytrace=False)
+    lines = differences(recorded[case.id], answers, deliberate)
     if lines:
         pytest.fail("\n".join(lines), pytrace=False)
 

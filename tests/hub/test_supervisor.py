@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tensorhub import settings
 from tensorhub.frontend.catalog import CatalogModel, ServedVersion
 from tensorhub.hub.ports import StartError, check_ports
 from tensorhub.hub.summary import endpoints, has_failed, model_rows, next_command
-from tests.serving import PROJECT, free_ports, is_ready, processes_of, serving
+from tests.serving import PROJECT, free_ports, is_ready, processes_of, run_dir_of, serving
 
 _DEADLINE_S = 30.0
 
@@ -61,6 +63,7 @@ def test_a_port_in_use_is_named_with_its_option() -> None:
         (model(True, v1="READY:", v2="UNAVAILABLE:it raised"), True),
         (model(True, v1="UNAVAILABLE:it raised"), True),
         (model(True, "no config"), True),
+        (model(True, v1="LOADING:"), False),
         (model(False, "no config"), False),
         (model(False), False),
     ],
@@ -113,6 +116,37 @@ def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
 
             wait_until(back)
             wait_until(lambda: is_ready(port))
+
+
+def test_a_load_that_fails_before_all_frontends_are_there_does_not_end_the_server(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    (repository / "broken" / "1").mkdir(parents=True)
+    (repository / "broken" / "config.pbtxt").write_text('backend: "python"')
+    held: list[int] = []
+
+    def loaded_too_early(port: int) -> bool:
+        if not held:
+            found = [pid for pid, text in processes_of(run_dir_of(port)).items() if "tensorhub.grpc.main" in text]
+            for pid in found:
+                os.kill(pid, signal.SIGSTOP)
+            held.extend(found)
+        if not held or not is_ready(port):
+            return False
+        connection = HTTPConnection("127.0.0.1", port, timeout=_DEADLINE_S)
+        connection.request("POST", "/v2/repository/models/broken/load", "{}")
+        assert connection.getresponse().status == 400
+        connection.close()
+        os.kill(held[0], signal.SIGCONT)
+        return True
+
+    explicit = ["--model-control-mode=explicit"]
+    with (
+        serving(tmp_path, explicit, repository, ready=loaded_too_early) as server,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
+        grpc.channel_ready_future(channel).result(_DEADLINE_S)
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        assert live(b"", timeout=_DEADLINE_S) == b"\x08\x01"
 
 
 def test_a_run_directory_has_one_server(tmp_path: Path) -> None:
