@@ -4,7 +4,7 @@
 done may read it from any stream and any process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import InternalError
@@ -49,6 +49,13 @@ class DevicePort(Protocol):
 
     def owner_of(self, pointer: int) -> int:
         """Return the ordinal of the GPU that an address is on."""
+
+    def lock_pages(self, memory: memoryview) -> Callable[[], None]:
+        """Lock pages of the host's memory, so that copies from and to it need no detour; return what unlocks them.
+
+        Args:
+            memory: whole pages, writable; it has to stay where it is until then.
+        """
 
     def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
         """Copy from a GPU to the host."""
@@ -104,9 +111,20 @@ class DeviceMemory:
             DeviceError: the driver refuses.
         """
         data = bytearray(self.nbytes)
-        if data:
-            self.port.read(self.ordinal, self.pointer, memoryview(data))
+        self.read_into(memoryview(data))
         return data
+
+    def read_into(self, target: memoryview) -> None:
+        """Copy all of it to the front of memory of the host (format "B").
+
+        Raises:
+            DeviceError: the driver refuses.
+            ValueError: there is not so much room.
+        """
+        if self.nbytes > len(target):
+            raise ValueError(f"{self.nbytes} bytes into {len(target)}")
+        if self.nbytes:
+            self.port.read(self.ordinal, self.pointer, target[: self.nbytes])
 
     def fill(self, data: "DeviceMemory | memoryview") -> None:
         """Put data at the start; what is there already is left as it is.

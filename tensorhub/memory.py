@@ -9,7 +9,22 @@ from typing import Protocol
 from tensorhub.devices import DeviceMemory
 
 
-class Lease(Protocol):
+class Held(Protocol):
+    """What a request holds until it is closed."""
+
+    def release(self) -> None:
+        """End the use; does nothing the second time."""
+
+
+class Staged(Held, Protocol):
+    """A private copy of an input, in pages that a GPU copies from without a detour."""
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes (format "B"), writable."""
+
+
+class Lease(Held, Protocol):
     """A use of someone else's memory: it stays mapped until `release`, even if the region is unregistered meanwhile."""
 
     @property
@@ -44,9 +59,6 @@ class Lease(Protocol):
             InvalidArgument: the client has truncated its memory.
             InternalError: the system has no memory for it.
         """
-
-    def release(self) -> None:
-        """End the use; does nothing the second time."""
 
 
 class Slot(Protocol):
@@ -94,3 +106,9 @@ class Memory(Protocol):
         Raises:
             Unavailable: the arena's budget is used up.
         """
+
+    def prepare_staging(self) -> None:
+        """A model has been loaded on the GPU of this process: make ready what `maybe_stage` needs."""
+
+    def maybe_stage(self, data: memoryview) -> Staged | None:
+        """Copy an input to pages that the GPU copies from without a detour; None if there is no room, or no GPU."""

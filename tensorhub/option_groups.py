@@ -170,7 +170,11 @@ class RateLimiter:
 class Memory:
     """Memory and devices."""
 
-    pinned_memory_pool_byte_size: int = option(kinds.BYTE_SIZE, 256 * 1024 * 1024, "Pinned memory.", _NO_POOLS)
+    pinned_memory_pool_byte_size: int = option(
+        kinds.BYTE_SIZE,
+        256 * 1024 * 1024,
+        "Bytes of locked memory of each GPU worker, for tensors on their way to its GPU and back. 0: none.",
+    )
     cuda_memory_pool_byte_size: tuple[PerDevice, ...] = option(
         kinds.per_device(kinds.BYTE_SIZE, "bytes"), (), "Memory of one GPU.", _NO_POOLS
     )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tensorhub.devices import DeviceMemory
 from tensorhub.errors import TensorhubError
-from tensorhub.memory import Lease
+from tensorhub.memory import Held
 from tensorhub.tensors import DataType
 
 Parameter = bool | int | float | str
@@ -138,7 +138,7 @@ class InferRequest:
         timeout_us: the client's timeout in microseconds, 0 for none. `deadline_ns`: CLOCK_MONOTONIC, 0 for none.
         arrival_ns: CLOCK_MONOTONIC, when the worker took it.
         batch_size: rows; 1 for a model that does not batch.
-        leases: regions that it pins; released when it is closed.
+        leases: regions that it pins, and other memory that it holds; released when it is closed.
         response_count, response_start_ns: of a decoupled model: responses sent so far, and since when it works on the
             next one.
         cancelled: set when the client has gone; a model may look at it.
@@ -164,7 +164,7 @@ class InferRequest:
     deadline_ns: int = 0
     arrival_ns: int = 0
     batch_size: int = 1
-    leases: list[Lease] = field(default_factory=list)
+    leases: list[Held] = field(default_factory=list)
     cancelled: bool = False
     answered: bool = False
     deferred: bool = False

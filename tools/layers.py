@@ -149,6 +149,7 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
         ("tensorhub.workers.calls", "tensorhub.frontend.port"),
         ("tensorhub.workers.loop", "tensorhub.frontend.gateway"),
         ("tensorhub.workers.main", "tensorhub.frontend.gateway"),
+        ("tensorhub.workers.main", "tensorhub.frontend.routing"),
         # What it prints meanwhile is text of the command line, which is pure as well.
         ("tensorhub.hub.supervisor", "tensorhub.cli.startup"),
         ("tensorhub.hub.summary", "tensorhub.cli.startup"),
@@ -178,6 +179,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.client.shared_memory",
         "tensorhub.client.tensors",
         "tensorhub.ipc.copying",
+        "tensorhub.ipc.cuda_shm",
         "tensorhub.protocol.json_tensors",
         "tensorhub.workers.classification",
         "tensorhub.workers.decode",

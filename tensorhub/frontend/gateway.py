@@ -84,7 +84,7 @@ class Gateway:
         self._node = node
         self._arena = arena
         self._peers = PeerArenas(node.run_dir)
-        self._handles = HandleServer(node.run_dir.handles(node.pid), arena.fd)
+        self.handles = HandleServer(node.run_dir.handles(node.pid), arena.fd)
         self._workers: dict[int, _Worker] = {}
         self._controls: dict[int, OnControl] = {}
         self._observers: dict[Callable[[], None], None] = {}
@@ -111,7 +111,7 @@ class Gateway:
             fill_hello: adds what this process has to a `tensorhub.wire.Hello`.
         """
         self._node.start()
-        self._handles.start()
+        self.handles.start()
 
         def fill(hello: Any) -> None:
             hello.known.extend(self.catalog.known())
@@ -447,7 +447,7 @@ class Gateway:
     def close_down(self) -> None:
         """Leave the server, when nobody reads the mailbox any more."""
         self._node.close()
-        self._handles.close()
+        self.handles.close()
         self._arena.close()
 
 

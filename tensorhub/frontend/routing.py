@@ -1,7 +1,8 @@
 """Which workers are near to a request's tensors: those of the GPU that its regions lie on. Pure.
 
 Only asked while CUDA regions are registered. Of the workers that serve the model, those of the regions' GPU are best:
-no tensor is copied. Next are those of the processor, which copy over the host; those of another GPU cannot reach it.
+no tensor is copied. Next are those of the processor, which copy to the host. Those of another GPU do not see the memory
+and have it copied by its GPU's worker (`far_workers`), over the host as well.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,3 +46,14 @@ def nearest(
         if near:
             return near
     return workers
+
+
+def far_workers(devices: Mapping[int, str], regions: Mapping[str, Any], name: str, own: str) -> list[int]:
+    """Return the pids of the workers of other GPUs that can copy from and to a region; any, if its GPU is not known.
+
+    Args:
+        devices, regions: see `nearest`.
+        own: the asker's device.
+    """
+    wanted = regions[name].uuid if name in regions else ""
+    return [pid for pid, device in devices.items() if device not in (own, CPU) and device in (wanted or device,)]

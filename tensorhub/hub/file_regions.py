@@ -1,22 +1,31 @@
 """Regions that come as files over `--shm-socket`: from a request to the hub's state, and the files on their way to it.
 
-Everything but the socket's own thread runs on the hub's loop.
+The hub and the workers all keep the files, so that none is lost while one of them is there: a worker that comes gets
+them from the hub, and a hub that comes gets them from the workers that it hears of (`recover`).
+
+Everything but the socket's own thread and the one that recovers runs on the hub's loop.
 """
 
 import itertools
-from collections.abc import Callable
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from tensorhub.errors import TensorhubError
+from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.hub.actions import Action, Asker
 from tensorhub.hub.clients import ClientWatch
 from tensorhub.hub.state import HubState
-from tensorhub.ipc.file_handles import FileHandles
+from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.region_socket import FileRequest, RegionSocket
 from tensorhub.option_groups import SharedMemory
 from tensorhub.ownership import LOCAL
 from tensorhub.protocol import messages
+
+log = logging.getLogger(__name__)
 
 ROLE = "FILE"
 """The role of an Asker that came over the socket."""
@@ -32,7 +41,9 @@ class FileRegions:
         self._state = state
         self._clients = clients
         self._scope = options.shm_scope
-        self._files = FileHandles(node.run_dir.handles(node.pid))
+        self._files = HandleServer(node.run_dir.handles(node.pid))
+        self._to_recover: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._recovering = False
         self._answers: dict[int, Answering] = {}
         self._numbers = itertools.count(1)
         self._do: Callable[[list[Action]], None] = lambda actions: None
@@ -78,6 +89,31 @@ class FileRegions:
         except TensorhubError as exc:
             self.answer(asker, exc)
             self.forget_closed()
+
+    def recover(self, pid: int, regions: Iterable[Any]) -> None:
+        """A worker has come with regions; call it before anybody is told to open them.
+
+        Args:
+            regions: `tensorhub.wire.SystemRegion`s.
+        """
+        for number in {region.handle for region in regions if region.handle and not self._files.has(region.handle)}:
+            self._files.expect(number)
+            self._to_recover.put((pid, number))
+            if not self._recovering:
+                self._recovering = True
+                threading.Thread(target=self._recover, name="region files", daemon=True).start()
+
+    def _recover(self) -> None:
+        """Fetch files of another hub's from the workers that have them, as long as the process lives."""
+        while True:
+            pid, number = self._to_recover.get()
+            try:
+                if not self._files.has(number):
+                    self._files.keep(number, fetch_handle(self._node.run_dir.handles(pid), number))
+            except InternalError as exc:
+                log.warning("the file of a region is not to be had of process %d: %s", pid, exc.message)
+            finally:
+                self._files.settle(number)
 
     def _owner(self, request: FileRequest) -> str:
         """Whose region it is: a header is what the client says it is; over a Unix socket everybody is local."""

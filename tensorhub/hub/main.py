@@ -183,6 +183,7 @@ class Hub:
             self._rejoining = self._silent = True
             self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._speak))
         new = process.pid not in self._state.processes
+        self._files.recover(process.pid, hello.system_regions)
         self._do(self._state.hello(hello))
         if new:
             self._node.watcher.watch(

@@ -1,6 +1,6 @@
 """Makes the metrics page of what the hub's state and the processes' reports say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorhub.hub import machine
@@ -50,10 +50,10 @@ class MetricsPage:
     def render(self) -> str:
         """Return the page, of what is known now."""
         models = self._models()
-        families = [*model_families(models, self._config), *_pinned()]
+        newest = [report for pid in self._state.processes if (report := self._book.newest(pid)) is not None]
+        families = [*model_families(models, self._config), *_pinned(newest)]
         for look in self._machine:
             families += look()
-        newest = [report for pid in self._state.processes if (report := self._book.newest(pid)) is not None]
         if self._caches:
             families += cache_families(models, [report.cache for report in newest])
         families += latency_families(models, self._config)
@@ -103,11 +103,11 @@ class MetricsPage:
         return [ProcessGauge(name, *entry) for name, entry in sorted(sums.items())]
 
 
-def _pinned() -> list[Family]:
-    """Return Triton's gauges of pinned memory, of which this server keeps no pool."""
+def _pinned(reports: Sequence[Any]) -> list[Family]:
+    """Return Triton's gauges of pinned memory: here the locked pages of all workers' arenas."""
     families = []
-    for name, text in _PINNED:
+    for (name, text), field in zip(_PINNED, ("locked_byte_size", "locked_used"), strict=True):
         family = Family(name, text, GAUGE)
-        family.add({}, 0)
+        family.add({}, sum(getattr(report, field) for report in reports))
         families.append(family)
     return families

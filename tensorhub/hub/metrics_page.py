@@ -310,9 +310,7 @@ def server_families(server: ServerGauge, processes: Iterable[ProcessGauge]) -> l
     open_requests = Family("tensorhub_open_requests", "Requests that are not answered yet, by process", GAUGE)
     arena_total = Family("tensorhub_arena_total_bytes", "Budget for tensors on their way, by process", GAUGE)
     arena_used = Family("tensorhub_arena_used_bytes", "Bytes of tensors on their way, by process", GAUGE)
-    copies = Family(
-        "tensorhub_device_copies", "Inputs copied from a GPU to the host for models that are not on it", COUNTER
-    )
+    copies = Family("tensorhub_device_copies", "Tensors copied from or to a GPU for models that are not on it", COUNTER)
     for role, count in server.processes.items():
         up.add({"role": role}, count)
     for role, count in server.restarts.items():

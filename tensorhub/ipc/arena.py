@@ -29,8 +29,15 @@ class Allocator:
         """How many blocks are taken."""
         return len(self._taken)
 
-    def allocate(self, byte_size: int) -> int | None:
+    def used_below(self, end: int) -> int:
+        """Return how many bytes are taken of the blocks that begin before `end`."""
+        return sum(length for offset, length in self._taken.items() if offset < end)
+
+    def allocate(self, byte_size: int, end: int | None = None) -> int | None:
         """Take a block of at least `byte_size` bytes; None if there is no room for it.
+
+        Args:
+            end: the block is to end before this offset; default: anywhere.
 
         Raises:
             ValueError: byte_size is negative.
@@ -39,6 +46,8 @@ class Allocator:
             raise ValueError(f"a block of {byte_size} bytes")
         length = max(ALIGNMENT, -(-byte_size // ALIGNMENT) * ALIGNMENT)
         for index, (offset, room) in enumerate(self._free):
+            if end is not None and offset + length > end:
+                return None
             if room >= length:
                 if room == length:
                     del self._free[index]

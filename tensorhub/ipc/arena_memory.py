@@ -3,12 +3,16 @@
 The file has no name: nothing can open it by a key, and the kernel frees it with its last holder, also after kill -9.
 It is sealed against shrinking, so that no peer can be hit by SIGBUS. It is as large as its budget from the start, but
 pages exist only once they are touched.
+
+A process that has a GPU locks the first of its pages, so that the GPU's copies from and to tensors that lie there need
+no detour over the driver's own memory. Blocks are taken from the front, so most tensors do.
 """
 
 import fcntl
 import mmap
 import os
 import threading
+from collections.abc import Callable
 
 from tensorhub.errors import InternalError, Unavailable
 from tensorhub.ipc.arena import ALIGNMENT, Allocator
@@ -44,7 +48,11 @@ class Block:
 
 
 class Arena:
-    """The memory that this process sends tensors in. Thread-safe."""
+    """The memory that this process sends tensors in. Thread-safe.
+
+    Attributes:
+        locked_byte_size: so many bytes at the front are locked.
+    """
 
     def __init__(self, byte_size: int = DEFAULT_BYTE_SIZE) -> None:
         self.byte_size = -(-byte_size // ALIGNMENT) * ALIGNMENT
@@ -59,6 +67,8 @@ class Arena:
         self._view = memoryview(self._map)
         self._allocator = Allocator(self.byte_size)
         self._lock = threading.Lock()
+        self.locked_byte_size = 0
+        self._unlock: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<Arena {self._allocator!r}>"
@@ -88,9 +98,36 @@ class Arena:
             )
         return Block(self, offset, byte_size, self._view[offset : offset + byte_size])
 
+    def lock_pages(self, byte_size: int, lock: Callable[[memoryview], Callable[[], None]]) -> None:
+        """Have the first pages locked, until `close`; not for use while another thread does the same.
+
+        Args:
+            byte_size: how much of the arena, at the most.
+            lock: locks memory, and returns what unlocks it; what it raises is passed on.
+        """
+        byte_size = min(byte_size, self.byte_size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if byte_size:
+            self._unlock = lock(self._view[:byte_size])
+            self.locked_byte_size = byte_size
+
+    @property
+    def locked_used(self) -> int:
+        """Bytes that are taken where pages are locked."""
+        with self._lock:
+            return self._allocator.used_below(self.locked_byte_size)
+
+    def maybe_allocate_locked(self, byte_size: int) -> Block | None:
+        """Take a block of locked pages, which the caller owns until `free`; None if there is none."""
+        if not self.locked_byte_size:
+            return None
+        with self._lock:
+            offset = self._allocator.allocate(byte_size, self.locked_byte_size)
+        return None if offset is None else Block(self, offset, byte_size, self._view[offset : offset + byte_size])
+
     def _give_back(self, offset: int, byte_size: int) -> None:
         page = mmap.PAGESIZE
-        start = max(-(-offset // page) * page, KEEP_BYTE_SIZE)
+        # What is locked must keep its pages: the GPU knows them by their place in the machine's memory.
+        start = max(-(-offset // page) * page, KEEP_BYTE_SIZE, self.locked_byte_size)
         with self._lock:
             end = (offset + byte_size) // page * page
             if end > start:
@@ -99,6 +136,8 @@ class Arena:
 
     def close(self) -> None:
         """Let the arena go. Views that someone still holds keep the mapping until they are gone."""
+        self._unlock()
+        self.locked_byte_size = 0
         os.close(self.fd)
 
 

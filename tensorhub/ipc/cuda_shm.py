@@ -1,17 +1,18 @@
 """The port to CUDA, by CuPy: the only module that imports it. Works with CuPy for CUDA 12 and for CUDA 13.
 
 Importing CuPy takes a second and a hundred megabytes, and touching a GPU some hundred more, so nothing happens before
-`open_port`. Copies to and from the host go through pinned memory, a piece at a time: the driver would do the same for
-memory that is not pinned, with smaller pieces.
+`open_port`. The driver copies directly between a GPU and locked pages of the host, and between a GPU and the host's
+other memory through pieces of locked memory that are its own.
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from tensorhub.cuda_driver import Driver
 from tensorhub.devices import Device, DeviceError, DeviceMemory, DevicePort
@@ -19,10 +20,10 @@ from tensorhub.devices import Device, DeviceError, DeviceMemory, DevicePort
 PORT_VARIABLE = "TENSORHUB_DEVICE_PORT"
 """Environment: `module:function` that returns another DevicePort, for devices that are not NVIDIA's."""
 
-PIECE_BYTE_SIZE = 8 << 20
-"""Of the pinned memory that copies go through, for each GPU."""
-
 NO_CUPY = "CuPy is not installed where the server runs: pip install 'tensorhub[cuda]'"
+
+_PORTABLE = 1
+"""cudaHostRegisterPortable."""
 
 _HOST_TO_DEVICE = 1
 _DEVICE_TO_HOST = 2
@@ -64,8 +65,6 @@ class CupyPort:
         self._cupy: Any = cupy
         self._runtime: Any = cupy.cuda.runtime
         self._driver = Driver()
-        self._pieces: dict[int, tuple[threading.Lock, Any, memoryview]] = {}
-        self._lock = threading.Lock()
 
     @contextmanager
     def _on(self, ordinal: int) -> Iterator[None]:
@@ -103,43 +102,28 @@ class CupyPort:
         with self._on(0):
             return int(self._runtime.pointerGetAttributes(pointer).device)
 
+    def lock_pages(self, memory: memoryview) -> Callable[[], None]:
+        """See DevicePort. All contexts of this process profit, so it does not matter which GPU is the current one."""
+        with self._on(0):
+            address = _address(memory)
+            self._runtime.hostRegister(address, len(memory), _PORTABLE)
+
+        def unlock() -> None:
+            with self._on(0):
+                self._runtime.hostUnregister(address)
+
+        return unlock
+
     def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
         """See DevicePort."""
-
-        def copy(address: int, piece: memoryview, start: int, end: int) -> None:
-            self._runtime.memcpy(address, pointer + start, end - start, _DEVICE_TO_HOST)
-            into[start:end] = piece[: end - start]
-
-        self._in_pieces(ordinal, len(into), copy)
+        with self._on(ordinal):
+            self._runtime.memcpy(_address(into), pointer, len(into), _DEVICE_TO_HOST)
 
     def write(self, ordinal: int, pointer: int, data: memoryview) -> None:
         """See DevicePort."""
-
-        def copy(address: int, piece: memoryview, start: int, end: int) -> None:
-            piece[: end - start] = data[start:end]
-            self._runtime.memcpy(pointer + start, address, end - start, _HOST_TO_DEVICE)
-
-        self._in_pieces(ordinal, len(data), copy)
-        self.wait(ordinal)
-
-    def _in_pieces(self, ordinal: int, byte_size: int, copy: Callable[[int, memoryview, int, int], None]) -> None:
         with self._on(ordinal):
-            lock, memory, piece = self._pinned(ordinal)
-            with lock:
-                for start in range(0, byte_size, PIECE_BYTE_SIZE):
-                    copy(memory.ptr, piece, start, min(start + PIECE_BYTE_SIZE, byte_size))
-
-    def _pinned(self, ordinal: int) -> tuple[threading.Lock, Any, memoryview]:
-        with self._lock:
-            found = self._pieces.get(ordinal)
-            if found is None:
-                memory = self._cupy.cuda.alloc_pinned_memory(PIECE_BYTE_SIZE)
-                found = self._pieces[ordinal] = (
-                    threading.Lock(),
-                    memory,
-                    memoryview(memory).cast("B")[:PIECE_BYTE_SIZE],
-                )
-            return found
+            self._runtime.memcpy(pointer, _address(data), len(data), _HOST_TO_DEVICE)
+        self.wait(ordinal)  # from memory that is not locked, the driver may return before the last piece has arrived
 
     def move(self, ordinal: int, target: int, source: int, byte_size: int) -> None:
         """See DevicePort."""
@@ -159,3 +143,7 @@ class CupyPort:
             unowned = cupy.cuda.UnownedMemory(memory.pointer, memory.nbytes, memory, memory.ordinal)
             pointer = cupy.cuda.MemoryPointer(unowned, 0)
             return cupy.ndarray(tuple(shape), "uint16" if dtype == "bfloat16" else dtype, pointer)
+
+
+def _address(memory: memoryview) -> int:
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)

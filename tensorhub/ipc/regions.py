@@ -4,6 +4,7 @@ A lease pins its region: closing one frees the name at once, and the memory goes
 No view is handed out of a range that the segment does not have at that moment.
 """
 
+import os
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -12,14 +13,41 @@ from tensorhub.devices import DeviceMemory
 from tensorhub.errors import AlreadyExists, InternalError, InvalidArgument, NotFound
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
+from tensorhub.ipc.far_memory import FarMemory
+from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.system_shm import SystemSegment
+from tensorhub.memory import Lease
 
 _UINT64 = 2**64 - 1
 _NOTHING = memoryview(b"")
 
 
-def _no_files(hub_pid: int, number: int) -> int:
-    raise InternalError("this process gets no files from the hub")
+class RegionFiles:
+    """Where files that clients have handed over come from, and where they are kept for the next hub."""
+
+    def __init__(self, server: HandleServer, fetch: Callable[[int, int], int]) -> None:
+        """Use them.
+
+        Args:
+            server: the one of this process.
+            fetch: gets a file by the hub's pid and its number there; raises InternalError.
+        """
+        self._server = server
+        self._fetch = fetch
+
+    def take(self, hub_pid: int, number: int) -> int:
+        """Get a file and keep it; return another descriptor of it, which the caller closes.
+
+        Raises:
+            InternalError: the hub does not have it, or is gone.
+        """
+        fd = self._fetch(hub_pid, number)
+        self._server.keep(number, os.dup(fd))
+        return fd
+
+    def drop(self, number: int) -> None:
+        """The region of a file is no more."""
+        self._server.drop(number)
 
 
 class _Region:
@@ -27,7 +55,7 @@ class _Region:
 
     Attributes:
         segment: None for memory of a GPU that is opened when it is first used, or that is `foreign`: of a GPU that this
-            process cannot reach.
+            process does not see.
         pins: counts the leases, and one for the table while the name is in it.
     """
 
@@ -113,7 +141,7 @@ class RegionTable:
 
     Attributes:
         gpu: the UUID of this process's own GPU, or "".
-        device_copies: ranges that were copied from a GPU to the host.
+        device_copies: ranges that were copied from a GPU to the host, or to it.
     """
 
     def __init__(
@@ -123,7 +151,8 @@ class RegionTable:
         gpu: str = "",
         *,
         eager: bool = False,
-        fetch: Callable[[int, int], int] = _no_files,
+        files: RegionFiles | None = None,
+        far: FarMemory | None = None,
     ) -> None:
         """Begin empty.
 
@@ -131,15 +160,17 @@ class RegionTable:
             allowed_uids: users whose segments may be used, besides our own.
             handles: opens memory of GPUs; None: this server has no GPU.
             gpu: the UUID of this process's own GPU, or "".
-            fetch: gets the file of a region by the hub's pid and its number there; raises InternalError.
             eager: also without a GPU of its own it opens memory of GPUs at once, and not when it is first used.
+            files: gets files from the hub, and keeps them for the next one; None: there are none.
+            far: reaches the memory of GPUs that this process does not see; None: nothing does.
         """
         self._allowed_uids = frozenset(allowed_uids)
         self._handles = handles
         self.gpu = gpu
         self.device_copies = 0
         self._eager = eager
-        self._fetch = fetch
+        self._files = files
+        self._far = far
         self._regions: dict[tuple[str, str], _Region] = {}
         self._lock = threading.Lock()
 
@@ -157,10 +188,7 @@ class RegionTable:
         if key in self._regions:
             raise _taken(message.name)
         if message.handle:
-            fd = self._fetch(hub_pid, message.handle)
-            segment = SystemSegment.adopt(
-                message.name, fd, message.offset, message.byte_size, growable=message.growable
-            )
+            segment = self._open_file(message, hub_pid)
         else:
             segment = SystemSegment.open(
                 message.name, message.key, message.offset, message.byte_size, self._allowed_uids
@@ -171,6 +199,16 @@ class RegionTable:
                 return
         segment.close()
         raise _taken(message.name)
+
+    def _open_file(self, message: Any, hub_pid: int) -> SystemSegment:
+        if self._files is None:
+            raise InternalError("this process gets no files from the hub")
+        fd = self._files.take(hub_pid, message.handle)
+        try:
+            return SystemSegment.adopt(message.name, fd, message.offset, message.byte_size, growable=message.growable)
+        except BaseException:
+            self._files.drop(message.handle)
+            raise
 
     def open_cuda(self, message: Any) -> str:
         """Open a client's memory on a GPU, a `tensorhub.wire.CudaRegion`; on failure, nothing stays open.
@@ -211,11 +249,14 @@ class RegionTable:
         with self._lock:
             region = self._regions.pop((owner, name), None)
         if region is not None:
+            if isinstance(region.segment, SystemSegment) and region.message.handle:
+                assert self._files is not None
+                self._files.drop(region.message.handle)
             self._unpin(region)
 
     def lease(
         self, name: str, offset: int, byte_size: int, *, writable: bool, owner: str = "", grow: bool = False
-    ) -> RegionLease:
+    ) -> Lease:
         """Pin a range; the caller releases it.
 
         Args:
@@ -233,6 +274,10 @@ class RegionTable:
         try:
             segment = region.segment
             if not isinstance(segment, SystemSegment):
+                if grow:
+                    raise _not_growing(name)
+                if region.foreign:
+                    return self._lease_far(region, offset, byte_size, writable=writable)
                 return self._lease_cuda(region, segment, offset, byte_size)
             if segment.growable:
                 with self._lock:
@@ -253,10 +298,7 @@ class RegionTable:
 
     def _lease_growing(self, region: _Region, segment: SystemSegment, offset: int) -> RegionLease:
         if not segment.growable:
-            raise InvalidArgument(
-                f"shared memory region '{segment.region}' cannot be made larger for an output: that is for files that "
-                "were registered over --shm-socket and not sealed with F_SEAL_GROW"
-            )
+            raise _not_growing(segment.region)
         if offset > segment.byte_size:
             raise InvalidArgument(f"Invalid offset for shared memory region: '{segment.region}'")
         return RegionLease(self, region, offset, _NOTHING)
@@ -264,14 +306,26 @@ class RegionTable:
     def _lease_cuda(self, region: _Region, segment: CudaSegment | None, offset: int, byte_size: int) -> RegionLease:
         message = region.message
         _check_range(message.name, message.byte_size, offset, byte_size)
-        if region.foreign:
+        if segment is None:
+            segment = self._open_late(region)
+        return RegionLease(self, region, offset, _NOTHING, device=segment.memory(offset, byte_size))
+
+    def _lease_far(self, region: _Region, offset: int, byte_size: int, *, writable: bool) -> Lease:
+        """Pin memory of a GPU that this process does not see: a private copy of it."""
+        message = region.message
+        _check_range(message.name, message.byte_size, offset, byte_size)
+        if self._far is None:
             raise InvalidArgument(
                 f"shared memory region '{message.name}' is not on {self.gpu or 'a GPU'}, where the model runs; load "
                 "the model on the region's GPU or on the processor as well"
             )
-        if segment is None:
-            segment = self._open_late(region)
-        return RegionLease(self, region, offset, _NOTHING, device=segment.memory(offset, byte_size))
+
+        def copied() -> None:
+            self.device_copies += 1
+
+        return self._far.lease(
+            message, offset, byte_size, writable=writable, copied=copied, released=lambda: self._unpin(region)
+        )
 
     def _open_late(self, region: _Region) -> CudaSegment:
         """Open memory of a GPU that is used for the first time; two threads may come at once."""
@@ -304,6 +358,13 @@ class RegionTable:
             last = region.pins == 0
         if last and region.segment is not None:
             region.segment.close()
+
+
+def _not_growing(name: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"shared memory region '{name}' cannot be made larger for an output: that is for files that were registered "
+        "over --shm-socket and not sealed with F_SEAL_GROW"
+    )
 
 
 def _taken(name: str) -> AlreadyExists:

@@ -2,7 +2,8 @@
 
     hub.sock              the hub's mailbox
     <role>-<pid>.sock     the mailbox of any other process
-    <pid>.fds             where that process hands out the file descriptor of its arena
+    <pid>.fds             where that process hands out file descriptors: of its arena, and of clients' files
+    <pid>.copies          where that process, a worker of a GPU, copies from and to the GPU for others
 
 Mailboxes carry the pid, so that a message for a process that has died can never reach its successor. The directory
 belongs to one user, mode 0700: whoever can write to a mailbox can command the server.
@@ -20,7 +21,7 @@ from tensorhub.ipc.wire import Role
 
 _SUN_PATH_LIMIT = 107  # bytes, unix(7)
 _LONGEST_NAME = "worker-4194304.sock"
-_OWNED = re.compile(r"^(?:[a-z]+-)?(\d+)\.(?:sock|fds)$")
+_OWNED = re.compile(r"^(?:[a-z]+-)?(\d+)\.(?:sock|fds|copies)$")
 
 
 class RunDirError(Exception):
@@ -100,8 +101,12 @@ class RunDir:
         return self.path / f"{role.name.lower()}-{pid}.sock"
 
     def handles(self, pid: int) -> Path:
-        """Where a process hands out its arena."""
+        """Where a process hands out its arena, and clients' files."""
         return self.path / f"{pid}.fds"
+
+    def copies(self, pid: int) -> Path:
+        """Where a worker of a GPU copies for others."""
+        return self.path / f"{pid}.copies"
 
     def forget(self, pid: int) -> None:
         """Remove what a process that has died left here."""

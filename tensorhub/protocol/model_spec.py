@@ -59,6 +59,10 @@ class OutputSpec:
         return element_count(self.dims) * self.datatype.item_size * (batch_size if self.batched else 1)
 
 
+_TAKES_ANY_MEMORY = frozenset(("identity", "onnxruntime"))
+"""Backends that take inputs in the memory of a GPU without being told by the config."""
+
+
 @dataclass(frozen=True, slots=True)
 class CorrelationControl:
     """The input through which a sequence model hears its correlation id."""
@@ -76,7 +80,9 @@ class ModelSpec:
         correlation: of a sequence model that asks for the correlation id, else None.
         copies_region_inputs: the model parameter `SHM_INPUT: copy` is set: the model may write to every input.
         takes_device_inputs: inputs may stay in the memory of a GPU: the model parameter `FORCE_CPU_ONLY_INPUT_TENSORS`
-            is `no`, or the backend is one that does not look at them.
+            is `no`, or the backend is one that takes them wherever they are.
+        stages_inputs: large inputs are copied to where a GPU takes them from without a detour; set by who loads the
+            model on a GPU.
         labels: of the classes of an output, by its name; from the label files of the config.
         state_outputs: outputs that are the next states of a sequence, whether clients may have them or not.
     """
@@ -91,6 +97,7 @@ class ModelSpec:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     state_outputs: frozenset[str] = frozenset()
     takes_device_inputs: bool = False
+    stages_inputs: bool = False
 
     @staticmethod
     def from_config(config: Any, name: str, version: int) -> "ModelSpec":
@@ -109,7 +116,7 @@ class ModelSpec:
             {item.name: _output(item, batches) for item in config.output},
             _correlation(config),
             _parameter(config, "SHM_INPUT").lower() == "copy",
-            takes_device_inputs=only_cpu.lower() == "no" or config.backend == "identity",
+            takes_device_inputs=only_cpu.lower() == "no" or config.backend in _TAKES_ANY_MEMORY,
             state_outputs=frozenset(state.output_name for state in config.sequence_batching.state),
         )
 

@@ -9,6 +9,9 @@ order: parameters, names, data of the inputs, outputs. Then comes what its core 
 
 Who owns what: every region that has been pinned is in the request's `leases`. If decoding fails, all are released here;
 the arena's slots belong to the sender, who gets them back when it hears of the failure.
+
+For a model on a GPU, inputs in the sender's arena are copied to pages that the GPU reads without a detour. Small ones,
+which are in the message, are not: the driver puts such copies into its own commands.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +24,7 @@ from tensorhub.backends.destinations import PlacedOutput
 from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.ipc import wire
-from tensorhub.memory import Lease, Memory
+from tensorhub.memory import Held, Memory
 from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS
 from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
@@ -233,7 +236,7 @@ class RequestDecoder:
         self._accept(request, given, requested)
 
     def _inputs(
-        self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Lease], owner: str
+        self, head: Any, placed: dict[int, Any] | None, message: wire.Message, leases: list[Held], owner: str
     ) -> list[GivenInput]:
         from_http = message.flags & wire.FLAG_FROM_HTTP != 0
         inputs = head.inputs
@@ -265,6 +268,11 @@ class RequestDecoder:
             elif placed is not None and index in placed:
                 reference = placed[index]
                 data = self._memory.arena(message.sender, reference.offset, reference.byte_size)
+                if self._spec.stages_inputs and datatype != "BYTES":
+                    staged = self._memory.maybe_stage(data)
+                    if staged is not None:
+                        leases.append(staged)
+                        data = staged.view
             elif raw_index < raw_count:
                 data = bytearray(raw[raw_index])
                 raw_index += 1
@@ -277,7 +285,7 @@ class RequestDecoder:
         return InvalidArgument(f"{what} input tensor '{name}' for model '{self._spec.name}'{end}")
 
     def _region_input(
-        self, region: "_Region", datatype: str, leases: list[Lease], owner: str
+        self, region: "_Region", datatype: str, leases: list[Held], owner: str
     ) -> memoryview | bytearray | DeviceMemory:
         lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False, owner=owner)
         device = lease.device
@@ -323,7 +331,7 @@ class RequestDecoder:
                 data = bytearray(np.array(values, family.numpy_name).astype(datatype.numpy_name).tobytes())
         return bytearray() if data is None else data
 
-    def _outputs(self, outputs: Any, leases: list[Lease], from_http: bool, owner: str) -> tuple[RequestedOutput, ...]:
+    def _outputs(self, outputs: Any, leases: list[Held], from_http: bool, owner: str) -> tuple[RequestedOutput, ...]:
         result: dict[str, RequestedOutput] = {}
         for output in outputs:
             name = output.name
@@ -336,7 +344,7 @@ class RequestDecoder:
             )
         return tuple(result.values())
 
-    def _output(self, name: str, parameters: Any, leases: list[Lease], from_http: bool, owner: str) -> RequestedOutput:
+    def _output(self, name: str, parameters: Any, leases: list[Held], from_http: bool, owner: str) -> RequestedOutput:
         classification = _classification(parameters, from_http)
         region = _region_of(parameters, name, from_http)
         if region is None:

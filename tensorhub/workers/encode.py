@@ -160,9 +160,9 @@ def encode_response(
         place = places.get(name)
         if place is None and places:
             continue
-        if type(tensor.data) is DeviceMemory and not isinstance(place, PlacedOutput):
-            tensor = Tensor(name, tensor.datatype, tensor.shape, tensor.data.to_host())
         if place is not None and place.classification:
+            if type(tensor.data) is DeviceMemory:
+                tensor = Tensor(name, tensor.datatype, tensor.shape, tensor.data.to_host())
             tensor = _classes(tensor, place.classification, spec)
         entry = described.add(name=name, datatype=tensor.datatype.value, shape=_shape(tensor, spec))
         size = byte_size(tensor.data)
@@ -182,7 +182,7 @@ def encode_response(
     for place, data, size in writes:
         _write(place, data, size)
     if total <= wire.INLINE_LIMIT:
-        message.raw_output_contents.extend([bytes(data) for data in contents])
+        message.raw_output_contents.extend([_inline(data) for data in contents])
         return EncodedResponse(message.SerializeToString(), b"", 0, [])
     tail, slots = _place_contents(contents, memory)
     return EncodedResponse(message.SerializeToString(), tail, wire.FLAG_HEAD_ONLY, slots)
@@ -200,6 +200,10 @@ def byte_size(data: Buffer) -> int:
     if isinstance(data, (bytes, DeviceMemory)):
         return len(data)
     return memoryview(data).nbytes
+
+
+def _inline(data: Buffer) -> bytes:
+    return bytes(data.to_host() if type(data) is DeviceMemory else data)
 
 
 def _shape(tensor: Tensor, spec: ModelSpec | None) -> tuple[int, ...]:
@@ -221,7 +225,7 @@ def _write(place: PlacedOutput, data: Buffer, size: int) -> None:
     if device is not None:
         device.fill(data if isinstance(data, DeviceMemory) else flat_view(data))
     elif isinstance(data, DeviceMemory):
-        place.lease.view[:size] = data.to_host()
+        data.read_into(place.lease.view)
         place.lease.commit(size)
     elif size:
         if not _is_at(place, data):
@@ -244,11 +248,14 @@ def _place_contents(contents: list[Buffer], memory: Memory) -> tuple[bytes, list
             size = byte_size(data)
             entry = extras.outputs.add()
             if size <= SMALL_OUTPUT:
-                entry.inline = bytes(data)
+                entry.inline = _inline(data)
                 continue
             slot = memory.allocate(size)
             slots.append(slot)
-            slot.fill(memoryview(data).cast("B"))
+            if type(data) is DeviceMemory:
+                data.read_into(slot.view)
+            else:
+                slot.fill(memoryview(data).cast("B"))
             entry.slot.offset = slot.offset
             entry.slot.byte_size = size
         return extras.SerializeToString(), slots

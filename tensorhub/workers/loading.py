@@ -88,6 +88,10 @@ def load(
         if order.gpu == _CPU:
             # A model on the processor need not be able to reach a GPU, whatever its config says.
             spec = replace(spec, takes_device_inputs=False)
+        elif config.optimization.input_pinned_memory.enable:
+            progress("locking memory for the GPU")
+            memory.prepare_staging()
+            spec = replace(spec, stages_inputs=True)
         cached, spec = _maybe_cached(order, config, spec, cache)
         samples = read_samples(config, spec, folder)
         instances = []

@@ -16,16 +16,18 @@ from tensorhub.backends.python import output
 from tensorhub.cache_options import local_byte_size
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.gateway import Gateway
+from tensorhub.frontend.routing import far_workers
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.cuda_shm import open_port
-from tensorhub.ipc.file_handles import fetch_file
+from tensorhub.ipc.far_memory import CopyServer, FarMemory
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
+from tensorhub.ipc.handles import fetch_handle
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
-from tensorhub.ipc.regions import RegionTable
+from tensorhub.ipc.regions import RegionFiles, RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol.metrics_config import MetricsConfig
@@ -71,21 +73,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = Node(run_dir, wire.Role.WORKER, name=own.name, device=gpu or "CPU", environment=own.environment)
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
+    gateway = Gateway(node, arena)
+    handles = HandleTable(open_port) if gpu or find_gpus() else None
+    health = DeviceHealth(handles if gpu else None, node.watcher.later)
 
     def fetch(hub_pid: int, number: int) -> int:
-        return fetch_file(run_dir.handles(hub_pid), number)
+        return fetch_handle(run_dir.handles(hub_pid), number)
 
-    gpu_workers = chosen.processes.gpu_workers
-    handles = HandleTable(open_port) if gpu or find_gpus() else None
-    regions = RegionTable(chosen.shared_memory.shm_allowed_uids, handles, gpu, eager=not gpu_workers, fetch=fetch)
+    def others(owner: str, region: str) -> list[int]:
+        return far_workers(gateway.catalog.devices, gateway.catalog.cuda_regions(owner), region, gpu)
+
+    far = FarMemory(run_dir, arena, others) if gpu else None
+    regions = RegionTable(
+        chosen.shared_memory.shm_allowed_uids,
+        handles,
+        gpu,
+        eager=not chosen.processes.gpu_workers,
+        files=RegionFiles(gateway.handles, fetch),
+        far=far,
+    )
+    copies = CopyServer(run_dir.copies(node.pid), handles, health.after) if gpu and handles is not None else None
     device_access.install(handles.try_port if handles is not None else lambda: None)
-    gateway = Gateway(node, arena)
     limiter = chosen.rate_limiter
     cache_byte_size = local_byte_size(chosen.cache.cache_config)
     loop = WorkerLoop(
         node,
         gateway,
-        WorkerMemory(arena, peers, regions),
+        WorkerMemory(arena, peers, regions, handles if gpu else None, chosen.memory.pinned_memory_pool_byte_size),
         peers,
         regions,
         arena=arena,
@@ -96,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         turns=Turns(limiter.rate_limit_resource) if limiter.rate_limit == "execution_count" else None,
         cache=SharedCache(cache_byte_size) if cache_byte_size else None,
         refusal=own.refusal,
-        health=DeviceHealth(handles if gpu else None, node.watcher.later),
+        health=health,
     )
     if chosen.shared_memory.shm_reap:
         loop.reap()
@@ -107,9 +121,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: threading.Thread(target=loop.stop, args=(timeout_s,), daemon=True).start())
     gc.collect()
     gc.freeze()
+    if copies is not None:
+        copies.start()
     try:
         loop.run()
     finally:
+        if copies is not None:
+            copies.close()
+        if far is not None:
+            far.close()
         gateway.close_down()
     return 0
 

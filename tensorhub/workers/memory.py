@@ -1,20 +1,66 @@
-"""All the memory that a worker's requests can refer to: its own arena, its peers' arenas, the clients' regions."""
+"""All the memory that a worker's requests can refer to: its own arena, its peers' arenas, the clients' regions.
 
-from tensorhub.ipc.arena_memory import Arena
+Inputs that come through a frontend's arena and go to a model on a GPU are copied to locked pages of this worker's own
+arena, from which the GPU takes them without a detour; where there is no room, they stay where they are. Outputs need
+nothing of the kind: they are written to this worker's arena anyway.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from tensorhub.devices import DeviceError, DevicePort
+from tensorhub.ipc.arena_memory import Arena, Block
+from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.memory import Lease, Slot
+
+log = logging.getLogger(__name__)
+
+
+class StagedInput:
+    """See tensorhub.memory.Staged."""
+
+    __slots__ = ("_block", "view")
+
+    def __init__(self, block: Block, data: memoryview) -> None:
+        block.fill(data)
+        self._block = block
+        self.view = block.view
+
+    def release(self) -> None:
+        """Free the block."""
+        self._block.free()
 
 
 class WorkerMemory:
     """See tensorhub.memory.Memory. Thread-safe; what it is made of stays its maker's."""
 
-    __slots__ = ("_arena", "_peers", "_regions")
+    __slots__ = ("_arena", "_handles", "_lock", "_locked_byte_size", "_peers", "_prepared", "_regions")
 
-    def __init__(self, arena: Arena, peers: PeerArenas, regions: RegionTable) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        peers: PeerArenas,
+        regions: RegionTable,
+        handles: HandleTable | None = None,
+        locked_byte_size: int = 0,
+    ) -> None:
+        """Use them.
+
+        Args:
+            handles: gets at the GPU's driver; None for a worker without a GPU.
+            locked_byte_size: most bytes of the arena whose pages are locked, once a model is loaded on the GPU.
+        """
         self._arena = arena
         self._peers = peers
         self._regions = regions
+        self._handles = handles
+        self._locked_byte_size = locked_byte_size
+        self._prepared = False
+        self._lock = threading.Lock()
 
     def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
         """View bytes in the arena of the process with pid `owner`."""
@@ -29,3 +75,31 @@ class WorkerMemory:
     def allocate(self, byte_size: int) -> Slot:
         """Take a piece of the own arena."""
         return self._arena.allocate(byte_size)
+
+    def prepare_staging(self) -> None:
+        """Lock pages, once; without them everything works as well, only slower."""
+        with self._lock:
+            if self._prepared or self._handles is None:
+                return
+            self._prepared = True
+            try:
+                self._arena.lock_pages(self._locked_byte_size, partial(_lock, self._handles.port))
+            except DeviceError as exc:
+                log.warning("no pages are locked for copies from and to the GPU: %s", exc.message)
+
+    def maybe_stage(self, data: memoryview) -> StagedInput | None:
+        """Copy an input to locked pages; None if there is no room."""
+        block = self._arena.maybe_allocate_locked(len(data))
+        return None if block is None else StagedInput(block, data)
+
+
+def _lock(port: DevicePort, pages: memoryview) -> Callable[[], None]:
+    unlock = port.lock_pages(pages)
+
+    def unlock_if_possible() -> None:
+        try:
+            unlock()
+        except DeviceError as exc:
+            log.info("pages stay locked until the process has ended: %s", exc.message)
+
+    return unlock_if_possible

@@ -28,6 +28,8 @@ def process_statistics(
         arena_byte_size=arena.byte_size,
         arena_used=arena.used,
         device_copies=device_copies,
+        locked_byte_size=arena.locked_byte_size,
+        locked_used=arena.locked_used,
         families=custom.REGISTRY.export(),
     )
     if cache is not None:

@@ -49,6 +49,24 @@ def test_against_a_model(steps: list[int | tuple[int]]) -> None:
     assert allocator.allocate(SIZE) == 0
 
 
+def test_blocks_that_are_to_end_early() -> None:
+    allocator = Allocator(SIZE)
+    end = 4 * ALIGNMENT
+    assert [allocator.allocate(size, end) for size in (end + 1, 1, end, 3 * ALIGNMENT, 1)] == [
+        None,
+        0,
+        None,
+        ALIGNMENT,
+        None,
+    ]
+    assert allocator.allocate(10 * ALIGNMENT) == end
+    assert allocator.used_below(end) == end
+    assert allocator.used_below(end + 1) == 14 * ALIGNMENT
+    allocator.free(0)
+    assert allocator.allocate(2 * ALIGNMENT, end) is None
+    assert allocator.allocate(ALIGNMENT, end) == 0
+
+
 def test_the_lowest_place_is_taken_first() -> None:
     allocator = Allocator(SIZE)
     offsets = [allocator.allocate(1) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Handing an arena to a peer."""
+"""Handing files without a name to a peer: an arena, and the files of regions."""
 
 import os
 import socket
@@ -12,6 +12,7 @@ from tensorhub.ipc.arena_memory import Arena
 from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
+from tests.end_to_end.daemons import wait_until
 from tests.shm.segments import open_fds
 
 
@@ -58,9 +59,61 @@ def test_a_peer_that_gives_nothing(tmp_path: Path) -> None:
         listener.settimeout(20)
         fetched = pool.submit(fetch_handle, tmp_path / "1.fds")
         connection, _ = listener.accept()
+        assert connection.recv(8, socket.MSG_WAITALL) == bytes(8)
         connection.close()
-        with pytest.raises(InternalError, match=r"^a peer's memory cannot be reached: it refused$"):
+        with pytest.raises(
+            InternalError, match=r"^a peer's memory cannot be reached: it is not there, or was refused$"
+        ):
             fetched.result(20)
+
+
+def _file(content: bytes) -> int:
+    fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return fd
+
+
+def test_files_by_number(tmp_path: Path) -> None:
+    before = open_fds()
+    server = HandleServer(tmp_path / "1.fds")
+    server.start()
+    numbers = [server.add(_file(bytes([value]))) for value in range(3)]
+    server.keep(77, _file(b"kept"))
+    server.keep(77, _file(b"again"))
+    assert len({0, 77, *numbers}) == 5
+    for number, content in (*zip(numbers, (b"\0", b"\1", b"\2"), strict=True), (77, b"again")):
+        fd = fetch_handle(tmp_path / "1.fds", number)
+        assert os.pread(fd, 10, 0) == content
+        os.close(fd)
+    server.drop(numbers[0])
+    server.drop(numbers[0])
+    server.keep_only({77})
+    assert [server.has(number) for number in (*numbers, 77)] == [False, False, False, True]
+    for number in (numbers[0], numbers[1], 0, 2**64 - 1):
+        with pytest.raises(InternalError, match="cannot be reached: it is not there"):
+            fetch_handle(tmp_path / "1.fds", number)
+    server.close()
+    wait_until(lambda: open_fds() == before, "nothing is left open")
+
+
+def test_who_asks_for_what_is_expected_waits(tmp_path: Path) -> None:
+    server = HandleServer(tmp_path / "1.fds")
+    server.start()
+    with ThreadPoolExecutor(1) as pool:
+        for number in (5, 6):
+            server.expect(number)
+            server.expect(number)
+            fetched = pool.submit(fetch_handle, tmp_path / "1.fds", number)
+            server.settle(number)
+            if number == 5:
+                server.keep(number, _file(b"five"))
+            server.settle(number)
+            if number == 5:
+                os.close(fetched.result(20))
+            else:
+                with pytest.raises(InternalError, match="not there"):
+                    fetched.result(20)
+    server.close()
 
 
 def test_peer_arenas_are_mapped_once_and_forgotten(tmp_path: Path) -> None:

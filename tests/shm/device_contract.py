@@ -3,6 +3,7 @@
 A test class inherits it and says how another process makes memory.
 """
 
+import mmap
 import os
 from contextlib import AbstractContextManager
 from typing import Any
@@ -88,6 +89,26 @@ class DeviceContract:
                 with pytest.raises(InvalidArgument, match="and its allocation has"):
                     CudaSegment.open(table, "r", made.handle, 0, byte_size)
             assert "HandleTable 0 handles" in repr(table)
+
+    def test_locked_pages(self, port: DevicePort) -> None:
+        """They are the host's memory as before, for all copies."""
+        table = self.table(port)
+        with self.allocation() as made, mmap.mmap(-1, 4 * mmap.PAGESIZE) as pages:
+            segment = CudaSegment.open(table, "r", made.handle, 0, SIZE)
+            with memoryview(pages) as view:
+                for _ in range(2):
+                    unlock = port.lock_pages(view)
+                    with pytest.raises(DeviceError):
+                        port.lock_pages(view)
+                    segment.memory(0, 1000).read_into(view)
+                    assert bytes(view[100:1000]) == CONTENT[100:1000]
+                    view[:3] = b"abc"
+                    segment.memory(64, 3).fill(view[:3])
+                    assert made.content[64:67] == b"abc"
+                    unlock()
+                with pytest.raises(ValueError, match="1000 bytes into 999"):
+                    segment.memory(0, 1000).read_into(view[:999])
+            segment.close()
 
     def test_arrays_are_the_memory(self, port: DevicePort) -> None:
         table = self.table(port)

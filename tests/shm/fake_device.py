@@ -3,13 +3,13 @@
 A handle is 64 bytes: a mark, the number of the device, and the name of a file in /dev/shm, which is the allocation.
 TENSORHUB_FAKE_GPUS has the UUIDs of the host; CUDA_VISIBLE_DEVICES takes away from them. A file named by
 TENSORHUB_FAKE_POISON that exists makes `wait` say that the context is lost; TENSORHUB_FAKE_ACCOUNT names a file that
-gets a line for each handle that is opened and closed.
+gets a line for each handle that is opened and closed, and for pages that are locked and unlocked.
 """
 
 import ctypes
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,16 @@ ENVIRON = {
     "TENSORHUB_DEVICE_DISCOVERY": "tests.shm.fake_device:uuids",
     "TENSORHUB_FAKE_GPUS": ",".join(GPUS),
 }
+
+
+LOCKED: list[tuple[int, int]] = []
+"""Address and size of the pages that this process has locked."""
+
+
+def is_locked(array: Any) -> bool:
+    """Whether an array of NumPy lies in locked pages."""
+    start = array.ctypes.data
+    return any(address <= start and start + array.nbytes <= address + size for address, size in LOCKED)
 
 
 def uuids() -> list[str]:
@@ -94,6 +104,19 @@ class FakePort:
 
     def owner_of(self, pointer: int) -> int:
         return self._allocation(pointer)[2]
+
+    def lock_pages(self, memory: memoryview) -> Callable[[], None]:
+        place = (ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(memory))
+        if any(number % mmap.PAGESIZE for number in place) or place in LOCKED:
+            raise DeviceError("cudaErrorInvalidValue: invalid argument")
+        LOCKED.append(place)
+        _account(f"lock {place[1]}")
+
+        def unlock() -> None:
+            LOCKED.remove(place)
+            _account("unlock")
+
+        return unlock
 
     def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
         self._check(pointer, len(into))

@@ -19,6 +19,7 @@ from tests.shm.segments import Segment, segment
 
 MODELS = Path(__file__).parent / "gpu_models"
 SIZE = 100_000
+LOCKED_SIZE = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,14 @@ def gpus(work: Path) -> Iterator[RunningServer]:
         "TENSORHUB_FAKE_POISON": str(work / "poison"),
         "TENSORHUB_FAKE_ACCOUNT": str(work / "account"),
     }
-    with serving(work, ["--model-control-mode=explicit", "--load-model=*"], MODELS, environ=environ) as running:
+    options = ["--model-control-mode=explicit", "--load-model=*", f"--pinned-memory-pool-byte-size={LOCKED_SIZE}"]
+    with serving(work, options, MODELS, environ=environ) as running:
         yield running
+        workers = {str(_worker(running, f"gpu{index}")) for index in range(2)}
+    account = [line.split(None, 1) for line in (work / "account").read_text().splitlines()]
+    for worker in workers:
+        lines = [line for pid, line in account if pid == worker]
+        assert lines.count(f"lock {LOCKED_SIZE}") == lines.count("unlock") == 1, "locked pages are unlocked at the end"
 
 
 @pytest.fixture
@@ -122,13 +129,13 @@ def test_registrations_that_fail(gpus: RunningServer, http: Http, rpc: Grpc) -> 
 
 def test_one_open_for_each_process_and_handle(gpus: RunningServer, http: Http, work: Path) -> None:
     with segment(bytes(SIZE)) as made:
-        (work / "account").write_text("")
+        before = len((work / "account").read_text().splitlines())
         for name in ("a", "b", "c"):
             assert _register(http, name, made, gpu=0) == (200, "")
-        opened = (work / "account").read_text().splitlines()
+        opened = (work / "account").read_text().splitlines()[before:]
         assert opened == [f"{_worker(gpus, 'gpu0')} open {made.key[1:]}"]
         _unregister(http)
-        assert (work / "account").read_text().splitlines()[1:] == [f"{_worker(gpus, 'gpu0')} close"]
+        assert (work / "account").read_text().splitlines()[before + 1 :] == [f"{_worker(gpus, 'gpu0')} close"]
 
 
 def test_inputs_are_views_and_outputs_are_written_in_place(http: Http, rpc: Grpc) -> None:
@@ -215,10 +222,82 @@ def test_requests_go_to_the_gpu_of_their_region(gpus: RunningServer, http: Http,
                 assert _infer(rpc, "identity_gpu", region).raw_output_contents[0] == bytes([value]) * 64
                 assert http.infer(region, 0, 64, model="identity_gpu") == (200, bytes([value]) * 64)
         assert _infer(rpc, "identity_gpu1", "on1").raw_output_contents[0] == bytes([2]) * 64
-        code, text = rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))
-        assert code == "INVALID_ARGUMENT"
-        assert f"shared memory region 'on0' is not on {GPUS[1]}, where the model runs" in text
         _unregister(http)
+
+
+def _to(request: Any, region: str, size: int, offset: int = 0) -> Any:
+    """Have the output of a request written to a region."""
+    request.outputs[0].parameters["shared_memory_region"].string_param = region
+    request.outputs[0].parameters["shared_memory_byte_size"].int64_param = size
+    request.outputs[0].parameters["shared_memory_offset"].int64_param = offset
+    return request
+
+
+def test_tensors_on_another_gpu_are_copied(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    """By the worker of that GPU, in and out, and counted."""
+    before = _copies(gpus)
+    with segment(bytes([1]) * SIZE) as first, segment(bytes([2]) * SIZE) as second:
+        assert _register(http, "on0", first, gpu=0) == _register(http, "on1", second, gpu=1) == (200, "")
+        # identity_gpu1 is on GPU 1 only.
+        assert _infer(rpc, "identity_gpu1", "on0").raw_output_contents[0] == bytes([1]) * 64
+        assert http.infer("on0", 0, SIZE, model="identity_gpu1") == (200, bytes([1]) * SIZE)
+        code, answer = rpc.ask(
+            "ModelInfer", _to(infer_request("on1", 0, 500, model="identity_gpu1"), "on0", 600, offset=1_000)
+        )
+        assert code == "OK", answer
+        assert first.content == bytes([1]) * 1_000 + bytes([2]) * 500 + bytes([1]) * (SIZE - 1_500)
+        # views is on GPU 0 only, and takes its inputs wherever they are.
+        code, answer = rpc.ask("ModelInfer", _to(infer_request("on1", 0, 300, model="views"), "on1", 300, offset=9_000))
+        assert code == "OK", answer
+        assert answer.parameters["is_cpu"].bool_param
+        assert second.content[9_000:9_301] == bytes([3]) * 300 + bytes([2])
+        wait_until(lambda: _copies(gpus) == before + 5, "each copy is counted", account=before)
+        code, text = rpc.ask("ModelInfer", _to(infer_request("on1", 0, 300, model="views"), "on1", 299))
+        assert code == "INTERNAL"
+        assert "should be at least 300 bytes to hold the results" in text
+        _unregister(http)
+
+
+def test_a_gpu_whose_worker_dies_while_another_needs_it(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    with segment(bytes([1]) * SIZE) as made:
+        assert _register(http, "on0", made, gpu=0) == (200, "")
+        assert _infer(rpc, "identity_gpu1", "on0").raw_output_contents[0] == bytes([1]) * 64
+        dead, other = _worker(gpus, "gpu0"), _worker(gpus, "gpu1")
+        os.kill(dead, signal.SIGKILL)
+        code, answer = rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))
+        assert code in ("OK", "UNAVAILABLE"), answer
+        wait_until(
+            lambda: rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))[0] == "OK", "it is back"
+        )
+        assert _worker(gpus, "gpu1") == other
+        wait_until(lambda: http.ask("GET", "/v2/models/views/ready")[0] == 200, "its models are back")
+        _unregister(http)
+
+
+def _locked(server: RunningServer) -> tuple[float, float]:
+    """How many bytes are locked, and how many of them in use."""
+    client = Http(server.metrics)
+    _, page = client.ask("GET", "/metrics")
+    client.close()
+    values = dict(line.split() for line in page.decode().splitlines() if line.startswith("nv_pinned_memory_pool"))
+    return float(values["nv_pinned_memory_pool_total_bytes"]), float(values["nv_pinned_memory_pool_used_bytes"])
+
+
+def test_inline_tensors_go_through_locked_pages(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    wait_until(lambda: _locked(gpus) == (2 * LOCKED_SIZE, 0), "both workers have locked pages")
+    for size, locked in ((SIZE, True), (64, False), (LOCKED_SIZE - 4_096, True), (LOCKED_SIZE + 1, False)):
+        request = pb.ModelInferRequest(model_name="hosted", raw_input_contents=[bytes([5]) * size])
+        request.inputs.add(name="INPUT0", datatype="UINT8", shape=[size])
+        code, answer = rpc.ask("ModelInfer", request)
+        assert code == "OK", answer
+        assert answer.raw_output_contents[0] == bytes([6]) * size
+        assert answer.parameters["locked"].bool_param == locked, size
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        # An output of a GPU goes back through the same pages.
+        assert http.infer("in", 0, SIZE, model="views") == (200, bytes([8]) * SIZE)
+        _unregister(http)
+    wait_until(lambda: _locked(gpus) == (2 * LOCKED_SIZE, 0), "all of it is free again")
 
 
 def test_a_gpu_worker_that_dies_comes_back_with_its_regions(gpus: RunningServer, http: Http, rpc: Grpc) -> None:

@@ -207,6 +207,35 @@ def test_workers_and_hubs_come_and_go(filed: RunningServer, http: Http, place: s
         assert http.regions() == []
 
 
+def _has_file(pid: int) -> bool:
+    """Whether a process that has no arena holds a file of a client."""
+    try:
+        return any("memfd:" in os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False  # it, or the descriptor, has just gone
+
+
+def test_a_file_outlives_the_hub_and_then_every_worker(filed: RunningServer, http: Http, place: str) -> None:
+    """The next hub has it from a worker, and the next workers have it from that hub."""
+    with FileRegion.create(SIZE) as region, SharedMemorySocket(place) as sockets:
+        region.array("UINT8", [SIZE])[:] = 6
+        sockets.register("kept", region)
+        [hub] = pids(filed)["hub"]
+        os.kill(hub, signal.SIGKILL)
+        wait_until(lambda: pids(filed)["hub"] not in ([], [hub]), "another hub")
+        wait_until(lambda: any(_has_file(pid) for pid in pids(filed)["hub"]), "it has the file")
+        workers = pids(filed)["worker"]
+        for dead in workers:
+            os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: len(set(pids(filed)["worker"]) - set(workers)) == 2, "other workers")
+        for _ in range(10):
+            wait_until(lambda: http.infer("kept", 0, 64) == (200, b"\x06" * 64), "it serves")
+        assert http.regions() == ["kept"]
+    with SharedMemorySocket(place) as sockets:
+        sockets.unregister("")
+        assert http.regions() == []
+
+
 def test_the_metadata_announces_it(filed: RunningServer, http: Http, rpc: Grpc, server: RunningServer) -> None:
     assert "shared_memory_socket" in json.loads(http.ask("GET", "/v2")[1])["extensions"]
     assert "shared_memory_socket" in rpc.ask("ServerMetadata", pb.ServerMetadataRequest())[1].extensions

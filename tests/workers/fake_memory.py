@@ -24,6 +24,20 @@ class FakeLease:
             memory.pinned -= 1
 
 
+class FakeStaged:
+    """See tensorhub.memory.Staged."""
+
+    def __init__(self, memory: "FakeMemory", data: memoryview) -> None:
+        self._memory: FakeMemory | None = memory
+        self.view = memoryview(bytearray(data))
+        memory.staged += 1
+
+    def release(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.staged -= 1
+
+
 class FakeSlot:
     """See tensorhub.memory.Slot."""
 
@@ -51,6 +65,7 @@ class FakeMemory:
         own: this process's arena.
         pinned, taken: leases and slots that have not been given back.
         slots: how many allocations succeed before the arena is full.
+        stages: how many inputs are staged before there is no room. staged: those that have not been given back.
     """
 
     def __init__(self) -> None:
@@ -60,6 +75,8 @@ class FakeMemory:
         self.pinned = 0
         self.taken = 0
         self.slots = 100
+        self.stages = 0
+        self.staged = 0
         self._next_offset = 0
 
     def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
@@ -86,3 +103,12 @@ class FakeMemory:
         self.slots -= 1
         offset, self._next_offset = self._next_offset, -(-(self._next_offset + byte_size) // 64) * 64
         return FakeSlot(self, offset, byte_size)
+
+    def prepare_staging(self) -> None:
+        self.stages = 100
+
+    def maybe_stage(self, data: memoryview) -> FakeStaged | None:
+        if self.stages == 0:
+            return None
+        self.stages -= 1
+        return FakeStaged(self, data)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,30 @@ def test_inputs_in_the_senders_arena() -> None:
     view[0] = 99
     assert memory.arenas[SENDER][32] == 99
     assert got.inputs["INPUT1"].data == b"x" * 16
+
+
+def test_large_inputs_of_a_model_on_a_gpu_are_staged() -> None:
+    memory = FakeMemory()
+    memory.arenas[SENDER] = bytearray(range(64))
+    head = request("add_sub", [tensor("INPUT0"), tensor("INPUT1")])
+    spec = ModelSpec.from_config(decode_cases.config(head.model_name), head.model_name, 3)
+    decoder = RequestDecoder(replace(spec, stages_inputs=True), memory)
+    memory.prepare_staging()
+    memory.stages = 1
+    got = decoder.decode(frame(head, placed={0: (0, 16), 1: (16, 16)}), 5)
+    first, second = (memoryview(item.data) for item in got.inputs.values())
+    assert bytes(first) == bytes(range(16))
+    assert bytes(second) == bytes(range(16, 32)), "there was no room for it"
+    memory.arenas[SENDER][:] = bytes(64)
+    assert bytes(first) == bytes(range(16)), "it is a copy"
+    assert bytes(second) == bytes(16)
+    assert memory.staged == len(got.leases) == 1
+    got.leases[0].release()
+    assert memory.staged == 0
+    memory.stages = 9
+    with pytest.raises(TensorhubError):
+        decoder.decode(frame(head, placed={0: (0, 16), 1: (60, 16)}), 5)
+    assert memory.staged == 0
 
 
 def test_an_arena_range_that_is_wrong() -> None:

@@ -1,4 +1,6 @@
-"""Adds one to its input, which is in the host's memory; 13 breaks it."""
+"""Adds one to its input, which is in the host's memory; 13 breaks it. It tells whether its input is in locked pages."""
+
+import sys
 
 import triton_python_backend_utils as pb_utils
 
@@ -12,7 +14,7 @@ class TritonPythonModel:
             if array[0] == 13:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             array = array + 1
-            responses.append(
-                pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)], parameters={"is_cpu": tensor.is_cpu()})
-            )
+            locked = sys.modules["tests.shm.fake_device"].is_locked(tensor.as_numpy())
+            parameters = {"is_cpu": tensor.is_cpu(), "locked": locked}
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)], parameters=parameters))
         return responses

@@ -1,0 +1,38 @@
+"""One file descriptor beside a few bytes over a Unix socket, between processes of the same user."""
+
+import os
+import socket
+import struct
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_INT = struct.Struct("i")  # one descriptor in SCM_RIGHTS, unix(7)
+
+
+def is_of_our_user(connection: socket.socket) -> bool:
+    """Whether the other side, as the kernel knows it, is of this process's user, or root."""
+    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return uid in (os.geteuid(), 0)
+
+
+def send_descriptor(connection: socket.socket, fd: int) -> None:
+    """Send a descriptor with one byte, which stays the caller's.
+
+    Raises:
+        OSError: the other side has gone.
+    """
+    socket.send_fds(connection, [b"\0"], [fd])
+
+
+def maybe_receive_descriptor(connection: socket.socket) -> int | None:
+    """Receive what `send_descriptor` sends, close-on-exec; the caller closes it. None if there is none.
+
+    Raises:
+        OSError: the other side has gone, or does not answer in time.
+    """
+    # Not socket.recv_fds, which drops the flags: a child started meanwhile must not inherit the descriptor.
+    _, received, _, _ = connection.recvmsg(1, socket.CMSG_LEN(_INT.size), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _INT.size:
+            fd: int = _INT.unpack(data)[0]
+            return fd
+    return None
