@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tools.bench import closed_loop, h2load, history, http_client, payloads, processes, report, servers, workloads, wrk
+from tools.bench import closed_loop, h2load, history, http_client, payloads, processes, report, servers, table, wrk
 from tools.bench.errors import BenchError
 from tools.bench.measurements import Comparison, Load, Sample
-from tools.bench.workloads import IDLE_PERCENT, MEDIAN_US, REQUESTS_PER_S, WORKLOADS, Goal, Transport, Workload
+from tools.bench.table import WORKLOADS
+from tools.bench.workloads import IDLE_PERCENT, MEDIAN_US, REQUESTS_PER_S, Goal, Transport, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
@@ -49,7 +50,7 @@ class TestTable:
         assert len(BY_NAME) == len(WORKLOADS)
 
     def test_every_model_is_in_the_repository(self) -> None:
-        models = Path(workloads.__file__).parent / "models"
+        models = Path(table.__file__).parent / "models"
         for workload in WORKLOADS:
             assert (models / workload.model / "config.pbtxt").is_file(), workload
             is_ensemble = "ensemble_scheduling" in (models / workload.model / "config.pbtxt").read_text()
@@ -57,10 +58,10 @@ class TestTable:
             assert (models / workload.model / "1").is_dir(), workload
 
     def test_select_keeps_the_order_of_the_table(self) -> None:
-        assert [workload.name for workload in workloads.select(["shm_1m", "startup"])] == ["startup", "shm_1m"]
+        assert [workload.name for workload in table.select(["shm_1m", "startup"])] == ["startup", "shm_1m"]
 
     def test_select_by_beginning(self) -> None:
-        assert {workload.name for workload in workloads.select(["shm_*"])} == {
+        assert {workload.name for workload in table.select(["shm_*"])} == {
             "shm_64k",
             "shm_1m",
             "shm_16m",
@@ -68,11 +69,11 @@ class TestTable:
         }
 
     def test_select_nothing_is_all(self) -> None:
-        assert workloads.select([]) == list(WORKLOADS)
+        assert table.select([]) == list(WORKLOADS)
 
     def test_select_says_what_there_is(self) -> None:
         with pytest.raises(BenchError, match=r"no workload 'shm'; there are: startup, .*shm_1m"):
-            workloads.select(["startup", "shm"])
+            table.select(["startup", "shm"])
 
 
 class TestReport:
@@ -291,6 +292,21 @@ class TestH2load:
     def test_percentile(self, share: float, expected: int) -> None:
         assert h2load.percentile(list(range(1, 11)), share) == expected
 
+    STREAMS = h2load.Streams([[b"a", b"b"]] * 2, responses=2, answer_bytes=100)
+
+    @pytest.mark.parametrize(("body_bytes", "responses"), [(1000, 20), (1150, 23), (1200, 24)])
+    def test_streams_count_responses(self, body_bytes: int, responses: int) -> None:
+        halves = [h2load.Summary(1.0, 5, 0, body_bytes // 2)] * 2
+        assert h2load.verify_streams(halves, self.STREAMS) == responses
+
+    @pytest.mark.parametrize(
+        ("succeeded", "failed", "body_bytes", "message"),
+        [(0, 0, 0, "0 streams"), (5, 1, 500, "2 failed"), (5, 0, 499, "errors"), (5, 0, 601, "errors")],
+    )
+    def test_streams_refused(self, succeeded: int, failed: int, body_bytes: int, message: str) -> None:
+        with pytest.raises(BenchError, match=message):
+            h2load.verify_streams([h2load.Summary(1.0, succeeded, failed, body_bytes)] * 2, self.STREAMS)
+
 
 class TestClosedLoop:
     def test_runs_at_least_a_few_times(self) -> None:
@@ -441,9 +457,7 @@ class TestPayloads:
         with pytest.raises(BenchError, match=message):
             payloads.check_array(BY_NAME["shm_1m"], "OUTPUT0", got, np.array([1.0, 2.0], dtype=np.float32))
 
-    @pytest.mark.parametrize(
-        "workload", [w for w in WORKLOADS if w.transport in {Transport.GRPC, Transport.GRPC_STREAM}]
-    )
+    @pytest.mark.parametrize("workload", [w for w in WORKLOADS if w.transport is Transport.GRPC])
     def test_grpc_request_is_what_the_stock_client_reads(self, workload: Workload) -> None:
         from tritonclient.grpc import service_pb2
 
@@ -455,9 +469,58 @@ class TestPayloads:
         ]
         assert len(request.raw_input_contents) == len(data.inputs)
 
+    @pytest.mark.parametrize(
+        ("name", "requests", "answers"),
+        [("grpc_decoupled", 1, 1000), ("grpc_stream_4", 64, 64), ("grpc_sequence_streams", 128, 128)],
+    )
+    def test_answers_of_a_stream_are_checked(self, name: str, requests: int, answers: int) -> None:
+        workload = BY_NAME[name]
+        sent = payloads.stream(workload, payloads.tensors(workload), 0)
+        assert len(sent.messages) == requests
+        right = _stream_answers(sent)
+        assert len(right) == answers
+        payloads.check_stream(workload, sent, right)
+        payloads.check_stream(workload, sent, sorted(right, key=lambda answer: b"-001" in answer))
+        with pytest.raises(BenchError, match="missing"):
+            payloads.check_stream(workload, sent, right[:-1])
+        with pytest.raises(BenchError, match="one more than is due"):
+            payloads.check_stream(workload, sent, [*right, right[0]])
+        if name == "grpc_decoupled":
+            with pytest.raises(BenchError, match="wrong answer to grpc_decoupled: OUTPUT0 has 0 and not 999"):
+                payloads.check_stream(workload, sent, right[::-1])
+
+    def test_sequences_are_interleaved_and_streams_do_not_share_them(self) -> None:
+        from tritonclient.grpc import service_pb2
+
+        workload = BY_NAME["grpc_sequence_streams"]
+        data = payloads.tensors(workload)
+        seen: list[set[int]] = []
+        for number in range(workload.in_flight):
+            steps: dict[int, list[tuple[bool, bool]]] = {}
+            for message in payloads.stream(workload, data, number).messages:
+                parameters = service_pb2.ModelInferRequest.FromString(message).parameters
+                flags = (parameters["sequence_start"].bool_param, parameters["sequence_end"].bool_param)
+                steps.setdefault(parameters["sequence_id"].int64_param, []).append(flags)
+            assert all(flags == [(True, False), *[(False, False)] * 14, (False, True)] for flags in steps.values()), (
+                "16 steps with one start and one end"
+            )
+            seen.append(set(steps))
+        assert len(set().union(*seen)) == 32
+
+    def test_tensors_lie_end_to_end_in_a_region(self) -> None:
+        from tritonclient.grpc import service_pb2
+
+        workload = BY_NAME["grpc_8"]
+        message = payloads.grpc_request(workload, payloads.tensors(workload), payloads.Regions("in", "out"))
+        request = service_pb2.ModelInferRequest.FromString(message)
+        for tensors in (request.inputs, request.outputs):
+            offsets = [tensor.parameters["shared_memory_offset"].int64_param for tensor in tensors]
+            sizes = [tensor.parameters["shared_memory_byte_size"].int64_param for tensor in tensors]
+            assert (offsets, sizes) == ([0, 64], [64, 64])
+
     def test_shared_memory_request_carries_no_bytes(self) -> None:
         workload = BY_NAME["shm_64m"]
-        message = payloads.grpc_request(workload, payloads.tensors(workload), payloads.Regions("in", "out", 64 << 20))
+        message = payloads.grpc_request(workload, payloads.tensors(workload), payloads.Regions("in", "out"))
         assert len(message) < 500
 
 
@@ -512,7 +575,7 @@ class TestCommandLine:
 
 
 class TestTritonScript:
-    SCRIPT = Path(workloads.__file__).parents[1] / "peers" / "triton.sh"
+    SCRIPT = Path(table.__file__).parents[1] / "peers" / "triton.sh"
 
     def test_usage(self) -> None:
         done = subprocess.run(["bash", str(self.SCRIPT)], capture_output=True, text=True, check=False)
@@ -587,6 +650,22 @@ def _until(condition: Callable[[], bool]) -> None:
             return
         waiting.wait(0.01)
     raise AssertionError("not within 30 s")
+
+
+def _stream_answers(sent: payloads.Stream) -> list[bytes]:
+    """The right answers to a stream, request by request, as a server would serialise them."""
+    from tritonclient.grpc import service_pb2
+
+    answers = []
+    for key, expected in sent.expected.items():
+        for each in expected:
+            answer = service_pb2.ModelStreamInferResponse()
+            answer.infer_response.id = key
+            for name, value in each.outputs.items():
+                answer.infer_response.outputs.add(name=name, datatype=each.datatype, shape=value.shape)
+                answer.infer_response.raw_output_contents.append(value.tobytes())
+            answers.append(answer.SerializeToString())
+    return answers
 
 
 def _as_answer(request: payloads.HttpRequest) -> tuple[bytes, dict[str, str]]:

@@ -16,7 +16,8 @@ from tools.bench import h2load, history, machine, plot, report, wrk
 from tools.bench.alternation import Plan, compare
 from tools.bench.errors import BenchError
 from tools.bench.servers import FreePorts, Launch, split_command
-from tools.bench.workloads import WORKLOADS, Driver, Workload, select
+from tools.bench.table import WORKLOADS, select
+from tools.bench.workloads import Driver, Workload
 
 MODELS = Path(__file__).resolve().parent / "models"
 TRITON = Path(__file__).resolve().parents[1] / "peers" / "triton.sh"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -68,13 +68,13 @@ class GrpcStream:
         self._requests.put(None)
         self._call.cancel()
 
-    def exchange(self, message: bytes, responses: int, times: int = 1) -> Iterator[bytes]:
-        """Send one message, or the same `times` times at once, and yield as many answers.
+    def exchange(self, messages: Iterable[bytes], responses: int) -> Iterator[bytes]:
+        """Send messages at once, and yield as many answers as are expected.
 
         Raises:
             BenchError: the stream ended or failed.
         """
-        for _ in range(times):
+        for message in messages:
             self._requests.put(message)
         for _ in range(responses):
             try:

@@ -1,4 +1,7 @@
-"""Drives small gRPC requests with h2load: the message is a POST body behind gRPC's prefix. All but `run` is pure.
+"""Drives small gRPC requests with h2load: the message is a POST body behind gRPC's prefix. Pure, but for the runs.
+
+A stream is a POST whose body has many messages: all are sent at once, and the server ends the stream when it has
+answered them. Each stream has a body of its own, so each gets an h2load of its own.
 
 h2load knows HTTP/2 and not gRPC: an answer with a bad grpc-status is a 200 to it. Such an answer carries no message,
 though, so the count of body bytes tells: it must be what the right answers come to.
@@ -12,6 +15,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +101,41 @@ def verify(summary: Summary, answer_bytes: int) -> None:
         raise BenchError(f"h2load: an answer has {each:.1f} bytes and not {want}: some answers under load are errors")
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What is sent on each stream, and what comes back.
+
+    Attributes:
+        requests: for each stream, its messages.
+        responses: how many messages answer one stream.
+        answer_bytes: what those come to, with their prefixes.
+    """
+
+    requests: Sequence[Sequence[bytes]]
+    responses: int
+    answer_bytes: int
+
+
+def verify_streams(summaries: Sequence[Summary], streams: Streams) -> int:
+    """Check that all streams were answered in full, and return how many responses came.
+
+    Raises:
+        BenchError: a stream failed, none was answered, or there are fewer or more bytes than the right answers have.
+    """
+    succeeded, failed = sum(each.succeeded for each in summaries), sum(each.failed for each in summaries)
+    if failed or not succeeded:
+        raise BenchError(f"h2load: {succeeded} streams succeeded, {failed} failed")
+    body_bytes = sum(each.body_bytes for each in summaries)
+    # The streams under way when time is up have a part of their answers; those count as well.
+    least, most = succeeded * streams.answer_bytes, (succeeded + len(summaries)) * streams.answer_bytes
+    if not least <= body_bytes <= most:
+        raise BenchError(
+            f"h2load: {succeeded} streams have {body_bytes} bytes of answers and not {least} to {most}: "
+            "some answers under load are errors"
+        )
+    return round(body_bytes * streams.responses / streams.answer_bytes)
+
+
 def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight: int, seconds: float) -> Load:
     """Call the unary method `path` over `in_flight` connections of one stream each for `seconds`.
 
@@ -108,17 +148,53 @@ def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight:
     with tempfile.TemporaryDirectory(prefix="tensorhub-bench-") as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(frame(message))
-        command = ["h2load", "-t1", f"-c{in_flight}", "-m1", f"-D{max(1, round(seconds))}", f"-d{body}"]
-        command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        command = [*_command(authority, path, body, seconds), f"-c{in_flight}"]
         if in_flight == 1:
             command.append(f"--log-file={log}")
-        done = subprocess.run([*command, f"http://{authority}{path}"], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise BenchError(
-                f"h2load failed with status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
-            )
-        summary = parse(done.stdout)
+        with _running(command) as process:
+            summary = _finish(process)
         verify(summary, answer_bytes)
         latencies = sorted(parse_log(log.read_text(encoding="ascii"))) if in_flight == 1 else []
     p50_us, p99_us = (percentile(latencies, 0.5), percentile(latencies, 0.99)) if latencies else (None, None)
     return Load(summary.succeeded, summary.elapsed_s, p50_us, p99_us)
+
+
+def run_streams(authority: str, path: str, streams: Streams, seconds: float) -> Load:
+    """Call the streaming method `path` for `seconds`, one stream after the other on a connection for each body.
+
+    Returns:
+        The load, in responses, without latencies.
+
+    Raises:
+        BenchError: as `verify_streams`, or h2load failed.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tensorhub-bench-"))
+        bodies = [Path(folder, f"body{number}") for number in range(len(streams.requests))]
+        for body, messages in zip(bodies, streams.requests, strict=True):
+            body.write_bytes(b"".join(map(frame, messages)))
+        commands = [[*_command(authority, path, body, seconds), "-c1"] for body in bodies]
+        processes = [stack.enter_context(_running(command)) for command in commands]
+        summaries = [_finish(process) for process in processes]
+    return Load(verify_streams(summaries, streams), max(each.elapsed_s for each in summaries), None, None)
+
+
+def _command(authority: str, path: str, body: Path, seconds: float) -> list[str]:
+    command = ["h2load", f"http://{authority}{path}", "-t1", "-m1", f"-D{max(1, round(seconds))}", f"-d{body}"]
+    return [*command, "-H", "content-type: application/grpc", "-H", "te: trailers"]
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _finish(process: subprocess.Popen[str]) -> Summary:
+    output, _ = process.communicate()
+    if process.returncode != 0:
+        raise BenchError(f"h2load failed with status {process.returncode}: {output.strip()[-300:]}")
+    return parse(output)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tritonclient.utils import InferenceServerException, shared_memory
 from tools.bench import closed_loop, h2load, payloads, wrk
 from tools.bench.beside import company
 from tools.bench.errors import BenchError
-from tools.bench.grpc_client import INFER, GrpcClient
+from tools.bench.grpc_client import INFER, STREAM_INFER, GrpcClient
 from tools.bench.http_client import HttpClient, build
 from tools.bench.measurements import Load, Sample
 from tools.bench.servers import HOST, Server
@@ -178,41 +177,19 @@ def _check_grpc(workload: Workload, data: payloads.Tensors, message: bytes, clie
     return len(answer)
 
 
-def _open_stream_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
-    message = payloads.grpc_request(workload, data)
-    client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
-    stream = stack.enter_context(client.open_stream())
-    last = b""
-    for number, answer in enumerate(stream.exchange(message, workload.count)):
-        payloads.check_countdown(workload, number, answer)
-        last = answer
-
-    def call() -> int:
-        ends = deque(stream.exchange(message, workload.count), maxlen=1)
-        if ends[0] != last:
-            raise BenchError("the last response of a stream under load is not the right one")
-        return workload.count
-
-    return lambda seconds: closed_loop.run(call, seconds)
-
-
-def _open_stream_of_requests(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
-    """`in_flight` requests at once, then the next as many: the client is Python, and does little for each."""
-    message = payloads.grpc_request(workload, data)
-    client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
-    stream = stack.enter_context(client.open_stream())
+def _open_h2load_streams(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+    sent = [payloads.stream(workload, data, number) for number in range(workload.in_flight)]
+    responses = sum(map(len, sent[0].expected.values()))
     answer_bytes = 0
-    for answer in stream.exchange(message, CHECKED_ANSWERS, CHECKED_ANSWERS):
-        payloads.check_streamed(workload, data, answer)
-        answer_bytes = len(answer)
-
-    def call() -> int:
-        for answer in stream.exchange(message, workload.in_flight, workload.in_flight):
-            if len(answer) != answer_bytes:
-                raise BenchError(f"an answer under load has {len(answer)} bytes and not {answer_bytes}")
-        return workload.in_flight
-
-    return lambda seconds: closed_loop.run(call, seconds)
+    with GrpcClient(HOST, server.ports.grpc) as client:
+        for each in sent:
+            with client.open_stream() as stream:
+                answers = list(stream.exchange(each.messages, responses))
+            payloads.check_stream(workload, each, answers)
+            answer_bytes = sum(len(h2load.frame(answer)) for answer in answers)
+    authority = f"{HOST}:{server.ports.grpc}"
+    streams = h2load.Streams([each.messages for each in sent], responses, answer_bytes)
+    return lambda seconds: h2load.run_streams(authority, STREAM_INFER, streams, seconds)
 
 
 def _open_shm_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
@@ -220,7 +197,7 @@ def _open_shm_loop(workload: Workload, data: payloads.Tensors, server: Server, s
     value, want = data.inputs["INPUT0"], data.outputs["OUTPUT0"]
     stock = tritonclient.grpc.InferenceServerClient(f"{HOST}:{server.ports.grpc}")
     stack.callback(stock.close)
-    regions = payloads.Regions(f"bench_{workload.name}_in", f"bench_{workload.name}_out", value.nbytes)
+    regions = payloads.Regions(f"bench_{workload.name}_in", f"bench_{workload.name}_out")
     handles = []
     for name in (regions.source, regions.target):
         key = f"/tensorhub_bench_{os.getpid()}_{server.name}_{name}"
@@ -267,6 +244,5 @@ _OPENERS: dict[tuple[Driver, Transport], Callable[[Workload, payloads.Tensors, S
     (Driver.LOOP, Transport.HTTP_BINARY): _open_http_loop,
     (Driver.LOOP, Transport.GRPC): _open_grpc_loop,
     (Driver.LOOP, Transport.GRPC_SHM): _open_shm_loop,
-    (Driver.LOOP, Transport.GRPC_STREAM): _open_stream_loop,
-    (Driver.LOOP, Transport.GRPC_STREAM_REQUESTS): _open_stream_of_requests,
+    (Driver.H2LOAD, Transport.GRPC_STREAM): _open_h2load_streams,
 }

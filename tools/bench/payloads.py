@@ -5,7 +5,7 @@ Requests over HTTP are made, and all answers decoded, by the stock tritonclient:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
 from tools.bench.errors import BenchError
-from tools.bench.workloads import Transport, Workload
+from tools.bench.workloads import SEQUENCES_PER_STREAM, Transport, Workload
 
 SEED = 20240607
+FIRST_SEQUENCE = 1000
 HEADER_LENGTH = "inference-header-content-length"
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -54,11 +55,18 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """Names under which a client registered the regions of the one input and the one output, and their size."""
+    """Names under which a client registered the regions of the inputs and of the outputs; tensors lie end to end."""
 
     source: str
     target: str
-    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is sent on one stream, and what must come back: for each request's id, the answers in order."""
+
+    messages: Sequence[bytes]
+    expected: Mapping[str, Sequence[Tensors]]
 
 
 def tensors(workload: Workload) -> Tensors:
@@ -109,23 +117,32 @@ def http_request(workload: Workload, data: Tensors) -> HttpRequest:
 
 def grpc_request(workload: Workload, data: Tensors, regions: Regions | None = None) -> bytes:
     """Return the serialised ModelInferRequest; with `regions`, tensors are named and not carried."""
-    request = service_pb2.ModelInferRequest(model_name=workload.model)
+    request = _request(workload, data, "", regions)
     if workload.model == "running_sum":
         # All requests are alike: each is a whole sequence, which is what costs a sequence batcher most.
-        request.parameters["sequence_id"].int64_param = 7
+        request.parameters["sequence_id"].int64_param = FIRST_SEQUENCE
         for flag in ("sequence_start", "sequence_end"):
             request.parameters[flag].bool_param = True
+    message: bytes = request.SerializeToString()
+    return message
+
+
+def _request(workload: Workload, data: Tensors, key: str, regions: Regions | None = None) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=workload.model, id=key)
+    offset = 0
     for name, value in data.inputs.items():
         item = request.inputs.add(name=name, datatype=data.datatype, shape=value.shape)
         if regions is None:
             request.raw_input_contents.append(_raw(value))
         else:
-            _refer(item, regions.source, regions.byte_size)
+            _refer(item, regions.source, value.nbytes, offset)
+            offset += value.nbytes
     if regions is not None:
-        for name in data.outputs:
-            _refer(request.outputs.add(name=name), regions.target, regions.byte_size)
-    message: bytes = request.SerializeToString()
-    return message
+        offset = 0
+        for name, value in data.outputs.items():
+            _refer(request.outputs.add(name=name), regions.target, value.nbytes, offset)
+            offset += value.nbytes
+    return request
 
 
 def check_http(workload: Workload, data: Tensors, headers: Mapping[str, str], body: bytes) -> None:
@@ -163,32 +180,67 @@ def check_array(workload: Workload, name: str, got: np.ndarray[Any, Any] | None,
         raise BenchError(f"{where} is {got.dtype} {list(got.shape)} and not {want.dtype} {list(want.shape)}")
     if not np.array_equal(got, want):
         first = int(np.argmax(got.ravel() != want.ravel()))
-        raise BenchError(f"{where} has {got.ravel()[first]!r} and not {want.ravel()[first]!r} at element {first}")
+        found, due = (array.ravel()[first : first + 1].tolist()[0] for array in (got, want))
+        raise BenchError(f"{where} has {found!r} and not {due!r} at element {first}")
 
 
-def check_streamed(workload: Workload, data: Tensors, answer: bytes) -> None:
-    """Check a serialised ModelStreamInferResponse.
+def stream(workload: Workload, data: Tensors, number: int) -> Stream:
+    """Return what is sent on the `number`-th stream: each request has an id, by which its answers are known."""
+    if workload.model == "countdown":
+        answers = [
+            Tensors(data.datatype, {}, {"OUTPUT0": np.array([left], np.int32)}) for left in range(workload.count)
+        ]
+        return Stream([_request(workload, data, "0").SerializeToString()], {"0": answers[::-1]})
+    if workload.model == "running_sum":
+        return _sequences(workload, number)
+    ids = [f"{place:04d}" for place in range(workload.messages)]
+    return Stream([_request(workload, data, key).SerializeToString() for key in ids], {key: [data] for key in ids})
+
+
+def check_stream(workload: Workload, sent: Stream, answers: Iterable[bytes]) -> None:
+    """Check the serialised ModelStreamInferResponses to a stream; those to one request must be in order.
 
     Raises:
-        BenchError: it is an error, or an output is not what it must be.
+        BenchError: one is an error, missing or too many, or an output is not what it must be.
     """
-    response = service_pb2.ModelStreamInferResponse.FromString(answer)
-    if response.error_message:
-        raise BenchError(f"wrong answer to {workload.name}: {response.error_message}")
-    _check(workload, data, tritonclient.grpc.InferResult(response.infer_response))
+    due = {key: iter(expected) for key, expected in sent.expected.items()}
+    for answer in answers:
+        response = service_pb2.ModelStreamInferResponse.FromString(answer)
+        if response.error_message:
+            raise BenchError(f"wrong answer to {workload.name}: {response.error_message}")
+        result = response.infer_response
+        want = next(due.get(result.id, iter(())), None)
+        if want is None:
+            raise BenchError(
+                f"wrong answer to {workload.name}: one more than is due to the request with id '{result.id}'"
+            )
+        _check(workload, want, tritonclient.grpc.InferResult(result))
+    missing = [key for key, expected in due.items() if next(expected, None) is not None]
+    if missing:
+        raise BenchError(f"wrong answer to {workload.name}: answers to the requests {', '.join(missing)} are missing")
 
 
-def check_countdown(workload: Workload, number: int, answer: bytes) -> None:
-    """Check the `number`-th (from 0) answer of the stream to a countdown.
-
-    Raises:
-        BenchError: it is an error, or not the number that is due.
-    """
-    response = service_pb2.ModelStreamInferResponse.FromString(answer)
-    if response.error_message:
-        raise BenchError(f"wrong answer to {workload.name}: {response.error_message}")
-    got = tritonclient.grpc.InferResult(response.infer_response).as_numpy("OUTPUT0")
-    check_array(workload, f"OUTPUT0 of response {number}", got, np.array([workload.count - 1 - number], dtype=np.int32))
+def _sequences(workload: Workload, number: int) -> Stream:
+    """The steps of several sequences, in turn. All ids and numbers have the same length on the wire."""
+    messages, expected = [], {}
+    totals = np.zeros(SEQUENCES_PER_STREAM, np.int32)
+    for step in range(workload.messages // SEQUENCES_PER_STREAM):
+        for place in range(SEQUENCES_PER_STREAM):
+            value = np.full((1, workload.count), step * place, np.int32)
+            totals[place] += step * place
+            key = f"{place:02d}-{step:03d}"
+            one = Tensors(
+                "INT32", {"INPUT0": value}, {"OUTPUT0": np.full((1, workload.count), totals[place], np.int32)}
+            )
+            request = _request(workload, one, key)
+            request.parameters["sequence_id"].int64_param = FIRST_SEQUENCE + number * SEQUENCES_PER_STREAM + place
+            if step == 0:
+                request.parameters["sequence_start"].bool_param = True
+            if (step + 1) * SEQUENCES_PER_STREAM == workload.messages:
+                request.parameters["sequence_end"].bool_param = True
+            messages.append(request.SerializeToString())
+            expected[key] = [one]
+    return Stream(messages, expected)
 
 
 def _check(workload: Workload, data: Tensors, result: Any) -> None:
@@ -203,6 +255,8 @@ def _raw(value: np.ndarray[Any, Any]) -> bytes:
     return value.tobytes()
 
 
-def _refer(tensor: Any, region: str, byte_size: int) -> None:
+def _refer(tensor: Any, region: str, byte_size: int, offset: int) -> None:
     tensor.parameters["shared_memory_region"].string_param = region
     tensor.parameters["shared_memory_byte_size"].int64_param = byte_size
+    if offset:
+        tensor.parameters["shared_memory_offset"].int64_param = offset
