@@ -50,8 +50,9 @@ class TestTable:
         assert len(BY_NAME) == len(WORKLOADS)
 
     def test_every_model_is_in_the_repository(self) -> None:
-        models = Path(table.__file__).parent / "models"
         for workload in WORKLOADS:
+            on_gpu = workload.transport is Transport.GRPC_CUDA
+            models = Path(table.__file__).parent / ("gpu_models" if on_gpu else "models")
             assert (models / workload.model / "config.pbtxt").is_file(), workload
             is_ensemble = "ensemble_scheduling" in (models / workload.model / "config.pbtxt").read_text()
             assert is_ensemble or (models / workload.model / "1" / "model.py").is_file(), workload
@@ -120,6 +121,9 @@ class TestReport:
         side = report.Side(mine, None, None, None)
         assert report.judge(goal, REQUESTS_PER_S, side, report.Ratio(ratio, ratio, ratio), cpu) is expected
 
+    def test_a_goal_beside_nothing_is_not_met(self) -> None:
+        assert report.judge(Goal(ratio=1.0), REQUESTS_PER_S, report.Side(1.0, None, None, None), None, None) is False
+
     def test_judge_latency_leaves_cpu_time_out(self) -> None:
         side, even, bad = report.Side(1.0, None, None, None), report.Ratio(1.0, 1.0, 1.0), report.Ratio(0.1, 0.1, 0.1)
         assert report.judge(Goal(ratio=1.0), MEDIAN_US, side, even, bad) is True
@@ -133,6 +137,7 @@ class TestReport:
     def test_row_and_table(self) -> None:
         row = report.row(Comparison(BY_NAME["grpc_8"], _numbers("100 210 330"), _numbers("50 100 150")))
         assert row.tensorhub.value == 210
+        assert row.ratio is not None
         assert row.ratio.median == 2.1
         assert row.met is False, "CPU time is even, and the goal must hold in it too"
         lines = report.markdown([row], "triton").splitlines()
@@ -142,8 +147,24 @@ class TestReport:
         ]  # fmt: skip
         assert "NOT MET" in lines[2]
 
+    def test_a_row_of_tensorhub_alone(self) -> None:
+        samples = [Sample(100.0, 30.0, by_kind={"http": cpu, "worker": 20.0, "hub": 0.1}) for cpu in (8.0, 10.0, 12.0)]
+        row = report.row(Comparison(BY_NAME["scale_http_1"], samples, []))
+        assert (row.peer, row.ratio, row.met) == (None, None, None)
+        cells = [cell.strip() for cell in report.markdown([row], "triton").splitlines()[2].strip("|").split("|")]
+        assert cells[2:6] == ["100.0", "-", "-", "30.0"]
+        assert json.loads(json.dumps(report.to_json(row)))["by_kind"] == {"http": 10.0, "hub": 0.1, "worker": 20.0}
+        last = report.processes_markdown([row]).splitlines()[-1]
+        assert "http 100,000, worker 50,000 |" in last, "what takes next to nothing limits nothing"
+
+    def test_a_lost_row_is_marked(self) -> None:
+        row = report.row(Comparison(BY_NAME["grpc_8"], _numbers("100"), _numbers("100")))
+        assert "NOT MET, LOSS" in report.markdown([row], "triton", ["grpc_8"])
+        assert "LOSS" not in report.markdown([row], "triton")
+
     def test_latency_ratio_is_turned_round(self) -> None:
         row = report.row(Comparison(BY_NAME["grpc_1"], _numbers("100"), _numbers("150")))
+        assert row.ratio is not None
         assert row.ratio.median == 1.5
         assert row.met is True
 
@@ -189,12 +210,30 @@ class TestHistory:
         assert history.read(path) == [self._entry("100"), self._entry("200")]
 
     def test_a_loss_shows(self) -> None:
-        (loss,) = history.losses([self._entry("300"), self._entry("200", commit="def")], self._entry("170"))
-        assert loss == "grpc_8: ratio fell from 2.00 to 1.70 since def (2026-01-02T03:04:05+00:00)"
+        older = [self._entry(mine) for mine in ("300", "200", "204", "196", "200")]
+        assert history.losses(older, self._entry("170")) == {
+            "grpc_8": ["grpc_8: the ratio is 1.7, and 2 (+-0.12) in the 5 runs before"]
+        }
 
     @pytest.mark.parametrize("mine", ["181", "250"])
     def test_noise_and_gains_do_not_show(self, mine: str) -> None:
-        assert history.losses([self._entry("200")], self._entry(mine)) == []
+        assert history.losses([self._entry("200")], self._entry(mine)) == {}
+
+    def test_what_differs_much_by_itself_must_differ_more(self) -> None:
+        older = [self._entry(mine) for mine in ("160", "180", "200", "220", "240")]
+        assert history.losses(older, self._entry("150")) == {}
+        assert list(history.losses(older, self._entry("130"))) == ["grpc_8"]
+
+    def test_what_was_long_ago_does_not_count(self) -> None:
+        older = [self._entry("400")] * 20 + [self._entry("200")] * history.LAST_RUNS
+        assert history.losses(older, self._entry("200")) == {}
+
+    @pytest.mark.parametrize(("name", "now", "lost"), [("scale_grpc_1", "170", True), ("scale_grpc_1", "230", False)])
+    def test_rows_without_a_peer_are_compared_with_themselves(self, name: str, now: str, lost: bool) -> None:
+        def entry(mine: str) -> dict[str, Any]:
+            return history.entry([report.row(Comparison(BY_NAME[name], _numbers(mine), []))], self.FACTS)
+
+        assert (name in history.losses([entry("200"), entry("202")], entry(now))) is lost
 
     def test_only_like_is_compared(self) -> None:
         other = self._entry("200", machine="another")
@@ -386,15 +425,40 @@ class TestProcesses:
         subprocess.run([sys.executable, "-c", burn], check=True)
         assert processes.cpu_s([processes.read_table()[os.getpid()]]) - before >= 0.15
 
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["/v/bin/python", "-m", "tensorhub.hub.main", "--x", ""], "hub"),
+            (["python", "-m", "gunicorn", "-c", "y"], "http"),
+            (["python", "-m", "tensorhub", "serve"], "serve"),
+            (["python", "-m", "other"], "other"),
+            (["/opt/tritonserver", "-m"], "tritonserver"),
+            ([""], "unknown"),
+            ([], "unknown"),
+        ],
+    )
+    def test_kind(self, words: list[str], expected: str) -> None:
+        assert processes.kind(words) == expected
+
+    def test_processes_by_kind(self) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-m", "timeit", "-n1", "-r1", "input()"], stdin=subprocess.PIPE
+        ) as other:
+            try:
+                _until(lambda: "timeit" in processes.kinds([processes.read_table()[other.pid]]))
+            finally:
+                other.kill()
+
     def test_pss_of_this_process(self) -> None:
         assert processes.pss_bytes([processes.read_table()[os.getpid()]]) > 1 << 20
 
 
 class TestServers:
     def test_placeholders(self) -> None:
-        launch = servers.Launch("s", ["run", "--p={http_port},{grpc_port}", "{repository}", '{"a": {}}'], Path("log"))
-        words = launch.words(Path("/a b"), servers.Ports(1, 2, 3), Path("/run"))
-        assert words == ["run", "--p=1,2", "/a b", '{"a": {}}']
+        command = ["run", "--p={http_port},{grpc_port}", "{repository}", '{"a": {}}']
+        launch = servers.Launch("s", command, Path("/a b"), Path("log")).with_options(["--more={metrics_port}"])
+        words = launch.words(servers.Ports(1, 2, 3), Path("/run"))
+        assert words == ["run", "--p=1,2", "/a b", '{"a": {}}', "--more=3"]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -411,19 +475,19 @@ class TestServers:
 
     def test_a_program_that_ends_is_told_with_its_last_words(self, tmp_path: Path) -> None:
         launch = servers.Launch(
-            "dies", [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], tmp_path / "log"
+            "dies", [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], tmp_path, tmp_path / "log"
         )
         with (
             pytest.raises(BenchError, match=r"(?s)dies ended with status 3 at start; .*the reason"),
-            servers.Server(launch, tmp_path, servers.FreePorts(21190, 9).take()),
+            servers.Server(launch, servers.FreePorts(21190, 9).take()),
         ):
             pass
 
     def test_a_program_that_is_not_there(self, tmp_path: Path) -> None:
-        launch = servers.Launch("none", ["/nonexistent/server"], tmp_path / "log")
+        launch = servers.Launch("none", ["/nonexistent/server"], tmp_path, tmp_path / "log")
         with (
             pytest.raises(BenchError, match="none: cannot start /nonexistent/server"),
-            servers.Server(launch, tmp_path, servers.FreePorts(21190, 9).take()),
+            servers.Server(launch, servers.FreePorts(21190, 9).take()),
         ):
             pass
 

@@ -1,23 +1,26 @@
 """The order of things: which server is measured when. A B A B ..., each pair close together in time.
 
 Processes are measured first, each server alone; then both servers are started once, for all load workloads, and only
-one of them is loaded at a time.
+one of them is loaded at a time. What tensorhub is not compared with the peer in comes last, with the peer stopped.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
-from tools.bench import footprint
+from tools.bench import footprint, leftovers
 from tools.bench.measurements import Comparison, Sample
 from tools.bench.servers import FreePorts, Launch, Server
-from tools.bench.workloads import Driver, Workload
+from tools.bench.workloads import Against, Driver, Transport, Workload
 
 WARM_UP_S = 1.0
+ONE_INSTANCE = "count: 1 "
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Plan:
     """What is to be measured, with what.
 
     Attributes:
+        peer: None: only what tensorhub is measured in by itself.
+        gpu_repository: models for the workloads with CUDA regions.
         seconds: length of a run.
         idle_s: length of the time without requests in which idle CPU is counted.
         tell: takes one line of progress.
@@ -32,8 +37,8 @@ class Plan:
 
     workloads: Sequence[Workload]
     tensorhub: Launch
-    peer: Launch
-    repository: Path
+    peer: Launch | None
+    gpu_repository: Path
     ports: FreePorts
     alternations: int
     seconds: float
@@ -47,44 +52,95 @@ def compare(plan: Plan) -> Iterator[Comparison]:
     Raises:
         BenchError: a server does not start or gives a wrong answer.
     """
-    processes = [workload for workload in plan.workloads if workload.driver is Driver.FOOTPRINT]
-    loads = [workload for workload in plan.workloads if workload.driver is not Driver.FOOTPRINT]
-    if processes:
-        yield from _compare_footprints(plan, processes)
-    if loads:
-        yield from _compare_loads(plan, loads)
+    with_peer = [workload for workload in plan.workloads if plan.peer and workload.against is Against.PEER]
+    processes = [workload for workload in with_peer if workload.driver is Driver.FOOTPRINT]
+    loads = [workload for workload in with_peer if workload.driver is not Driver.FOOTPRINT]
+    if plan.peer and processes:
+        yield from _compare_footprints(plan, plan.peer, processes)
+    if plan.peer and loads:
+        yield from _compare_loads(plan, plan.peer, loads)
+    alone = [workload for workload in plan.workloads if workload.against is not Against.PEER]
+    for key, some in groupby(alone, lambda workload: (workload.transport is Transport.GRPC_CUDA, workload.processes)):
+        yield from _measure_alone(plan, list(some), *key)
 
 
-def _compare_footprints(plan: Plan, workloads: Sequence[Workload]) -> Iterator[Comparison]:
+def estimate_s(plan: Plan) -> float:
+    """Return about how long `compare` takes, in seconds."""
+    total = 0.0
+    for workload in plan.workloads:
+        sides = 1 if workload.against is Against.NOTHING else 2
+        if workload.driver is Driver.FOOTPRINT:
+            total += plan.alternations * sides * (plan.idle_s if workload.name == "idle_cpu" else 3.0)
+        elif plan.peer or workload.against is not Against.PEER:
+            total += sides * (WARM_UP_S + plan.alternations * plan.seconds)
+    return total
+
+
+def _compare_footprints(plan: Plan, peer: Launch, workloads: Sequence[Workload]) -> Iterator[Comparison]:
     idle_s = plan.idle_s if any(workload.name == "idle_cpu" for workload in workloads) else 0.0
     pairs: list[tuple[dict[str, Sample], dict[str, Sample]]] = []
-    with tempfile.TemporaryDirectory(prefix="tensorhub-bench-") as folder:
-        repository = footprint.one_model_repository(plan.repository, Path(folder))
+    with tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix()) as folder:
+        mine, theirs = (
+            footprint.with_one_model(launch, Path(folder, str(place)))
+            for place, launch in enumerate((plan.tensorhub, peer))
+        )
         for turn in range(plan.alternations):
             plan.tell(f"processes: pair {turn + 1} of {plan.alternations}")
-            mine = footprint.measure(plan.tensorhub, repository, plan.ports.take(), idle_s)
-            theirs = footprint.measure(plan.peer, repository, plan.ports.take(), idle_s)
-            pairs.append((mine, theirs))
+            a = footprint.measure(mine, plan.ports.take(), idle_s)
+            b = footprint.measure(theirs, plan.ports.take(), idle_s)
+            pairs.append((a, b))
     for workload in workloads:
         name = workload.name
-        yield Comparison(workload, [mine[name] for mine, _ in pairs], [theirs[name] for _, theirs in pairs])
+        yield Comparison(workload, [a[name] for a, _ in pairs], [b[name] for _, b in pairs])
 
 
-def _compare_loads(plan: Plan, workloads: Sequence[Workload]) -> Iterator[Comparison]:
+def _compare_loads(plan: Plan, peer: Launch, workloads: Sequence[Workload]) -> Iterator[Comparison]:
     # Not before the footprints are taken: this loads NumPy and gRPC into this process, and a page that a server shares
     # with it would count as half a page.
     from tools.bench import load
 
     with ExitStack() as stack:
-        mine = stack.enter_context(Server(plan.tensorhub, plan.repository, plan.ports.take()))
-        theirs = stack.enter_context(Server(plan.peer, plan.repository, plan.ports.take()))
+        mine = stack.enter_context(Server(plan.tensorhub, plan.ports.take()))
+        theirs = stack.enter_context(Server(peer, plan.ports.take()))
         for workload in workloads:
             plan.tell(f"{workload.name}: {workload.title}")
             with load.target(workload, mine) as a, load.target(workload, theirs) as b:
                 for target in (a, b):
                     target.drive(min(WARM_UP_S, plan.seconds))
-                pairs = []
-                for _ in range(plan.alternations):
-                    copy_s = load.copy_seconds(a.byte_size) if load.compares_with_copy(workload) else None
-                    pairs.append((a.measure(plan.seconds, copy_s), b.measure(plan.seconds, copy_s)))
+                pairs = [(a.measure(plan.seconds), b.measure(plan.seconds)) for _ in range(plan.alternations)]
             yield Comparison(workload, [x for x, _ in pairs], [y for _, y in pairs])
+
+
+def _measure_alone(plan: Plan, workloads: Sequence[Workload], on_gpu: bool, processes: int) -> Iterator[Comparison]:
+    """Measure tensorhub by itself, in a server of so many processes of each kind."""
+    from tools.bench import load
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix())))
+        repository = plan.gpu_repository if on_gpu else plan.tensorhub.repository
+        launch = replace(plan.tensorhub, repository=_with_instances(repository, folder / "models", processes))
+        if processes > 1:
+            launch = launch.with_options(
+                f"--{kind}={processes}" for kind in ("workers", "http-workers", "grpc-workers")
+            )
+        server = stack.enter_context(Server(launch, plan.ports.take()))
+        for workload in workloads:
+            plan.tell(f"{workload.name}: {workload.title}")
+            with ExitStack() as opened:
+                targets = [opened.enter_context(load.target(workload, server))]
+                if workload.against is Against.SYSTEM_REGIONS:
+                    other = replace(workload, name=f"{workload.name}_system", transport=Transport.GRPC_SHM)
+                    targets.append(opened.enter_context(load.target(other, server)))
+                for target in targets:
+                    target.drive(min(WARM_UP_S, plan.seconds))
+                turns = [[target.measure(plan.seconds) for target in targets] for _ in range(plan.alternations)]
+            yield Comparison(workload, [turn[0] for turn in turns], [turn[1] for turn in turns if len(turn) > 1])
+
+
+def _with_instances(repository: Path, copy: Path, count: int) -> Path:
+    """Return a copy of a repository whose models of one instance have `count`: one for each worker."""
+    shutil.copytree(repository, copy)
+    for config in copy.glob("*/config.pbtxt"):
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace(ONE_INSTANCE, f"count: {count} "), encoding="utf-8")
+    return copy

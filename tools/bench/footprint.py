@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -22,13 +23,13 @@ REQUESTS = 1000
 SETTLE_S = 1.0
 
 
-def one_model_repository(models: Path, folder: Path) -> Path:
-    """Make a repository in `folder` that holds a copy of the small model only, and return it."""
-    shutil.copytree(models / MODEL, folder / MODEL)
-    return folder
+def with_one_model(launch: Launch, folder: Path) -> Launch:
+    """Return the launch with a new repository in `folder` that holds a copy of the small model only."""
+    shutil.copytree(launch.repository / MODEL, folder / MODEL)
+    return replace(launch, repository=folder)
 
 
-def measure(launch: Launch, repository: Path, ports: Ports, idle_s: float) -> dict[str, Sample]:
+def measure(launch: Launch, ports: Ports, idle_s: float) -> dict[str, Sample]:
     """Start a server, send it 1,000 requests, leave it alone, stop it; return a sample for each workload's name.
 
     Args:
@@ -37,10 +38,11 @@ def measure(launch: Launch, repository: Path, ports: Ports, idle_s: float) -> di
     Raises:
         BenchError: it does not start, or an answer is wrong.
     """
-    with Server(launch, repository, ports) as server:
+    with Server(launch, ports) as server:
         samples = {"startup": Sample(server.start_s)}
         cpu_us = _thousand_requests(server)
-        samples["memory"] = Sample(server.pss_bytes() / (1 << 20), cpu_us)
+        by_kind = {kind: size / (1 << 20) for kind, size in server.pss_by_kind_bytes().items()}
+        samples["memory"] = Sample(sum(by_kind.values()), cpu_us, by_kind=by_kind)
         if idle_s > 0:
             time.sleep(SETTLE_S)
             before_s, began = server.cpu_s(), time.perf_counter()

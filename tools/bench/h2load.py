@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.bench import leftovers
 from tools.bench.errors import BenchError
 from tools.bench.measurements import Load
 
@@ -145,7 +146,7 @@ def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight:
     Raises:
         BenchError: as `verify`, or h2load failed.
     """
-    with tempfile.TemporaryDirectory(prefix="tensorhub-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix()) as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(frame(message))
         command = [*_command(authority, path, body, seconds), f"-c{in_flight}"]
@@ -169,7 +170,7 @@ def run_streams(authority: str, path: str, streams: Streams, seconds: float) -> 
         BenchError: as `verify_streams`, or h2load failed.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tensorhub-bench-"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix()))
         bodies = [Path(folder, f"body{number}") for number in range(len(streams.requests))]
         for body, messages in zip(bodies, streams.requests, strict=True):
             body.write_bytes(b"".join(map(frame, messages)))

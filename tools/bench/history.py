@@ -8,12 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tools.bench.report import Row, to_json
 
-# A median of pair ratios on a shared machine repeats to within a few percent; a tenth is more than that.
 TOLERANCE = 0.10
+"""A median of pair ratios on a shared machine repeats to within a few percent; a tenth is more than that."""
+
+LAST_RUNS = 10
+"""What was long ago does not count: the code was another."""
+
+DEVIATIONS = 3.0
+"""Of the median deviation: about two standard deviations, if the runs differ by chance."""
 
 Entry = Mapping[str, Any]
 
@@ -50,26 +57,47 @@ def comparable(entries: Iterable[Entry], line: Entry) -> list[Entry]:
     return [old for old in entries if all(old.get(key) == line.get(key) for key in ("machine", "peer", "server_cmd"))]
 
 
-def losses(entries: Sequence[Entry], line: Entry, tolerance: float = TOLERANCE) -> list[str]:
-    """Return one sentence for each ratio that fell by more than `tolerance` since the last entry that has it.
+def losses(entries: Sequence[Entry], line: Entry) -> dict[str, list[str]]:
+    """Return the workloads that fell behind their own history, each with a sentence for every quantity that did.
+
+    Compared are the ratios, or tensorhub's own figures where there is no peer, with the median of the last runs. Behind
+    is what is worse by more than those runs differ from their median, and by more than a tenth of it.
 
     Args:
         entries: older entries, oldest first, comparable with `line`.
     """
-    found = []
+    found: dict[str, list[str]] = {}
     for name, now in line["results"].items():
-        before = next((old for old in reversed(entries) if name in old["results"]), None)
-        if before is None:
-            continue
-        for key, words in (("ratio", "ratio"), ("cpu_ratio", "CPU ratio")):
-            was, is_now = _median(before["results"][name].get(key)), _median(now.get(key))
-            if was is not None and is_now is not None and is_now < was * (1 - tolerance):
-                found.append(
-                    f"{name}: {words} fell from {was:.2f} to {is_now:.2f} since {before['commit']} ({before['date']})"
+        before = [old["results"][name] for old in entries if name in old["results"]]
+        for words, value in _standing(now).items():
+            older = [known[words] for known in map(_standing, before) if words in known][-LAST_RUNS:]
+            if not older:
+                continue
+            usual = median(older)
+            spread = DEVIATIONS * median(abs(one - usual) for one in older)
+            if value < usual - max(spread, TOLERANCE * usual):
+                found.setdefault(name, []).append(
+                    f"{name}: {words} is {value:.3g}, and {usual:.3g} (+-{spread:.2g}) in {_runs(len(older))} before"
                 )
     return found
 
 
-def _median(ratio: Any) -> float | None:
-    value = ratio.get("median") if isinstance(ratio, dict) else None
-    return float(value) if isinstance(value, int | float) else None
+def _standing(result: Mapping[str, Any]) -> dict[str, float]:
+    """Return what is compared of one result, by the words for it; more is better in all."""
+    ratios = {"the ratio": result.get("ratio"), "the ratio in CPU time": result.get("cpu_ratio")}
+    known = {words: value["median"] for words, value in ratios.items() if isinstance(value, dict)}
+    if not known:
+        mine, more = result.get("tensorhub", {}), result.get("more_is_better", True)
+        known["the throughput" if more else "the inverse"] = _oriented(mine.get("value"), more)
+        known["the inverse of CPU time"] = _oriented(mine.get("cpu_us"), False)
+    return {words: float(value) for words, value in known.items() if isinstance(value, int | float)}
+
+
+def _oriented(value: Any, more_is_better: bool) -> float | None:
+    if not isinstance(value, int | float) or not value:
+        return None
+    return float(value) if more_is_better else 1 / value
+
+
+def _runs(count: int) -> str:
+    return "the run" if count == 1 else f"the {count} runs"

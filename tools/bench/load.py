@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from statistics import median
 
-import numpy as np
-import tritonclient.grpc
-from tritonclient.utils import InferenceServerException, shared_memory
+from tritonclient.utils import InferenceServerException
 
-from tools.bench import closed_loop, h2load, payloads, wrk
+from tensorhub.client.shared_memory import SharedMemoryError
+from tools.bench import closed_loop, h2load, payloads, regions, wrk
 from tools.bench.beside import company
 from tools.bench.errors import BenchError
 from tools.bench.grpc_client import INFER, STREAM_INFER, GrpcClient
@@ -27,7 +22,17 @@ from tools.bench.servers import HOST, Server
 from tools.bench.workloads import P99_US, Driver, Metric, Transport, Workload
 
 CHECKED_ANSWERS = 3
-COPY_SECONDS = 0.3
+
+
+Drive = Callable[[float], Load]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a workload's opener gives: how to make a run, and for regions how long a plain copy takes."""
+
+    drive: Drive
+    copy_seconds: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +41,19 @@ class Target:
 
     server: Server
     workload: Workload
-    drive: Callable[[float], Load]
-    byte_size: int
+    drive: Drive
+    copy_seconds: Callable[[], float] | None
 
-    def measure(self, seconds: float, copy_s: float | None) -> Sample:
-        """Make one run.
-
-        Args:
-            copy_s: time of a plain copy of `byte_size` bytes in this alternation, or None.
-        """
-        before_s = self.server.cpu_s()
+    def measure(self, seconds: float) -> Sample:
+        """Make one run, and before it, where the workload only moves a tensor, a few plain copies of that tensor."""
+        copy_s = self.copy_seconds() if self.copy_seconds is not None else None
+        before_s = self.server.cpu_by_kind_s()
         load = self.drive(seconds)
-        cpu_us = (self.server.cpu_s() - before_s) / load.requests * 1e6
+        after_s = self.server.cpu_by_kind_s()
+        by_kind = {kind: (spent - before_s.get(kind, 0.0)) / load.requests * 1e6 for kind, spent in after_s.items()}
         per_s = load.requests / load.elapsed_s
-        return Sample(
-            _value(self.workload.metric, load), cpu_us, load.p99_us, None if copy_s is None else per_s * copy_s
-        )
-
-
-def compares_with_copy(workload: Workload) -> bool:
-    """Return whether the workload moves tensors in memory only, so that a plain copy is its lower bound."""
-    return workload.transport is Transport.GRPC_SHM
-
-
-def copy_seconds(byte_size: int) -> float:
-    """Return the median time of a plain NumPy copy of so many bytes between two arrays that have their pages."""
-    source, destination = np.ones(byte_size, dtype=np.uint8), np.ones(byte_size, dtype=np.uint8)
-    times_s: list[float] = []
-    began = time.perf_counter()
-    while time.perf_counter() - began < COPY_SECONDS or len(times_s) < closed_loop.LEAST_CALLS:
-        start = time.perf_counter()
-        np.copyto(destination, source)
-        times_s.append(time.perf_counter() - start)
-    return median(times_s)
+        fraction = None if copy_s is None else per_s * copy_s
+        return Sample(_value(self.workload.metric, load), sum(by_kind.values()), load.p99_us, fraction, by_kind)
 
 
 @contextmanager
@@ -83,13 +68,13 @@ def target(workload: Workload, server: Server) -> Iterator[Target]:
         try:
             alone = _OPENERS[workload.driver, workload.transport](workload, data, server, stack)
             accompany = stack.enter_context(company(workload.beside, server))
-        except (BenchError, InferenceServerException, OSError, ValueError) as exc:
+        except (BenchError, InferenceServerException, SharedMemoryError, OSError, ValueError) as exc:
             raise BenchError(f"{server.name}: {exc}") from exc
 
         def drive(seconds: float) -> Load:
-            return accompany(lambda: alone(seconds))
+            return accompany(lambda: alone.drive(seconds))
 
-        yield Target(server, workload, _named(server.name, drive), sum(value.nbytes for value in data.inputs.values()))
+        yield Target(server, workload, _named(server.name, drive), alone.copy_seconds)
 
 
 def _value(metric: Metric, load: Load) -> float:
@@ -100,7 +85,7 @@ def _value(metric: Metric, load: Load) -> float:
     return latency_us
 
 
-def _named(name: str, drive: Callable[[float], Load]) -> Callable[[float], Load]:
+def _named(name: str, drive: Drive) -> Drive:
     def driven(seconds: float) -> Load:
         try:
             return drive(seconds)
@@ -110,17 +95,14 @@ def _named(name: str, drive: Callable[[float], Load]) -> Callable[[float], Load]
     return driven
 
 
-Drive = Callable[[float], Load]
-
-
-def _open_wrk(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+def _open_wrk(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
     request = payloads.http_request(workload, data)
     _check_http(workload, data, request, stack.enter_context(HttpClient(HOST, server.ports.http)))
     url = f"http://{HOST}:{server.ports.http}{request.path}"
-    return lambda seconds: wrk.run(url, request.headers, request.body, workload.in_flight, seconds)
+    return Opened(lambda seconds: wrk.run(url, request.headers, request.body, workload.in_flight, seconds))
 
 
-def _open_http_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+def _open_http_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
     request = payloads.http_request(workload, data)
     client = stack.enter_context(HttpClient(HOST, server.ports.http))
     answer_bytes = _check_http(workload, data, request, client)
@@ -132,7 +114,7 @@ def _open_http_loop(workload: Workload, data: payloads.Tensors, server: Server, 
             raise BenchError(f"an answer under load has {len(body)} bytes and not {answer_bytes}")
         return 1
 
-    return lambda seconds: closed_loop.run(call, seconds)
+    return Opened(lambda seconds: closed_loop.run(call, seconds))
 
 
 def _check_http(workload: Workload, data: payloads.Tensors, request: payloads.HttpRequest, client: HttpClient) -> int:
@@ -146,15 +128,15 @@ def _check_http(workload: Workload, data: payloads.Tensors, request: payloads.Ht
     return length
 
 
-def _open_h2load(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+def _open_h2load(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
     message = payloads.grpc_request(workload, data)
     client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
     answer_bytes = _check_grpc(workload, data, message, client)
     authority = f"{HOST}:{server.ports.grpc}"
-    return lambda seconds: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds)
+    return Opened(lambda seconds: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds))
 
 
-def _open_grpc_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+def _open_grpc_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
     message = payloads.grpc_request(workload, data)
     client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
     answer_bytes = _check_grpc(workload, data, message, client)
@@ -165,7 +147,7 @@ def _open_grpc_loop(workload: Workload, data: payloads.Tensors, server: Server, 
             raise BenchError(f"an answer under load has {len(answer)} bytes and not {answer_bytes}")
         return 1
 
-    return lambda seconds: closed_loop.run(call, seconds)
+    return Opened(lambda seconds: closed_loop.run(call, seconds))
 
 
 def _check_grpc(workload: Workload, data: payloads.Tensors, message: bytes, client: GrpcClient) -> int:
@@ -177,7 +159,7 @@ def _check_grpc(workload: Workload, data: payloads.Tensors, message: bytes, clie
     return len(answer)
 
 
-def _open_h2load_streams(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
+def _open_h2load_streams(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
     sent = [payloads.stream(workload, data, number) for number in range(workload.in_flight)]
     responses = sum(map(len, sent[0].expected.values()))
     answer_bytes = 0
@@ -189,60 +171,42 @@ def _open_h2load_streams(workload: Workload, data: payloads.Tensors, server: Ser
             answer_bytes = sum(len(h2load.frame(answer)) for answer in answers)
     authority = f"{HOST}:{server.ports.grpc}"
     streams = h2load.Streams([each.messages for each in sent], responses, answer_bytes)
-    return lambda seconds: h2load.run_streams(authority, STREAM_INFER, streams, seconds)
+    return Opened(lambda seconds: h2load.run_streams(authority, STREAM_INFER, streams, seconds))
 
 
-def _open_shm_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Drive:
-    """The regions belong to this client: `stack` unregisters and unlinks them."""
-    value, want = data.inputs["INPUT0"], data.outputs["OUTPUT0"]
-    stock = tritonclient.grpc.InferenceServerClient(f"{HOST}:{server.ports.grpc}")
-    stack.callback(stock.close)
-    regions = payloads.Regions(f"bench_{workload.name}_in", f"bench_{workload.name}_out")
-    handles = []
-    for name in (regions.source, regions.target):
-        key = f"/tensorhub_bench_{os.getpid()}_{server.name}_{name}"
-        handle = shared_memory.create_shared_memory_region(name, key, value.nbytes, create_only=True)
-        stack.callback(shared_memory.destroy_shared_memory_region, handle)
-        stock.register_system_shared_memory(name, key, value.nbytes)
-        stack.callback(_unregister, stock, name)
-        handles.append(handle)
-    shared_memory.set_shared_memory_region(handles[0], [value])
-    message = payloads.grpc_request(workload, data, regions)
-    client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
+def _open_regions(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
+    """The client only names tensors, so it costs next to nothing; it looks at them before and after each run."""
+    kind = regions.cuda if workload.transport is Transport.GRPC_CUDA else regions.system
+    opened = stack.enter_context(kind(data, server, workload.name))
+    message = payloads.grpc_request(workload, data, opened.names)
 
     def checked(work: Callable[[], Load]) -> Load:
-        # The region is emptied first: an answer of the run before must not pass for one of this run.
-        shared_memory.set_shared_memory_region(handles[1], [np.zeros_like(want)])
+        opened.clear()
         load = work()
-        # Dropped at once: the region cannot be closed while an array looks into it.
-        payloads.check_array(
-            workload, "OUTPUT0", shared_memory.get_contents_as_numpy(handles[1], want.dtype, want.shape).copy(), want
-        )
+        got = opened.outputs()
+        for name, want in data.outputs.items():
+            payloads.check_array(workload, name, got[name], want)
         return load
 
-    def call() -> int:
-        client.infer(message)
-        return 1
-
-    checked(lambda: closed_loop.run(call, 0.0))
-    return lambda seconds: checked(lambda: closed_loop.run(call, seconds))
-
-
-def _unregister(stock: tritonclient.grpc.InferenceServerClient, name: str) -> None:
-    try:
-        stock.unregister_system_shared_memory(name)
-    except (
-        InferenceServerException
-    ) as exc:  # a server that is gone has no registrations; the region is unlinked all the same
-        print(f"cannot unregister {name}: {exc}", file=sys.stderr)
+    with GrpcClient(HOST, server.ports.grpc) as client:
+        checked(lambda: closed_loop.run(lambda: len(client.infer(message)[:1]), 0.0))
+        answer_bytes = len(client.infer(message))
+    authority = f"{HOST}:{server.ports.grpc}"
+    return Opened(
+        lambda seconds: checked(
+            lambda: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds)
+        ),
+        opened.copy_seconds if workload.goal.copy_fraction is not None else None,
+    )
 
 
-_OPENERS: dict[tuple[Driver, Transport], Callable[[Workload, payloads.Tensors, Server, ExitStack], Drive]] = {
+_OPENERS: dict[tuple[Driver, Transport], Callable[[Workload, payloads.Tensors, Server, ExitStack], Opened]] = {
     (Driver.WRK, Transport.HTTP_BINARY): _open_wrk,
     (Driver.WRK, Transport.HTTP_JSON): _open_wrk,
     (Driver.H2LOAD, Transport.GRPC): _open_h2load,
     (Driver.LOOP, Transport.HTTP_BINARY): _open_http_loop,
     (Driver.LOOP, Transport.GRPC): _open_grpc_loop,
-    (Driver.LOOP, Transport.GRPC_SHM): _open_shm_loop,
+    (Driver.H2LOAD, Transport.GRPC_SHM): _open_regions,
+    (Driver.H2LOAD, Transport.GRPC_CUDA): _open_regions,
     (Driver.H2LOAD, Transport.GRPC_STREAM): _open_h2load_streams,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tools.bench.workloads import Workload
 
@@ -33,17 +33,23 @@ class Sample:
         cpu_us: CPU time of all processes of the server per request (for a stream: per response); None without requests.
         p99_us: None where not measured.
         copy_fraction: bytes per second of one direction, as a share of a plain NumPy copy; None where meaningless.
+        by_kind: CPU time per request in microseconds of each kind of its processes; of `memory`, MiB.
     """
 
     value: float
     cpu_us: float | None = None
     p99_us: float | None = None
     copy_fraction: float | None = None
+    by_kind: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All alternations of one workload; the i-th sample of each server make a pair."""
+    """All alternations of one workload; the i-th sample of each server make a pair.
+
+    Attributes:
+        peer: samples of what the row is compared with; none if that is nothing.
+    """
 
     workload: Workload
     tensorhub: Sequence[Sample]

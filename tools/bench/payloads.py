@@ -28,6 +28,7 @@ _DATATYPES = {
     "add_sub": "INT32",
     "add_sub_chain": "INT32",
     "identity_fp32": "FP32",
+    "identity_gpu": "FP32",
     "identity_bytes": "BYTES",
     "countdown": "INT32",
     "dense_batched": "FP32",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,37 @@ class Process:
     session: int
     reaped_s: float
     started_ticks: int
+
+
+_KINDS = {
+    "tensorhub": "serve",
+    "tensorhub.hub.main": "hub",
+    "tensorhub.workers.main": "worker",
+    "tensorhub.grpc.main": "grpc",
+    "gunicorn": "http",
+}
+"""Of tensorhub's processes, by the module that each runs."""
+
+
+def kind(arguments: Sequence[str]) -> str:
+    """Return what a process is by its command line: one of tensorhub's, else the name of its program. Pure."""
+    words = list(arguments)
+    if "-m" in words[:-1]:
+        module = words[words.index("-m") + 1]
+        return _KINDS.get(module, module)
+    return os.path.basename(words[0]) if words and words[0] else "unknown"
+
+
+def kinds(processes: Iterable[Process]) -> dict[str, list[Process]]:
+    """Return these processes by their kind; those that have ended meanwhile are left out."""
+    found: dict[str, list[Process]] = {}
+    for process in processes:
+        try:
+            text = Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found.setdefault(kind(text.split("\0")), []).append(process)
+    return found
 
 
 def parse_stat(text: str) -> Process:

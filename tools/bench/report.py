@@ -7,12 +7,15 @@ peer) or a cost such as latency or CPU time (peer / tensorhub).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
 from tools.bench.measurements import Comparison, Sample
-from tools.bench.workloads import Goal, Metric, Workload
+from tools.bench.workloads import Against, Driver, Goal, Metric, Workload
+
+SMALL_SHARE = 0.05
+"""Of a request's CPU time: a kind of process that takes less does not limit how many there can be."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -38,14 +41,20 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One workload, judged."""
+    """One workload, judged.
+
+    Attributes:
+        peer, ratio, cpu_ratio: None where there is nothing to compare with, or no CPU time.
+        by_kind: medians for each kind of tensorhub's processes; see `Sample`.
+    """
 
     workload: Workload
     tensorhub: Side
-    peer: Side
-    ratio: Ratio
+    peer: Side | None
+    ratio: Ratio | None
     cpu_ratio: Ratio | None
     met: bool | None
+    by_kind: Mapping[str, float]
 
 
 def gain(mine: float, theirs: float, more_is_better: bool) -> float:
@@ -68,11 +77,11 @@ def pair_ratio(mine: Sequence[float], theirs: Sequence[float], more_is_better: b
     return Ratio(median(gains), min(gains), max(gains))
 
 
-def judge(goal: Goal, metric: Metric, mine: Side, ratio: Ratio, cpu_ratio: Ratio | None) -> bool | None:
+def judge(goal: Goal, metric: Metric, mine: Side, ratio: Ratio | None, cpu_ratio: Ratio | None) -> bool | None:
     """Return whether every part of the goal holds; None if the workload has no goal."""
     verdicts = []
     if goal.ratio is not None:
-        verdicts.append(ratio.median >= goal.ratio)
+        verdicts.append(ratio is not None and ratio.median >= goal.ratio)
         if metric.more_is_better and cpu_ratio is not None:
             verdicts.append(cpu_ratio.median >= goal.ratio)
     if goal.ceiling is not None:
@@ -89,41 +98,93 @@ def row(comparison: Comparison) -> Row:
         ValueError: there is no complete pair.
     """
     workload = comparison.workload
-    ratio = pair_ratio(
-        [sample.value for sample in comparison.tensorhub],
-        [sample.value for sample in comparison.peer],
-        workload.metric.more_is_better,
-    )
-    mine_cpu, their_cpu = _cpu(comparison.tensorhub), _cpu(comparison.peer)
-    cpu_ratio = pair_ratio(mine_cpu, their_cpu, more_is_better=False) if mine_cpu and their_cpu else None
-    mine, theirs = _side(comparison.tensorhub), _side(comparison.peer)
-    return Row(workload, mine, theirs, ratio, cpu_ratio, judge(workload.goal, workload.metric, mine, ratio, cpu_ratio))
+    mine = _side(comparison.tensorhub)
+    theirs, ratio, cpu_ratio = None, None, None
+    if comparison.peer:
+        theirs = _side(comparison.peer)
+        ratio = pair_ratio(
+            [sample.value for sample in comparison.tensorhub],
+            [sample.value for sample in comparison.peer],
+            workload.metric.more_is_better,
+        )
+        mine_cpu, their_cpu = _cpu(comparison.tensorhub), _cpu(comparison.peer)
+        if mine_cpu and their_cpu:
+            cpu_ratio = pair_ratio(mine_cpu, their_cpu, more_is_better=False)
+    met = judge(workload.goal, workload.metric, mine, ratio, cpu_ratio)
+    return Row(workload, mine, theirs, ratio, cpu_ratio, met, _by_kind(comparison.tensorhub))
 
 
-def markdown(rows: Sequence[Row], peer_name: str) -> str:
-    """Return a Markdown table, padded so that it reads as plain text too, and two lines that explain it."""
+def markdown(rows: Sequence[Row], peer_name: str, lost: Collection[str] = ()) -> str:
+    """Return a Markdown table, padded so that it reads as plain text too, and a few lines that explain it.
+
+    Args:
+        lost: names of the rows that fell behind their history.
+    """
     head = ["workload", "unit", "tensorhub", peer_name, "ratio (low-high)", "CPU us/request", peer_name, "CPU ratio"]
     head += ["p99 us", peer_name, "of a copy", peer_name, "goal", "verdict"]
-    cells = [head, *(_cells(item) for item in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = [_line(head, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
-    lines += [_line(line, widths) for line in cells[1:]]
-    return (
-        "\n".join(lines)
-        + "\n\nMedians over the alternations. A ratio is the median of the ratios within the pairs and says how many"
-        "\ntimes better tensorhub is. The goal of a throughput must hold in CPU time per request too.\n"
-    )
+    cells = [_cells(item) for item in rows]
+    for line in cells:
+        if line[0] in lost:
+            line[-1] += ", LOSS"
+    text = f"""{table(head, cells, left=2)}
+Medians over the alternations. A ratio is the median of the ratios within the pairs and says how many
+times better tensorhub is. The goal of a throughput must hold in CPU time per request too.
+"""
+    if any(item.workload.against is Against.SYSTEM_REGIONS for item in rows):
+        text += f"What cuda_small is compared with is {Against.SYSTEM_REGIONS.value}, and not {peer_name}.\n"
+    if lost:
+        text += "LOSS: behind the median of the runs before by more than they differ among themselves.\n"
+    return text
+
+
+def processes_markdown(rows: Sequence[Row]) -> str:
+    """Return a table of what each kind of tensorhub's processes takes for a request; empty if nothing is known.
+
+    Throughput on more cores is argued from it: a process of a kind on a core of its own serves as many requests a
+    second as their CPU time fits into one.
+    """
+    known = [item for item in rows if item.by_kind]
+    kinds = sorted({kind for item in known for kind in item.by_kind})
+    if not known:
+        return ""
+    head = [
+        "workload",
+        "unit",
+        *kinds,
+        "a core for itself serves, requests/s",
+    ]
+    cells = []
+    for item in known:
+        is_memory = item.workload.driver is Driver.FOOTPRINT
+        least = sum(item.by_kind.values()) * SMALL_SHARE
+        busy = [f"{kind} {1e6 / us:,.0f}" for kind, us in sorted(item.by_kind.items()) if us > least and not is_memory]
+        values = [_number(item.by_kind.get(kind)) for kind in kinds]
+        unit = item.workload.metric.unit if is_memory else "CPU us/request"
+        cells.append([item.workload.name, unit, *values, ", ".join(busy) or "-"])
+    return f"""tensorhub's processes:
+
+{table(head, cells, left=2)}"""
+
+
+def table(head: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> str:
+    """Return a padded Markdown table whose first `left` columns are flush left, and the others flush right."""
+    widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([_line(head, widths, left), rule, *(_line(line, widths, left) for line in cells)]) + "\n"
 
 
 def to_json(item: Row) -> dict[str, Json]:
     """Return one row as values that any JSON reader takes (no infinity, no NaN)."""
     return {
         "workload": item.workload.name,
+        "title": item.workload.title,
         "unit": item.workload.metric.unit,
+        "more_is_better": item.workload.metric.more_is_better,
         "tensorhub": _finite(asdict(item.tensorhub)),
-        "peer": _finite(asdict(item.peer)),
-        "ratio": _finite(asdict(item.ratio)),
+        "peer": _finite(asdict(item.peer)) if item.peer else None,
+        "ratio": _finite(asdict(item.ratio)) if item.ratio else None,
         "cpu_ratio": _finite(asdict(item.cpu_ratio)) if item.cpu_ratio else None,
+        "by_kind": _finite(item.by_kind),
         "goal": _finite(asdict(item.workload.goal)),
         "met": item.met,
     }
@@ -159,26 +220,31 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _finite(values: dict[str, float | None]) -> dict[str, Json]:
+def _by_kind(samples: Sequence[Sample]) -> dict[str, float]:
+    kinds = sorted({kind for sample in samples for kind in sample.by_kind})
+    return {kind: median(sample.by_kind.get(kind, 0.0) for sample in samples) for kind in kinds}
+
+
+def _finite(values: Mapping[str, float | None]) -> dict[str, Json]:
     return {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}
 
 
 def _cells(item: Row) -> list[str]:
-    metric = item.workload.metric
+    metric, peer = item.workload.metric, item.peer
     verdict = {None: "-", True: "met", False: "NOT MET"}[item.met]
     return [
         item.workload.name,
         metric.unit,
         f"{item.tensorhub.value:,.{metric.decimals}f}",
-        f"{item.peer.value:,.{metric.decimals}f}",
-        f"{item.ratio.median:.2f} ({item.ratio.low:.2f}-{item.ratio.high:.2f})",
+        f"{peer.value:,.{metric.decimals}f}" if peer else "-",
+        _ratio(item.ratio),
         _number(item.tensorhub.cpu_us),
-        _number(item.peer.cpu_us),
-        f"{item.cpu_ratio.median:.2f} ({item.cpu_ratio.low:.2f}-{item.cpu_ratio.high:.2f})" if item.cpu_ratio else "-",
+        _number(peer.cpu_us if peer else None),
+        _ratio(item.cpu_ratio),
         _number(item.tensorhub.p99_us),
-        _number(item.peer.p99_us),
-        "-" if item.tensorhub.copy_fraction is None else f"{item.tensorhub.copy_fraction:.2f}",
-        "-" if item.peer.copy_fraction is None else f"{item.peer.copy_fraction:.2f}",
+        _number(peer.p99_us if peer else None),
+        _fraction(item.tensorhub),
+        _fraction(peer),
         goal_text(item.workload.goal, metric),
         verdict,
     ]
@@ -188,9 +254,17 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _ratio(value: Ratio | None) -> str:
+    return f"{value.median:.2f} ({value.low:.2f}-{value.high:.2f})" if value else "-"
+
+
+def _fraction(side: Side | None) -> str:
+    return "-" if side is None or side.copy_fraction is None else f"{side.copy_fraction:.2f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
     padded = [
-        cell.ljust(width) if column < 2 else cell.rjust(width)
+        cell.ljust(width) if column < left else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return "| " + " | ".join(padded) + " |"

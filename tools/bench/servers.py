@@ -6,6 +6,7 @@ with SIGTERM, and with SIGKILL after a while; what it leaves behind (processes, 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import signal
@@ -14,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tools.bench import processes
+from tools.bench import leftovers, processes
 from tools.bench.errors import BenchError
 
 HOST = "127.0.0.1"
@@ -30,6 +31,9 @@ STOP_WITHIN_S = 15.0
 POLL_READY_S = 0.005
 POLL_STOP_S = 0.02
 LOG_TAIL_LINES = 20
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 # Both servers run the same NumPy code; its thread pool would only add noise to a comparison of servers.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -51,17 +55,23 @@ class Launch:
     Attributes:
         name: what the report calls it.
         command: words with the placeholders {repository}, {http_port}, {grpc_port}, {metrics_port} and {run_dir}.
+        repository: its models.
         log: file that takes what it prints.
     """
 
     name: str
     command: Sequence[str]
+    repository: Path
     log: Path
 
-    def words(self, repository: Path, ports: Ports, run_dir: Path) -> list[str]:
+    def with_options(self, options: Iterable[str]) -> Launch:
+        """Return the same with more options."""
+        return replace(self, command=[*self.command, *options])
+
+    def words(self, ports: Ports, run_dir: Path) -> list[str]:
         """Return the command with its placeholders filled in. Other text in braces stays as it is."""
         values = {
-            "{repository}": str(repository),
+            "{repository}": str(self.repository),
             "{http_port}": str(ports.http),
             "{grpc_port}": str(ports.grpc),
             "{metrics_port}": str(ports.metrics),
@@ -118,13 +128,12 @@ class FreePorts:
 class Server:
     """A running server, while the `with` block lasts. Owns the processes, the run directory and the log file."""
 
-    def __init__(self, launch: Launch, repository: Path, ports: Ports) -> None:
+    def __init__(self, launch: Launch, ports: Ports) -> None:
         self.name = launch.name
         self.ports = ports
         self.start_s = 0.0
         self._launch = launch
-        self._repository = repository
-        self._run_dir = tempfile.TemporaryDirectory(prefix="tensorhub-bench-", ignore_cleanup_errors=True)
+        self._run_dir = tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix(), ignore_cleanup_errors=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -133,7 +142,7 @@ class Server:
         Raises:
             BenchError: the command is not there, the server ended, or it is not ready in time. Nothing is left running.
         """
-        words = self._launch.words(self._repository, self.ports, Path(self._run_dir.name))
+        words = self._launch.words(self.ports, Path(self._run_dir.name))
         self._launch.log.parent.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         try:
@@ -145,6 +154,7 @@ class Server:
                     stderr=log,
                     env={**os.environ, **_ENVIRONMENT},
                     start_new_session=True,
+                    preexec_fn=_die_with_parent,
                 )
             self._wait_ready(began + READY_WITHIN_S)
         except OSError as exc:
@@ -165,13 +175,13 @@ class Server:
         """Return the CPU time that all its processes have spent so far, in seconds."""
         return processes.cpu_s(processes.server(self._pid))
 
-    def pss_bytes(self) -> int:
-        """Return the proportional set size of all its processes."""
-        return processes.pss_bytes(processes.server(self._pid))
+    def cpu_by_kind_s(self) -> dict[str, float]:
+        """Return the same for each kind of its processes."""
+        return {kind: processes.cpu_s(some) for kind, some in processes.kinds(processes.server(self._pid)).items()}
 
-    def process_count(self) -> int:
-        """Return how many processes it consists of."""
-        return len(processes.server(self._pid))
+    def pss_by_kind_bytes(self) -> dict[str, int]:
+        """Return the proportional set size of each kind of its processes."""
+        return {kind: processes.pss_bytes(some) for kind, some in processes.kinds(processes.server(self._pid)).items()}
 
     @property
     def _pid(self) -> int:
@@ -231,6 +241,11 @@ class Server:
 
     def _tell(self, text: str) -> None:
         print(f"{self.name}: {text}", file=sys.stderr)
+
+
+def _die_with_parent() -> None:
+    """Have SIGTERM sent to this process when the bench is killed. In the child; exec keeps it: prctl(2)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers_ready(port: int) -> bool:

@@ -18,6 +18,7 @@ from tools.bench.workloads import (
     START_S,
     STEPS_PER_S,
     STEPS_PER_SEQUENCE,
+    Against,
     Beside,
     Driver,
     Goal,
@@ -76,7 +77,15 @@ def _big() -> list[Workload]:
         count = size // FP32_BYTES
         rows.append(
             Workload(
-                f"shm_{label}", title, "identity_fp32", Transport.GRPC_SHM, Driver.LOOP, REQUESTS_PER_S, count, 1, goal
+                f"shm_{label}",
+                title,
+                "identity_fp32",
+                Transport.GRPC_SHM,
+                Driver.H2LOAD,
+                REQUESTS_PER_S,
+                count,
+                1,
+                goal,
             )
         )
     for label, size, goal in (("1m", MIB, Goal()), ("16m", 16 * MIB, Goal(1.5))):
@@ -183,7 +192,67 @@ def _footprint() -> list[Workload]:
     ]
 
 
-WORKLOADS: tuple[Workload, ...] = (*_footprint(), *_small(), *_in_company(), *_big(), *_scheduling(), *_pipelines())
+def _scale() -> list[Workload]:
+    """With n processes of each kind, as many as their connections can keep busy; 2 n + 1 cores are wanted."""
+    return [
+        Workload(
+            f"scale_{protocol}_{count}",
+            f"add_sub, {title}, frontends and workers: {count} each, {8 * count} in flight",
+            "add_sub",
+            transport,
+            driver,
+            REQUESTS_PER_S,
+            in_flight=8 * count,
+            against=Against.NOTHING,
+            processes=count,
+        )
+        for count in (1, 2, 4)
+        for protocol, title, transport, driver in (
+            ("http", "HTTP binary", Transport.HTTP_BINARY, Driver.WRK),
+            ("grpc", "gRPC", Transport.GRPC, Driver.H2LOAD),
+        )
+    ]
+
+
+def _gpu() -> list[Workload]:
+    rows = [
+        Workload(
+            "cuda_small",
+            "identity FP32 64 B, CUDA regions; beside it with system regions",
+            "identity_gpu",
+            Transport.GRPC_CUDA,
+            Driver.H2LOAD,
+            MEDIAN_US,
+            against=Against.SYSTEM_REGIONS,
+        )
+    ]
+    for label, size in (("64m", 64 * MIB), ("1g", 1024 * MIB)):
+        rows.append(
+            Workload(
+                f"cuda_{label}",
+                f"identity FP32 {label.upper()}B, CUDA regions",
+                "identity_gpu",
+                Transport.GRPC_CUDA,
+                Driver.H2LOAD,
+                REQUESTS_PER_S,
+                size // FP32_BYTES,
+                goal=Goal(copy_fraction=0.8),
+                against=Against.NOTHING,
+            )
+        )
+    return rows
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    *_footprint(),
+    *_small(),
+    *_in_company(),
+    *_big(),
+    *_scheduling(),
+    *_pipelines(),
+    *_scale(),
+    *_gpu(),
+)
 
 
 def select(names: Sequence[str]) -> list[Workload]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tools.bench import leftovers
 from tools.bench.errors import BenchError
 from tools.bench.measurements import Load
 
@@ -71,7 +72,7 @@ def run(url: str, headers: Mapping[str, str], body: bytes, in_flight: int, secon
     Raises:
         BenchError: as `parse`, or wrk failed.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="ascii") as file:
+    with tempfile.NamedTemporaryFile("w", prefix=leftovers.folder_prefix(), suffix=".lua", encoding="ascii") as file:
         file.write(script(headers, body))
         file.flush()
         command = ["wrk", "-t1", f"-c{in_flight}", f"-d{max(1, round(seconds))}s", f"--timeout={REQUEST_TIMEOUT_S}s"]

@@ -1,0 +1,127 @@
+"""Whatever ends a bench in the middle of a run, nothing of it is left: no process, no segment, no folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.bench import h2load, leftovers, processes, table
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = Path(table.__file__).parent / "models"
+SERVE = (
+    f"{sys.executable} -m tensorhub serve --model-repository={{repository}} --http-port={{http_port}} "
+    "--grpc-port={grpc_port} --metrics-port={metrics_port} --run-dir={run_dir} --log-info=false"
+)
+
+
+class Bench:
+    """A bench in a run: two servers are up, segments are registered, and h2load sends."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(MODELS / "identity_fp32", folder / "models" / "identity_fp32")
+        options = ["--workloads=shm_64k", "--seconds=60", f"--repository={folder / 'models'}", f"--output={folder}"]
+        command = [sys.executable, "-m", "tools.bench", *options, f"--server-cmd={SERVE}", f"--peer-cmd={SERVE}"]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        _until(lambda: bool(self.generators()))
+        self.servers = [child for child in self._children() if child.session == child.pid]
+        self.everything = [member for child in self.servers for member in processes.server(child.pid)]
+        assert len(self.servers) == 2
+        assert len(self.everything) > 6
+        assert len(self.names()) >= 5, "four segments and the servers' folders"
+
+    def generators(self) -> list[int]:
+        """Return the pids of h2load."""
+        return [pid for pid, kind in self._kinds() if kind == "h2load"]
+
+    def names(self) -> list[Path]:
+        """Return what has the bench's mark on it."""
+        marked = f"tensorhub?bench?{self.process.pid}?*"
+        return [path for where in (tempfile.gettempdir(), "/dev/shm") for path in Path(where).glob(marked)]
+
+    def wait(self) -> str:
+        """Return what it said at the end."""
+        _, errors = self.process.communicate(timeout=60)
+        return errors
+
+    def is_gone(self) -> bool:
+        """Return whether none of its processes runs any more."""
+        table = processes.read_table()
+        return not any(
+            old.pid in table and table[old.pid].started_ticks == old.started_ticks and table[old.pid].state != "Z"
+            for old in self.everything
+        )
+
+    def _children(self) -> list[processes.Process]:
+        return [process for process in processes.read_table().values() if process.parent == self.process.pid]
+
+    def _kinds(self) -> list[tuple[int, str]]:
+        found = processes.kinds(self._children())
+        return [(process.pid, kind) for kind, some in found.items() for process in some]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.process.kill()
+    made.process.communicate()
+
+
+pytestmark = pytest.mark.skipif(not h2load.installed(), reason=f"needs h2load: apt install {h2load.PACKAGE}")
+
+
+def test_interrupt(bench: Bench) -> None:
+    bench.process.send_signal(signal.SIGINT)
+    assert "interrupted; the servers are stopped" in bench.wait()
+    assert bench.process.returncode == 130
+    assert (bench.is_gone(), bench.names()) == (True, [])
+
+
+def test_the_load_generator_is_killed(bench: Bench) -> None:
+    for pid in bench.generators():
+        os.kill(pid, signal.SIGKILL)
+    assert "h2load failed with status -9" in bench.wait()
+    assert bench.process.returncode == 1
+    assert (bench.is_gone(), bench.names()) == (True, [])
+
+
+def test_the_bench_is_killed(bench: Bench) -> None:
+    bench.process.kill()
+    bench.process.wait()
+    _until(bench.is_gone)
+    told = leftovers.remove()
+    assert any(str(bench.process.pid) in line for line in told), "its folders, which the next bench removes"
+    assert bench.names() == []
+
+
+def test_only_what_the_dead_have_left_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    dead = tmp_path / f"tensorhub-bench-{gone.pid}-x"
+    (dead / "inside").mkdir(parents=True)
+    segment = tmp_path / f"tensorhub_bench_{gone.pid}_name_bench_in"
+    segment.touch()
+    kept = [tmp_path / name for name in (f"{leftovers.folder_prefix()}y", f"other-{gone.pid}-x", "tensorhub-bench-x")]
+    for path in kept:
+        path.mkdir()
+    assert len(leftovers.remove((tmp_path,))) == 2
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    for _ in range(6000):
+        if condition():
+            return
+        waiting.wait(0.01)
+    raise AssertionError("not within 60 s")

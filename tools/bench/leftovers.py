@@ -1,0 +1,52 @@
+"""What a bench that was killed leaves behind, and how the next one finds it.
+
+All that a bench makes under a name, in the folder for temporary files and in /dev/shm, has its process's number in that
+name. What it starts dies with it (see `servers`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+SHARED_MEMORY = Path("/dev/shm")
+_NAMES = re.compile(r"tensorhub[-_]bench[-_](\d+)[-_]")
+
+
+def folder_prefix() -> str:
+    """Return how the names of this bench's temporary folders begin."""
+    return f"tensorhub-bench-{os.getpid()}-"
+
+
+def segment_prefix() -> str:
+    """Return how the keys of this bench's shared memory begin, after the slash."""
+    return f"tensorhub_bench_{os.getpid()}_"
+
+
+def remove(folders: tuple[Path, ...] | None = None) -> list[str]:
+    """Remove what benches that are no more have left; return one line for each thing.
+
+    Args:
+        folders: where to look; None: temporary files and shared memory.
+    """
+    told = []
+    for path in _left(folders or (Path(tempfile.gettempdir()), SHARED_MEMORY)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        told.append(f"removed {path}, which an earlier bench left behind")
+    return told
+
+
+def _left(folders: tuple[Path, ...]) -> Iterator[Path]:
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            found = _NAMES.match(path.name)
+            # SAFETY: only what is ours, and of a process that is gone; a number used again keeps it for another time.
+            if found and path.lstat().st_uid == os.getuid() and not Path("/proc", found[1]).exists():
+                yield path
