@@ -18,7 +18,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tools.bench import closed_loop, h2load, history, http_client, payloads, processes, report, servers, table, wrk
+from tools.bench import (
+    closed_loop,
+    h2load,
+    history,
+    http_client,
+    payloads,
+    plot,
+    processes,
+    report,
+    servers,
+    table,
+    wrk,
+)
 from tools.bench.errors import BenchError
 from tools.bench.measurements import Comparison, Load, Sample
 from tools.bench.table import WORKLOADS
@@ -238,6 +250,19 @@ class TestHistory:
     def test_only_like_is_compared(self) -> None:
         other = self._entry("200", machine="another")
         assert history.comparable([other, self._entry("150")], self._entry("100")) == [self._entry("150")]
+
+
+class TestPlot:
+    @pytest.mark.skipif(not plot.installed(), reason="needs matplotlib: pip install 'tensorhub[bench]'")
+    def test_rows_without_a_peer_and_new_rows_do_not_end_it(self, tmp_path: Path) -> None:
+        rows = [
+            report.row(Comparison(BY_NAME["grpc_8"], _numbers("100 110"), _numbers("50 50"))),
+            report.row(Comparison(BY_NAME["idle_cpu"], [Sample(0.0)], [Sample(0.5)])),
+            report.row(Comparison(BY_NAME["scale_http_1"], _numbers("100"), [])),
+        ]
+        older = history.entry(rows[:1], TestHistory.FACTS)
+        plot.draw(tmp_path / "new" / "ratios.png", rows, [older, history.entry(rows, TestHistory.FACTS)])
+        assert (tmp_path / "new" / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
 class TestWrk:

@@ -47,7 +47,7 @@ class OpenRegions:
 
     def copy_seconds(self) -> float:
         """Return the median time of a plain copy from the one region to the other; the outputs' region is cleared."""
-        times_s = []
+        times_s: list[float] = []
         self.copy()
         began = time.perf_counter()
         while time.perf_counter() - began < COPY_SECONDS or len(times_s) < LEAST_COPIES:
