@@ -70,6 +70,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.frontend.routing": Layer.PURE,
     "tensorhub.hub": Layer.ASSEMBLY,
     "tensorhub.hub.actions": Layer.PURE,
+    "tensorhub.hub.bequest": Layer.PURE,
     "tensorhub.hub.checking": Layer.IO,
     "tensorhub.hub.cloud": Layer.IO,
     "tensorhub.hub.cloud_paths": Layer.PURE,

@@ -17,6 +17,7 @@ from tensorhub import logs, settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
 from tensorhub.hub import file_regions, placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
+from tensorhub.hub.bequest import Inheritance
 from tensorhub.hub.catalogue import ModelCatalogue
 from tensorhub.hub.clients import ClientWatch
 from tensorhub.hub.cloud import mirror_folder
@@ -57,6 +58,9 @@ WORKERS_TIMEOUT_S = 2.0
 
 STATISTICS_TIMEOUT_S = 1.0
 """How long statistics wait for a worker whose loop is held up; what it reported last counts then."""
+
+BEQUEST_INTERVAL_S = 1.0
+"""How long the number of traces that are left may be known to the hub alone."""
 
 _COUNTING_ROLES = frozenset(("WORKER", "HTTP", "GRPC"))
 
@@ -101,9 +105,11 @@ class Hub:
         self._held: list[_Held] = []
         self._joints: dict[Asker, _Joint] = {}
         self._book = StatisticsBook()
+        self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book)
         self._gatherings = Gatherings()
-        self._traces = Traces(self._runtime.traces)
+        self._traces = Traces(self._runtime.traces, self._later)
         self._metrics = MetricsPage(chosen, self._state, self._book)
+        self._bequest_due = False
         self._begun = False
         self._rejoining = False
         self._silent = False
@@ -165,6 +171,8 @@ class Hub:
             elif report.HasField("trace"):
                 if self._traces.take(report.trace):
                     self._state.touch()
+                elif self._runtime.traces.setting(report.trace.model).trace_count > 0:
+                    self._bequeath_later()
             elif report.HasField("statistics"):
                 self._statistics_reported(message.sender, report.statistics, message.request_id)
             else:
@@ -176,12 +184,28 @@ class Hub:
         elif kind is wire.Kind.WAKE:
             self._node.run_posted()
 
+    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self._node.watcher.later(delay_s, lambda: self._node.post(call))
+
+    def _bequeath_later(self) -> None:
+        """Tell everybody soon how many traces are left: a count changes too often to be told each time."""
+        if not self._bequest_due:
+            self._bequest_due = True
+            self._later(BEQUEST_INTERVAL_S, self._bequeath)
+
+    def _bequeath(self) -> None:
+        self._bequest_due = False
+        self._state.touch()
+
     def _hello(self, hello: Any) -> None:
         process = hello.process
         if hello.rejoining and not self._rejoining and not self._begun:
             # They had another hub before, and what they know of it is better than what we know without the workers.
             self._rejoining = self._silent = True
             self._node.watcher.later(WORKERS_TIMEOUT_S, lambda: self._node.post(self._speak))
+        if self._inheritance.take(hello.bequest):
+            logs.change(self._runtime.log_changes)
+            self._traces.resume()
         new = process.pid not in self._state.processes
         self._files.recover(process.pid, hello.system_regions)
         self._do(self._state.hello(hello))
@@ -190,6 +214,8 @@ class Hub:
                 process.pid, process.start_ticks, lambda pid: self._node.post(lambda: self._died(pid, process.role))
             )
         if process.role == "WORKER":
+            if hello.HasField("statistics"):
+                self._book.reported(process.pid, hello.statistics)
             for region in (*hello.system_regions, *hello.cuda_regions):
                 self._clients.watch(region.client_pid, region.client_ticks)
             if all(self._state.lifecycle.pids.values()):
@@ -459,6 +485,7 @@ class Hub:
         self._forget_files()
         snapshot = self._state.publish(self._self, self._strings)
         self._runtime.fill(snapshot)
+        snapshot.bequest = self._inheritance.leave(snapshot.revision)
         head = snapshot.SerializeToString()
         for process in list(self._state.processes.values()):
             self._send(process.role, process.pid, wire.Kind.SNAPSHOT, head, 0, 0)

@@ -1,6 +1,6 @@
 """What can be changed while the server runs: the log and what is traced. Pure; a part of the hub's state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorhub.errors import InvalidArgument
@@ -22,15 +22,27 @@ class RuntimeSettings:
 
     def __init__(self, options: dict[str, str], trace: TraceStart) -> None:
         self._options = options
+        self._at_start = dict(options)
+        self._log_changed = self._traces_changed = False
         self.log_changes: dict[str, str] = {}
         self.traces = TraceBook(trace)
 
     def change_log(self, change: Mapping[str, str]) -> bool:
         """Change log options; whether any of them is another than before."""
+        self._log_changed |= bool(change)
         changed = any(self._options.get(name) != text for name, text in change.items())
         self._options.update(change)
         self.log_changes.update(change)
         return changed
+
+    def inherit(self, log_changes: Mapping[str, str], trace_changes: Iterable[Any]) -> None:
+        """Take over what was changed under the hub before, unless it has been changed again since."""
+        if not self._log_changed:
+            self._options.update({name: self._at_start[name] for name in self.log_changes})
+            self.log_changes = {name: text for name, text in log_changes.items() if name in self._at_start}
+            self._options.update(self.log_changes)
+        if not self._traces_changed:
+            self.traces.restore(trace_changes)
 
     def change_trace(self, operation: Any, *, known: bool) -> Any:
         """Carry out a `tensorhub.wire.Control.ChangeTrace`.
@@ -51,6 +63,7 @@ class RuntimeSettings:
         update.update(dict.fromkeys(operation.cleared))
         if update:
             self.traces.update(model, update)
+            self._traces_changed = True
         response = messages.TraceSettingResponse()
         for name, values in trace_settings.shown(self.traces.setting(model), self.traces.start).items():
             response.settings[name].value.extend(values)

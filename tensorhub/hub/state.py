@@ -9,7 +9,7 @@ A control call is answered when its work is done *and* every frontend has acknow
 that a client sees its own change through any frontend.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorhub.hub.actions import Action, Answer, Asker
@@ -39,8 +39,9 @@ class HubState:
         self.ensembles = Ensembles(self.lifecycle)
         self._kept: list[Action] = []
         self.regions = RegionBook(limits, self.lifecycle.running, self.lifecycle.gpu_missing)
-        self.restarts = {"worker": 0, "http": 0, "grpc": 0}
-        self._deaths = dict.fromkeys(self.restarts, 0)
+        self._restarts = {"worker": 0, "http": 0, "grpc": 0}
+        self._restarts_before: Mapping[str, int] = {}
+        self._deaths = dict.fromkeys(self._restarts, 0)
         self._changed = True
         self._acknowledged: dict[int, int] = {}
 
@@ -54,6 +55,15 @@ class HubState:
     @property
     def started(self) -> bool:
         return self.lifecycle.started
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """How many processes of each role have died and come back."""
+        return {role: count + self._restarts_before.get(role, 0) for role, count in self._restarts.items()}
+
+    def inherit_restarts(self, before: Mapping[str, int]) -> None:
+        """Add those that another hub has counted, in the place of what was added before."""
+        self._restarts_before = dict(before)
 
     def stop(self) -> None:
         """The server is about to end."""
@@ -73,7 +83,7 @@ class HubState:
         role = process.role.lower()
         if self._deaths.get(role):
             self._deaths[role] -= 1
-            self.restarts[role] += 1
+            self._restarts[role] += 1
         if process.role != "WORKER":
             self.lifecycle.adopt_settled(hello.known)
             return []

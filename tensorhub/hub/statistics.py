@@ -19,6 +19,7 @@ class StatisticsBook:
         self._newest: dict[int, Any] = {}
         self._loads: dict[int, dict[int, Any]] = {}
         self._buried: dict[int, Any] = {}
+        self._inherited: dict[int, Any] = {}
 
     def __repr__(self) -> str:
         return f"<StatisticsBook of {len(self._newest)} processes>"
@@ -34,9 +35,17 @@ class StatisticsBook:
         for load_id, load in self._loads.pop(pid, {}).items():
             _add(self._buried.setdefault(load_id, messages.LoadStatistics(load_id=load_id)), load, alive=False)
 
+    def inherit(self, buried: Iterable[Any]) -> None:
+        """Take over what another hub has `buried`, in the place of what was taken over before."""
+        self._inherited = {load.load_id: load for load in buried}
+
+    def buried(self) -> list[Any]:
+        """Return what the dead have counted, one `tensorhub.wire.LoadStatistics` for each load that lost a worker."""
+        return [self._sum(load_id, ()) for load_id in self._inherited.keys() | self._buried.keys()]
+
     def keep(self, load_ids: Collection[int]) -> None:
         """Forget all loads but these."""
-        for held in (self._buried, *self._loads.values()):
+        for held in (self._inherited, self._buried, *self._loads.values()):
             for load_id in [load_id for load_id in held if load_id not in load_ids]:
                 del held[load_id]
 
@@ -46,8 +55,11 @@ class StatisticsBook:
 
     def total(self, load_id: int) -> Any:
         """Return the sum over all workers, as a new `tensorhub.wire.LoadStatistics`."""
+        return self._sum(load_id, (held.get(load_id) for held in self._loads.values()))
+
+    def _sum(self, load_id: int, living: Iterable[Any]) -> Any:
         total = messages.LoadStatistics(load_id=load_id)
-        for part in (self._buried.get(load_id), *(held.get(load_id) for held in self._loads.values())):
+        for part in (self._inherited.get(load_id), self._buried.get(load_id), *living):
             if part is not None:
                 _add(total, part, alive=True)
         return total

@@ -1,7 +1,8 @@
 """Puts together what the processes tell of one request's trace. Pure: fragments and the time in, traces out.
 
 A trace begins at a frontend, which tells the hub before it sends the request on; then the worker tells its part, and
-the frontend the end, in any order. A part that does not come, because a process has died, is not waited for long.
+the frontend the end. What a frontend tells comes in order; the worker's part may come at any time, even before the
+beginning, and is not waited for long, because a worker may have died.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,9 @@ from tensorhub.protocol.trace_settings import TraceBook
 
 PATIENCE_NS = 5_000_000_000
 """How long the worker's part may come after the frontend's end."""
+
+EARLY_LIMIT = 1_000
+"""Workers' parts without a beginning: it is under way, or was one trace too many."""
 
 OPEN_LIMIT = 10_000
 """Traces that are not complete. The oldest ones are given up: a request may take for ever."""
@@ -42,37 +46,71 @@ class TraceDesk:
     def __init__(self, settings: TraceBook) -> None:
         self._settings = settings
         self._open: dict[tuple[int, int], Trace] = {}
+        self._early: dict[tuple[int, int], Any] = {}
+        self._ended: dict[tuple[int, int], None] = {}  # those without the worker's part, in the order of their ends
         self._next_number = 1
+
+    def __repr__(self) -> str:
+        return f"<TraceDesk {len(self._open)} open, {len(self._early)} early>"
+
+    def number_from(self, number: int) -> None:
+        """Give the next trace this number, or a higher one if numbers are there already."""
+        self._next_number = max(self._next_number, number)
 
     def take(self, fragment: Any, now_ns: int) -> list[Trace]:
         """Take a fragment; return the traces that are complete with it, or overdue."""
         key = (fragment.pid, fragment.number)
         if fragment.part == messages.TraceFragment.BEGIN:
+            early = self._early.pop(key, None)
             if self._settings.take(fragment.model):
-                self._open[key] = Trace(self._next_number, fragment)
+                self._open[key] = Trace(self._next_number, fragment, early)
                 self._next_number += 1
+            return self.overdue(now_ns)
+        trace = self._open.get(key)
+        if trace is None:
+            self._keep_early(key, fragment)
+            return []
+        if fragment.part == messages.TraceFragment.END:
+            trace.end, trace.ended_ns = fragment, now_ns
+            self._ended[key] = None
         else:
-            trace = self._open.get(key)
-            if trace is None:
-                return []
-            if fragment.part == messages.TraceFragment.END:
-                trace.end, trace.ended_ns = fragment, now_ns
-            else:
-                trace.work = fragment
-            if trace.end is not None and trace.work is not None:
-                del self._open[key]
-                return [trace, *self._overdue(now_ns)]
-        return self._overdue(now_ns)
+            trace.work = fragment
+        if trace.end is not None and trace.work is not None:
+            return [self._close(key), *self.overdue(now_ns)]
+        return self.overdue(now_ns)
 
-    def _overdue(self, now_ns: int) -> list[Trace]:
-        due = [key for key, trace in self._open.items() if trace.ended_ns and now_ns - trace.ended_ns > PATIENCE_NS]
-        surplus = len(self._open) - len(due) - OPEN_LIMIT
-        if surplus > 0:
-            due += [key for key in self._open if key not in due][:surplus]
-        return [self._open.pop(key) for key in due]
+    def _close(self, key: tuple[int, int]) -> Trace:
+        self._ended.pop(key, None)
+        return self._open.pop(key)
+
+    def _keep_early(self, key: tuple[int, int], fragment: Any) -> None:
+        if fragment.part == messages.TraceFragment.END:  # its beginning has come, and was one too many
+            self._early.pop(key, None)
+            return
+        self._early[key] = fragment
+        if len(self._early) > EARLY_LIMIT:
+            del self._early[next(iter(self._early))]
+
+    @property
+    def waiting(self) -> bool:
+        """Some trace has ended, and the worker's part is not there."""
+        return bool(self._ended)
+
+    def overdue(self, now_ns: int) -> list[Trace]:
+        """Return traces for which nothing more is waited for."""
+        found = []
+        while self._ended:
+            key = next(iter(self._ended))
+            if now_ns - self._open[key].ended_ns <= PATIENCE_NS:
+                break
+            found.append(self._close(key))
+        while len(self._open) > OPEN_LIMIT:
+            found.append(self._close(next(iter(self._open))))
+        return found
 
     def close(self) -> Iterable[Trace]:
         """Return what is left, complete or not."""
         traces = list(self._open.values())
         self._open.clear()
+        self._ended.clear()
         return traces

@@ -4,8 +4,10 @@ With a log frequency of n, n traces go into a file each, `<file>.0`, `<file>.1` 
 itself. A file is an array that is closed at any time: what is added is written over the closing bracket.
 """
 
+import glob
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +15,11 @@ from tensorhub.hub.trace_desk import Trace
 from tensorhub.protocol import json_text
 
 log = logging.getLogger(__name__)
+
+_ID = re.compile(rb'\{"id":(\d+),')
+
+_TAIL_BYTES = 1 << 24
+"""How much of a file is looked at for the ids that it has; numbers rise but for requests that took long."""
 
 
 class TraceFile:
@@ -24,6 +31,23 @@ class TraceFile:
         self._frequency = 0
         self._index = 0
         self._traces = 0
+        self._resumed = False
+
+    def resume(self) -> int:
+        """Add to the files of the hub before this one, and do not begin them anew; before the first `write`.
+
+        Returns:
+            The highest id among the newest traces of these files, 0 if there are none.
+        """
+        self._resumed = True
+        newest = [path for _, path in sorted(self._files())[-1:]]
+        return max(map(_highest_id, [self._path, *newest]))
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Return those with an index, and it."""
+        prefix = f"{self._path.name}."
+        names = {path.name.removeprefix(prefix): path for path in self._path.parent.glob(f"{glob.escape(prefix)}*")}
+        return [(int(index), path) for index, path in names.items() if index.isdecimal()]
 
     def write(self, trace: Trace, frequency: int) -> None:
         """Add a trace. A file that cannot be written costs the trace, and is logged."""
@@ -31,7 +55,7 @@ class TraceFile:
         try:
             if frequency != self._frequency or (frequency and self._traces == frequency):
                 self.close()
-                self._index = 0 if frequency != self._frequency else self._index + 1
+                self._index = self._first_index(frequency) if frequency != self._frequency else self._index + 1
                 self._frequency = frequency
             file = self._file or self._open(frequency)
             file.seek(0, os.SEEK_END)
@@ -48,15 +72,45 @@ class TraceFile:
 
     def _open(self, frequency: int) -> BinaryIO:
         path = Path(f"{self._path}.{self._index}") if frequency else self._path
-        self._file = path.open("wb+")
+        if self._resumed and not frequency and _is_whole(path):
+            self._file = path.open("rb+")
+        else:
+            self._file = path.open("wb+")
         self._traces = 0
         return self._file
+
+    def _first_index(self, frequency: int) -> int:
+        return max(self._files(), default=(-1, None))[0] + 1 if self._resumed and frequency else 0
 
     def close(self) -> None:
         """Close the file that is open, if any."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _highest_id(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return max((int(match[1]) for match in _ID.finditer(file.read())), default=0)
+    except OSError:
+        return 0
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file can be added to; one that its writer's death has cut off is put aside."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() == b"]":
+                return True
+        damaged = path.with_name(f"{path.name}.damaged")
+        path.rename(damaged)
+        log.warning("%s ends in the middle of a trace; it is %s now", path, damaged)
+    except OSError:
+        pass  # there is none, or an empty one: as at the start
+    return False
 
 
 def records(trace: Trace) -> list[dict[str, Any]]:

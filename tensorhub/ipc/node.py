@@ -51,6 +51,7 @@ class Node:
             role=role.name, pid=self.pid, start_ticks=self.ticks, name=name, device=device, environment=environment
         )
         self._welcomed_before = False
+        self._bequest = b""
         self._fill_hello: Callable[[Any], None] = lambda hello: None
         self._on_hub_lost: Callable[[], None] = lambda: None
         self._posted: deque[Callable[[], None]] = deque()
@@ -83,13 +84,14 @@ class Node:
     def _say_hello(self) -> None:
         if self.hub_pid or self._closed:
             return
-        hello = messages.Hello(process=self._process, rejoining=self._welcomed_before)
+        hello = messages.Hello(process=self._process, rejoining=self._welcomed_before, bequest=self._bequest)
         self._fill_hello(hello)
         self.send_hub(wire.Kind.HELLO, hello.SerializeToString())
         self.watcher.later(HELLO_INTERVAL_S, lambda: self.post(self._say_hello))
 
     def welcome(self, snapshot: Any) -> None:
-        """Note who sent a snapshot; the first one from a hub answers our HELLO."""
+        """Note who sent a snapshot, and what it bequeaths; the first one from a hub answers our HELLO."""
+        self._bequest = snapshot.bequest
         if snapshot.hub_pid == self.hub_pid:
             return
         self.hub_pid = snapshot.hub_pid

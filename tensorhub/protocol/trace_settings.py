@@ -286,6 +286,20 @@ class TraceBook:
             owner["trace_count"] = left - 1
         return True
 
+    def changes(self) -> list[Any]:
+        """Return what is not as it was at the start, as `tensorhub.wire.Control.ChangeTrace`; `restore` takes it."""
+        changed = {"": self._server, **self._models}
+        return [messages.ChangeTrace(model=model, values=values) for model, values in changed.items() if values]
+
+    def restore(self, changes: Iterable[Any]) -> None:
+        """Have exactly these `changes` of another book; where nothing can be traced, no level is taken over."""
+        nowhere = self.start.mode == "triton" and not self.start.file
+        self._models = {change.model: dict(change.values) for change in changes}
+        if nowhere:
+            for values in self._models.values():
+                values.pop("trace_level", None)
+        self._server = self._models.pop("", {})
+
     def forget(self, model: str) -> None:
         """Drop what a model has of its own."""
         self._models.pop(model, None)

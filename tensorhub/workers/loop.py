@@ -240,6 +240,8 @@ class WorkerLoop:
         hello.models.extend(self._loads.news())
         for model in self._models.values():
             model.report_all()
+        if hello.rejoining:
+            hello.statistics.CopyFrom(self._statistics())
         for region in self._regions.snapshot():
             (hello.cuda_regions if hasattr(region, "raw_handle") else hello.system_regions).append(region)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tensorhub.hub.trace_desk import OPEN_LIMIT, PATIENCE_NS, Trace, TraceDesk
+from tensorhub.hub.trace_desk import EARLY_LIMIT, OPEN_LIMIT, PATIENCE_NS, Trace, TraceDesk
 from tensorhub.hub.trace_file import TraceFile, records
 from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages
@@ -40,6 +40,29 @@ def test_the_parts_may_come_in_any_order() -> None:
     assert list(traces.close()) == []
 
 
+def test_the_workers_part_may_come_before_the_beginning() -> None:
+    """They come over two connections, and the second one to be written to may be the first one to be read."""
+    traces = desk()
+    assert traces.take(fragment(Fragment.WORK, 1), 0) == []
+    assert traces.take(fragment(Fragment.BEGIN, 1), 1) == []
+    [trace] = traces.take(fragment(Fragment.END, 1), 2)
+    assert trace.work is not None
+
+
+def test_parts_of_a_trace_too_many_are_not_kept() -> None:
+    traces = desk(count=1)
+    for part in (Fragment.BEGIN, Fragment.WORK, Fragment.END):
+        traces.take(fragment(part, 0), 0)
+    for number in range(1, 3 * EARLY_LIMIT):
+        traces.take(fragment(Fragment.BEGIN, number), 0)
+        traces.take(fragment(Fragment.WORK, number), 0)
+        if number % 2 == 0:
+            traces.take(fragment(Fragment.END, number), 0)
+    assert "0 open" in repr(traces)
+    assert f"{EARLY_LIMIT} early" in repr(traces)
+    assert not traces.waiting
+
+
 def test_traces_of_two_processes_do_not_meet() -> None:
     traces = desk()
     for pid in (7, 8):
@@ -64,7 +87,10 @@ def test_a_part_that_does_not_come_is_not_waited_for_long() -> None:
     traces.take(fragment(Fragment.BEGIN, 2), 0)
     traces.take(fragment(Fragment.END, 1), 10)
     assert traces.take(fragment(Fragment.BEGIN, 3), 10 + PATIENCE_NS) == []
-    [overdue] = traces.take(fragment(Fragment.BEGIN, 4), 11 + PATIENCE_NS)
+    assert traces.waiting
+    [overdue] = traces.overdue(11 + PATIENCE_NS)
+    assert not traces.waiting
+    traces.take(fragment(Fragment.BEGIN, 4), 11 + PATIENCE_NS)
     assert (overdue.number, overdue.work) == (1, None)
     assert [trace.number for trace in traces.close()] == [2, 3, 4]
 
@@ -125,3 +151,57 @@ def test_a_frequency_makes_files_of_so_many_traces(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_logged_and_no_more(tmp_path: Path, caplog: Any) -> None:
     TraceFile(str(tmp_path / "none" / "t.json")).write(trace(1), 0)
     assert "a trace cannot be written" in caplog.text
+
+
+def wrote(file: TraceFile, *numbers: int, frequency: int = 0) -> None:
+    for number in numbers:
+        file.write(trace(number), frequency)
+    file.close()
+
+
+def test_a_file_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    wrote(TraceFile(str(path)), 1, 3, 2)
+    second = TraceFile(str(path))
+    assert second.resume() == 3
+    wrote(second, 4)
+    assert ids(path) == [1, 2, 3, 4]
+    wrote(TraceFile(str(path)), 1)
+    assert ids(path) == [1], "another server begins anew"
+
+
+def test_files_with_an_index_are_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    wrote(TraceFile(str(path)), 1, 2, 3, frequency=2)
+    (tmp_path / "t.json.old").write_text("of somebody else")
+    second = TraceFile(str(path))
+    assert second.resume() == 3
+    wrote(second, 4, 5, 6, frequency=2)
+    assert [ids(tmp_path / f"t.json.{index}") for index in range(4)] == [[1, 2], [3], [4, 5], [6]]
+
+
+def test_a_file_that_was_cut_off_is_put_aside(tmp_path: Path, caplog: Any) -> None:
+    path = tmp_path / "t.json"
+    path.write_text('[{"id":5,"timestamps":[{"na')
+    file = TraceFile(str(path))
+    assert file.resume() == 5
+    wrote(file, 6)
+    assert ids(path) == [6]
+    assert path.with_name("t.json.damaged").exists()
+    assert "in the middle" in caplog.text
+
+
+def test_there_may_be_nothing_to_go_on_with(tmp_path: Path) -> None:
+    file = TraceFile(str(tmp_path / "t.json"))
+    assert file.resume() == 0
+    wrote(file, 1)
+    assert ids(tmp_path / "t.json") == [1]
+
+
+def test_numbers_only_rise() -> None:
+    traces = desk()
+    traces.number_from(10)
+    traces.number_from(3)
+    for part in (Fragment.BEGIN, Fragment.WORK, Fragment.END):
+        done = traces.take(fragment(part, 1), 0)
+    assert [trace.number for trace in done] == [10]

@@ -1,0 +1,61 @@
+"""What a hub leaves to the next one: changes that were made while the server ran, and sums that no process can tell again.
+
+It is in every snapshot as bytes that nobody reads. Whoever lives longer than the hub hands the newest that it has to the
+next one, with HELLO. They may come in any order and differ by a revision, so the next hub takes over each that is newer
+than what it has, as a whole, until a client has changed the same thing anew. Pure.
+"""
+
+from typing import Any
+
+from tensorhub.hub.runtime import RuntimeSettings
+from tensorhub.hub.state import HubState
+from tensorhub.hub.statistics import StatisticsBook
+from tensorhub.protocol import messages
+
+
+class Inheritance:
+    """See the module.
+
+    Args:
+        start_ns: CLOCK_MONOTONIC when this hub began; later than that of any hub before.
+        runtime, state, book: this hub's; what is taken over goes into them.
+    """
+
+    def __init__(self, start_ns: int, runtime: RuntimeSettings, state: HubState, book: StatisticsBook) -> None:
+        self._start_ns = start_ns
+        self._runtime = runtime
+        self._state = state
+        self._book = book
+        self._newest = (0, 0)
+
+    def __repr__(self) -> str:
+        return f"<Inheritance of revision {self._newest[1]}>"
+
+    def take(self, data: bytes) -> bool:
+        """Take over a `tensorhub.wire.Bequest`; False if there is a newer one already, or `data` is empty.
+
+        Raises:
+            DecodeError: the bytes are none.
+        """
+        bequest = messages.Bequest.FromString(data)
+        age = (bequest.hub_start_ns, bequest.revision)
+        if not self._newest < age < (self._start_ns, 0):
+            return False
+        self._newest = age
+        self._runtime.inherit(bequest.log_changes, bequest.trace_changes)
+        self._book.inherit(bequest.buried)
+        self._state.inherit_restarts(bequest.restarts)
+        return True
+
+    def leave(self, revision: int) -> bytes:
+        """Return what the next hub has to know, with the snapshot of this revision."""
+        return bytes(
+            messages.Bequest(
+                hub_start_ns=self._start_ns,
+                revision=revision,
+                log_changes=self._runtime.log_changes,
+                trace_changes=self._runtime.traces.changes(),
+                buried=self._book.buried(),
+                restarts=self._state.restarts,
+            ).SerializeToString()
+        )

@@ -1,0 +1,152 @@
+"""kill -9 of the hub: what clients have changed while the server ran, and what was counted, outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+
+from tests.crash.processes import by_kind
+from tests.end_to_end.daemons import ask, wait_until
+from tests.serving import RunningServer, serving
+
+CONFIG = """
+backend: "identity" max_batch_size: 0
+input [ { name: "INPUT0" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    for name in ("one", "two"):
+        (tmp_path / "models" / name / "1").mkdir(parents=True)
+        (tmp_path / "models" / name / "config.pbtxt").write_text(CONFIG)
+    options = (f"--log-file={tmp_path / 'log'}", f"--trace-config=triton,file={tmp_path / 'trace.json'}")
+    with serving(tmp_path, options, repository=tmp_path / "models") as running:
+        yield running
+
+
+def infer(server: RunningServer, model: str = "one", count: int = 1) -> None:
+    tensor = tritonclient.http.InferInput("INPUT0", [1], "INT32").set_data_from_numpy(np.zeros(1, np.int32))
+    with tritonclient.http.InferenceServerClient(server.http) as client:
+        for _ in range(count):
+            client.infer(model, [tensor])
+
+
+def kill(server: RunningServer, kind: str) -> None:
+    [pid] = by_kind(server)[kind]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: by_kind(server)[kind] not in ([], [pid]), f"another {kind} process")
+    port = int(server.http.rpartition(":")[2])
+    wait_until(lambda: ask(port, "GET", "/v2/models/stats")[0] == 200, "the hub answers")
+    wait_until(lambda: ask(port, "GET", "/v2/health/ready")[0] == 200, "it is ready")
+    wait_until(lambda: _answers_over_grpc(server), "the hub answers over gRPC, too")
+
+
+def _answers_over_grpc(server: RunningServer) -> bool:
+    with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        try:
+            client.get_log_settings()
+        except tritonclient.grpc.InferenceServerException:
+            return False
+        return True
+
+
+def counted(server: RunningServer) -> dict[str, int]:
+    with tritonclient.http.InferenceServerClient(server.http) as client:
+        return {entry["name"]: entry["inference_count"] for entry in client.get_inference_statistics()["model_stats"]}
+
+
+def metrics(server: RunningServer) -> str:
+    return str(urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=20).read().decode())
+
+
+def revision(server: RunningServer) -> int:
+    match = re.search(r"^tensorhub_snapshot_revision (\d+)", metrics(server), re.MULTILINE)
+    assert match is not None
+    return int(match[1])
+
+
+def traced(tmp_path: Path) -> set[int]:
+    path = tmp_path / "trace.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text() or "[]") if path.exists() else []
+    return {item["id"] for item in found if "model_name" in item}
+
+
+def test_changed_settings_outlive_the_hub(server: RunningServer, tmp_path: Path) -> None:
+    with (
+        tritonclient.http.InferenceServerClient(server.http) as http,
+        tritonclient.grpc.InferenceServerClient(server.grpc) as grpc,
+    ):
+        log = http.update_log_settings({"log_verbose_level": 1, "log_format": "ISO8601"})
+        every = http.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"], "trace_rate": "1"})
+        own = grpc.update_trace_settings("two", {"trace_rate": "500"}, as_json=True)
+        infer(server, count=2)
+        wait_until(lambda: traced(tmp_path) == {1, 2}, "two traces are written")
+        for trace in (3, 4):  # the second one takes over what the first one has taken over
+            kill(server, "hub")
+            assert http.get_log_settings() == log
+            assert http.get_trace_settings() == every
+            assert grpc.get_trace_settings("two", as_json=True) == own
+            infer(server)
+            wait_until(lambda last=trace: last in traced(tmp_path), "the file goes on")  # type: ignore[misc]
+        assert traced(tmp_path) == {1, 2, 3, 4}
+        http.update_log_settings({"log_verbose_level": 0, "log_format": "default"})
+        cleared = http.update_trace_settings(settings={"trace_level": None, "trace_rate": None})
+        kill(server, "hub")
+        assert http.get_trace_settings() == cleared
+        assert http.get_log_settings()["log_verbose_level"] == 0
+        assert http.get_log_settings()["log_format"] == "default"
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_no_more_traces_than_were_asked_for(server: RunningServer, tmp_path: Path) -> None:
+    with tritonclient.http.InferenceServerClient(server.http) as http:
+        http.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "3"})
+        before = revision(server)
+        infer(server, count=2)
+        wait_until(lambda: traced(tmp_path) == {1, 2}, "two traces are written")
+        wait_until(lambda: revision(server) > before, "everybody has been told how many are left")
+        kill(server, "hub")
+        infer(server, count=5)
+        wait_until(lambda: http.get_trace_settings()["trace_count"] == "0", "the third is taken")
+    wait_until(lambda: traced(tmp_path) == {1, 2, 3}, "and written")
+
+
+def test_counts_of_dead_workers_outlive_the_hub(server: RunningServer) -> None:
+    infer(server, "one", 3)
+    infer(server, "two", 2)
+    wait_until(lambda: counted(server) == {"one": 3, "two": 2}, "all is counted")
+    kill(server, "worker")
+    infer(server, "one", 4)
+    wait_until(lambda: counted(server) == {"one": 7, "two": 2}, "the dead one's are added")
+    kill(server, "hub")
+    assert counted(server) == {"one": 7, "two": 2}
+    assert 'nv_inference_count{model="one",version="1"} 7' in metrics(server)
+    assert 'tensorhub_process_restarts{role="worker"} 1' in metrics(server)
+
+
+def test_a_worker_may_die_right_after_the_hub(server: RunningServer) -> None:
+    """What it told the hub before is not told again unless somebody asks; so it comes with HELLO."""
+    infer(server, count=3)
+    wait_until(lambda: counted(server)["one"] == 3, "all is counted")
+    [hub], [worker] = by_kind(server)["hub"], by_kind(server)["worker"]
+    os.kill(hub, signal.SIGKILL)
+    wait_until(lambda: by_kind(server)["hub"] not in ([], [hub]), "another hub")
+    port = int(server.http.rpartition(":")[2])
+    wait_until(lambda: ask(port, "POST", "/v2/repository/index")[0] == 200, "it has everybody's HELLO")
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: by_kind(server)["worker"] not in ([], [worker]), "another worker")
+    wait_until(lambda: ask(port, "GET", "/v2/health/ready")[0] == 200, "it serves")
+    assert counted(server)["one"] == 3
