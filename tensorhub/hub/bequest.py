@@ -1,11 +1,9 @@
-"""What a hub leaves to the next one: changes that were made while the server ran, and sums that no process can tell again.
+"""What a hub leaves to the next one: changes made while the server ran, and sums that no process can tell again.
 
-It is in every snapshot as bytes that nobody reads. Whoever lives longer than the hub hands the newest that it has to the
-next one, with HELLO. They may come in any order and differ by a revision, so the next hub takes over each that is newer
-than what it has, as a whole, until a client has changed the same thing anew. Pure.
+It is in every snapshot as bytes that nobody reads. Whoever lives longer than the hub hands the newest that it has to
+the next one, with HELLO. They may come in any order and differ by a revision, so the next hub takes over each that is
+newer than what it has, as a whole, until a client has changed the same thing anew. Pure.
 """
-
-from typing import Any
 
 from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import HubState

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
 from .normalise import number
+from .turns import AT_ONCE
 
 SERVICE = "/inference.GRPCInferenceService/"
 _TIMEOUT_S = 10.0
@@ -37,8 +39,18 @@ def request_bytes(message: Message) -> bytes:
     return data
 
 
-def call(address: str, path: str, body: bytes, metadata: Sequence[tuple[str, str]] = ()) -> GrpcAnswer:
+def call(
+    address: str,
+    path: str,
+    body: bytes,
+    metadata: Sequence[tuple[str, str]] = (),
+    *,
+    turn: AbstractContextManager[object] = AT_ONCE,
+) -> GrpcAnswer:
     """Call the unary method `path` (`/package.Service/Method`) on a channel of its own.
+
+    Args:
+        turn: held while it is sent, over a connection that stands.
 
     Raises:
         ConnectionError: nobody listens, or the server went away during the call.
@@ -46,7 +58,12 @@ def call(address: str, path: str, body: bytes, metadata: Sequence[tuple[str, str
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         method = channel.unary_unary(path, request_serializer=None, response_deserializer=None)
         try:
-            response = method(body, timeout=_TIMEOUT_S, metadata=tuple(metadata))
+            grpc.channel_ready_future(channel).result(_TIMEOUT_S)
+            with turn:
+                pending = method.future(body, timeout=_TIMEOUT_S, metadata=tuple(metadata))
+            response = pending.result()
+        except grpc.FutureTimeoutError as error:
+            raise ConnectionError(f"no connection to {address} within {_TIMEOUT_S:.0f} s") from error
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.search(error.details() or ""):
                 raise ConnectionError(error.details()) from error

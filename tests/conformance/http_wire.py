@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import socket
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from .steps import Http
+from .turns import AT_ONCE
 
 _TIMEOUT_S = 10.0
 
@@ -29,15 +31,26 @@ def request_bytes(step: Http) -> bytes:
     return "\r\n".join(head).encode("latin-1") + step.body
 
 
-def exchange(address: tuple[str, int], data: bytes, responses: int = 1, method: str = "POST") -> list[HttpAnswer]:
+def exchange(
+    address: tuple[str, int],
+    data: bytes,
+    responses: int = 1,
+    method: str = "POST",
+    *,
+    turn: AbstractContextManager[object] = AT_ONCE,
+) -> list[HttpAnswer]:
     """Send `data` on a new connection and read up to `responses` answers, fewer if the server closes before.
+
+    Args:
+        turn: held while it is sent, over a connection that stands.
 
     Raises:
         OSError: the connection was refused, or nothing came for ten seconds.
     """
     answers = []
     with socket.create_connection(address, timeout=_TIMEOUT_S) as connection:
-        connection.sendall(data)
+        with turn:
+            connection.sendall(data)
         with connection.makefile("rb") as reader:
             for _ in range(responses):
                 if not reader.peek(1):

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .steps import (
     AwaitCounted,
     AwaitState,
     Case,
+    Exchange,
     Grpc,
     GrpcBytes,
     GrpcStream,
@@ -41,6 +42,7 @@ from .steps import (
     WriteFile,
     WriteTree,
 )
+from .turns import AT_ONCE, Turn
 
 Answer = dict[str, Any]
 
@@ -88,12 +90,10 @@ class _Session:
     def perform(self, step: Step) -> Answer:
         """The answer of one step: what was asked, a digest of the request's bytes, and what came back."""
         match step:
-            case Http():
-                return self._http(step)
+            case Http() | Grpc():
+                return self._exchange(step)
             case Raw():
                 return self._raw(step)
-            case Grpc():
-                return self._grpc(step)
             case GrpcBytes():
                 return self._grpc_bytes(step)
             case GrpcStream():
@@ -149,13 +149,20 @@ class _Session:
         return {"step": f"write {step.path}", "files": [name for name, _ in step.files]}
 
     def _together(self, step: Together) -> Answer:
-        with ThreadPoolExecutor(len(step.steps)) as pool:
-            started = []
-            for exchange in step.steps:
-                if started:
+        turns = [Turn() for _ in step.steps]
+        with ThreadPoolExecutor(len(turns)) as pool:
+            started = [pool.submit(self._exchange, *pair) for pair in zip(step.steps, turns, strict=True)]
+            for answer, turn in zip(started, turns, strict=True):
+                answer.add_done_callback(lambda _, turn=turn: turn.give_up())
+                turn.await_arrival()
+            for index, turn in enumerate(turns):
+                if index:
                     time.sleep(step.spacing_ms / 1_000)
-                started.append(pool.submit(self.perform, exchange))
+                turn.take()
             return {"step": f"together {len(started)}", "answers": [item.result() for item in started]}
+
+    def _exchange(self, step: Exchange, turn: AbstractContextManager[object] = AT_ONCE) -> Answer:
+        return self._http(step, turn) if isinstance(step, Http) else self._grpc(step, turn)
 
     def _own(self, data: bytes) -> bytes:
         return data.replace(RUN_TOKEN.encode(), self._target.token.encode())
@@ -163,9 +170,10 @@ class _Session:
     def _text(self, value: str) -> str:
         return normalise.text(value, self._replace)
 
-    def _http(self, step: Http) -> Answer:
+    def _http(self, step: Http, turn: AbstractContextManager[object]) -> Answer:
         data = http_wire.request_bytes(step)
-        answers = http_wire.exchange((self._target.host, self._target.http_port), self._own(data), method=step.method)
+        address = (self._target.host, self._target.http_port)
+        answers = http_wire.exchange(address, self._own(data), method=step.method, turn=turn)
         answer = _about(f"{step.method} {step.path}", data)
         return answer | (self._http_answer(answers[0], step.only) if answers else {"closed": True})
 
@@ -205,7 +213,7 @@ class _Session:
             value = normalise.statistics(value)
         return normalise.strings(value, self._text)
 
-    def _grpc(self, step: Grpc) -> Answer:
+    def _grpc(self, step: Grpc, turn: AbstractContextManager[object]) -> Answer:
         data = grpc_wire.request_bytes(step.request)
 
         def parse(response: bytes) -> dict[str, Any]:
@@ -218,7 +226,7 @@ class _Session:
                 value["models"] = normalise.entries(value["models"], step.only)
             return {"response": normalise.strings(value, self._text)}
 
-        return self._call(grpc_wire.SERVICE + step.method, step.method, data, parse, step.metadata)
+        return self._call(grpc_wire.SERVICE + step.method, step.method, data, parse, step.metadata, turn)
 
     def _grpc_bytes(self, step: GrpcBytes) -> Answer:
         return self._call(step.path, step.path, step.body, lambda data: {"response": data.hex()}, step.metadata)
@@ -247,8 +255,10 @@ class _Session:
         data: bytes,
         parse: Callable[[bytes], Answer],
         metadata: tuple[tuple[str, str], ...],
+        turn: AbstractContextManager[object] = AT_ONCE,
     ) -> Answer:
-        answer = grpc_wire.call(f"{self._target.host}:{self._target.grpc_port}", path, self._own(data), metadata)
+        address = f"{self._target.host}:{self._target.grpc_port}"
+        answer = grpc_wire.call(address, path, self._own(data), metadata, turn=turn)
         result = _about(label, data) | {"code": answer.code}
         if answer.response is None:
             return result | {"details": self._text(answer.details)}

@@ -151,7 +151,7 @@ Exchange: TypeAlias = Http | Grpc
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Exchanges that overlap: each begins `spacing_ms` after the one before; the answers are in the order of the steps.
+    """Exchanges that overlap: each begins `spacing_ms` after the one before was sent; the answers are in their order.
 
     The spacing is far longer than it takes a request to reach its queue, so that the order of arrival is sure.
     """

@@ -211,13 +211,15 @@ def test_a_load_fetches_the_model_first(tmp_path: Path, s3: str) -> None:
 
 def test_a_server_on_s3_follows_changes_and_leaves_nothing(tmp_path: Path, s3: str) -> None:
     store = _upload(s3)
-    before = set(Path("/tmp").glob("tensorhub-mirror-*"))
+    scratch = tmp_path / "scratch"  # its own: others on this machine come and go
+    scratch.mkdir()
     options = [f"--model-repository=s3://{s3}/bucket/models", "--model-control-mode=poll", "--repository-poll-secs=1"]
     with (
-        serving(tmp_path, options, repository=None) as server,
+        serving(tmp_path, options, repository=None, environ={"TMPDIR": str(scratch)}) as server,
         tritonclient.http.InferenceServerClient(server.http) as client,
     ):
         assert client.is_model_ready("add_sub")
+        assert [path.name.startswith("tensorhub-mirror-") for path in scratch.iterdir()] == [True]
         assert client.get_model_config("add_sub")["max_batch_size"] == 8
         config = (
             (EXAMPLE_MODELS / "add_sub" / "config.pbtxt").read_text().replace("max_batch_size: 8", "max_batch_size: 5")
@@ -227,7 +229,7 @@ def test_a_server_on_s3_follows_changes_and_leaves_nothing(tmp_path: Path, s3: s
         while client.get_model_config("add_sub")["max_batch_size"] != 5:
             assert time.monotonic() < deadline
             time.sleep(0.05)  # a store tells nobody
-    assert set(Path("/tmp").glob("tensorhub-mirror-*")) == before
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_store_that_is_not_there_is_one_line_and_status_1(tmp_path: Path) -> None:
