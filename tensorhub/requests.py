@@ -148,6 +148,8 @@ class InferRequest:
         next_states: of a sequence model with implicit state, what it has returned as such, by output.
         tally: where to count what it took; None if nobody asks.
         trace: set if the request is traced.
+        shared: inputs whose memory others read as well. Their buffers are read-only; who hands one to code that may
+            write to it makes a copy.
         token: whatever the responder needs to find the client again; opaque to everyone else.
     """
 
@@ -174,6 +176,7 @@ class InferRequest:
     next_states: Mapping[str, Tensor] = field(default_factory=dict)
     tally: Tally | None = None
     trace: Trace | None = None
+    shared: frozenset[str] = frozenset()
     token: object = None
     responder: Responder | None = None
 

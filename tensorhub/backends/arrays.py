@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorhub import bytes_codec
-from tensorhub.requests import Tensor
+from tensorhub.requests import InferRequest, Tensor
 from tensorhub.tensors import DataType, element_count
 
 Array = npt.NDArray[Any]
@@ -25,6 +25,12 @@ def array_of(tensor: Tensor) -> Array:
     if datatype is DataType.BYTES:
         return bytes_codec.deserialize(tensor.data).reshape(tensor.shape)
     return view_as(tensor, NUMPY_TYPES[datatype])
+
+
+def array_for(request: InferRequest, name: str) -> Array:
+    """Return an input for code that may write to it: a view as `array_of` makes it, or a copy if others read it too."""
+    array = array_of(request.inputs[name])
+    return array.copy() if name in request.shared and not array.flags.owndata else array
 
 
 def view_as(tensor: Tensor, dtype: np.dtype[Any]) -> Array:

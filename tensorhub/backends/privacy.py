@@ -47,6 +47,19 @@ def secured(tensors: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Tensor]
     ]
 
 
+def own(tensor: Tensor, inputs: Iterable[Tensor]) -> tuple[Tensor, bool]:
+    """Do as `secured` does for one tensor.
+
+    Returns:
+        The tensor or a copy of it, and whether it may be written to.
+    """
+    if is_private(tensor):
+        return tensor, True
+    if isinstance(tensor.data, bytes) or _is_of(tensor.data, {id(item.data) for item in inputs}):
+        return tensor, False
+    return _copied(tensor), True
+
+
 def _is_of(data: Buffer, given: set[int]) -> bool:
     """Tell whether this is one of those buffers, or an array on one."""
     owner: object = data

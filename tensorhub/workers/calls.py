@@ -22,7 +22,7 @@ from tensorhub.frontend.gateway import Gateway
 from tensorhub.frontend.port import InferReply
 from tensorhub.ipc import wire
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import InferRequest, InferResponse, Tally
+from tensorhub.requests import InferRequest, InferResponse, Responder, Tally
 from tensorhub.workers import continuations
 from tensorhub.workers.call_messages import read_reply, write_request
 from tensorhub.workers.serving import Retired, ServingModel
@@ -87,6 +87,24 @@ class ModelCalls:
             remote.end(InferResponse(error=Cancelled("")))
 
         return cancel
+
+    @property
+    def state(self) -> object:
+        """Another object whenever `find` may find something else."""
+        return self._gateway.catalog
+
+    def maybe_here(self, model: str, version: int) -> ServingModel | None:
+        """Return what a call would reach, if that is a model of this worker which needs no other worker's say."""
+        try:
+            target = self.find(model, version)
+        except TensorhubError:
+            return None
+        return self._loop.models.get(target.load_id)
+
+    @staticmethod
+    def answers(model: ServingModel, on_response: OnResponse) -> Responder:
+        """Return the responder of a request that this worker has made of a model of its own."""
+        return _Answers(model, on_response)
 
     def find(self, model: str, version: int) -> ServedVersion:
         """Return the version of a model that a call of it reaches; -1: the newest.

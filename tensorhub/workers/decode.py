@@ -173,7 +173,7 @@ class RequestDecoder:
 
         Returns:
             The request, without token and responder. Its inputs are the caller's memory, to be written to only where
-            the call says so; copies if the model asks for copies.
+            the call says so; the others are `shared`, or copies if the model asks for copies.
 
         Raises:
             TensorhubError: Triton's error for what is wrong first.
@@ -194,13 +194,19 @@ class RequestDecoder:
             tally=call.tally,
         )
         copies, writable = self._spec.copies_region_inputs, call.writable
-        given = []
+        given, shared = [], []
         for tensor in call.inputs:
             data: Any = flat_view(tensor.data)
-            if tensor.name not in writable:
-                data = bytearray(data) if copies else data.toreadonly()
+            own = tensor.name in writable
+            if copies and (data.readonly or not own):
+                data = bytearray(data)
+            elif not own:
+                data = data.toreadonly()
+                shared.append(tensor.name)
             given.append(GivenInput(tensor.name, tensor.datatype.value, tensor.shape, data))
         self._accept(request, given, requested)
+        if shared:
+            request.shared = frozenset(shared)
         return request
 
     def _requested_outputs(self, names: tuple[str, ...]) -> tuple[RequestedOutput, ...]:

@@ -17,7 +17,7 @@ An output that a step leaves out is there as a value without data: the steps tha
 Source: EnsembleContext in Triton's core.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ class Step:
     outputs: Mapping[str, str]
 
 
-class _Take(NamedTuple):
+class Take(NamedTuple):
     """What a step takes.
 
     Attributes:
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     needed: frozenset[int]
     uses: Mapping[str, int]
     consumers: Mapping[str, tuple[Step, ...]]
-    takes: Mapping[int, tuple[_Take, ...]]
+    takes: Mapping[int, tuple[Take, ...]]
     taken: Mapping[int, tuple[str, ...]]
     returned: tuple[str, ...]
 
@@ -168,7 +168,7 @@ class EnsembleGraph:
             inputs = self.steps[index].inputs
             taken = list(inputs.values())
             takes[index] = tuple(
-                _Take(
+                Take(
                     name,
                     tensor,
                     taken.count(tensor) == 1 and len(self.consumers[tensor]) == 1 and tensor not in requested,
@@ -305,6 +305,22 @@ class EnsembleRun:
                 values[name] = Value(None, rows, True)
         return self._proceed(self._add(values, ()), ())
 
+    def resume(self, values: Mapping[str, Value], done: Collection[int], running: StepRun | None) -> list[Action]:
+        """Start where others have got to already, in place of `begin`.
+
+        Args:
+            values: what there is by now, without what nobody needs any more.
+            done: the steps that have been started, by their indices.
+            running: the one of them that has not answered yet.
+        """
+        added = self._add(values, ())
+        for index in done:
+            for name in self._plan.taken[index]:
+                if (name, ()) in self._values:
+                    self._use(name, ())
+        self._in_flight = 0 if running is None else 1
+        return self._proceed([name for name in added if (name, ()) in self._values], (), done)
+
     def answered(self, run: StepRun, response: InferResponse | None, final: bool) -> list[Action]:
         """Take an answer of a step: None is an end without a further response."""
         if final:
@@ -352,11 +368,13 @@ class EnsembleRun:
                 added.append(name)
         return added
 
-    def _proceed(self, added: Sequence[str], path: Path) -> list[Action]:
+    def _proceed(self, added: Sequence[str], path: Path, done: Collection[int] = ()) -> list[Action]:
         """Start what can start with the new values, respond if a response is complete, and end if nothing is left."""
         actions: list[Action] = []
         if self._state is _State.RUNNING:
             starts = self._ready(added, path)
+            if done:
+                starts = [step for step in starts if step.index not in done]
             if starts and self._cancelled:
                 self._fail(Cancelled(""))
             else:

@@ -26,9 +26,11 @@ from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
 from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.ordering import ResponseOrder
+from tensorhub.workers.schedulers.default import DefaultScheduler
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
+from tensorhub.workers.straight import Ran
 from tensorhub.workers.turns import ModelTurns
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class RunningModel:
         self._turns = turns
         self._cache = cache
         self._history = RunHistory()
+        plain = not decoupled and order is None and states is None and turns is None and cache is None
+        self._direct = scheduler if plain and isinstance(scheduler, DefaultScheduler) else None
         self._statistics = statistics
         self._lock = threading.Lock()
         self._open = OpenRequests(self._lock)
@@ -141,6 +145,38 @@ class RunningModel:
                 return
             decisions = self._decide(now_ns)
         self._start_runs(self._rejected(decisions), inline_runs)
+
+    @property
+    def runs_at_once(self) -> bool:
+        """Its requests have nothing to wait for but a free instance: see `run_at_once`."""
+        return self._direct is not None
+
+    def run_at_once(self, request: InferRequest, answered: Callable[[], bool]) -> Ran:
+        """See straight.Model."""
+        scheduler = self._direct
+        if scheduler is None or not self._history.quick:
+            return Ran.NOT
+        with self._lock:
+            instance = None if self._open.draining else scheduler.maybe_take()
+            if instance is None:
+                return Ran.NOT
+            self._open.add()
+        level = continuations.enter(self)
+        self._execute(Run(instance, (request,)))
+        over = answered()
+        continuations.run_over(level)
+        drained = None
+        with self._lock:
+            scheduler.release(instance)
+            waiting = scheduler.waiting
+            if over:
+                drained = self._open.end()
+        continuations.leave(level)
+        if waiting:
+            self.poll(0)
+        if drained is not None:
+            drained()
+        return Ran.ANSWERED if over else Ran.PENDING
 
     def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
         """Answer a request from the cache, unless the model takes no more requests."""

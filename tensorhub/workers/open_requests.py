@@ -1,7 +1,7 @@
 """The requests of one load that have not been answered finally, and the end of a load that takes no more. No I/O.
 
 A load is unloaded when it has been told to drain and its last request is closed. Whoever takes requests decides that
-and other things together, so the lock is the owner's: `check` and `add` are for a thread that holds it.
+and other things together, so the lock is the owner's: `check`, `add` and `end` are for a thread that holds it.
 """
 
 import threading
@@ -45,10 +45,14 @@ class OpenRequests:
     def closed(self) -> None:
         """A request that was taken is over; the lock is taken here."""
         with self._lock:
-            self.count -= 1
-            drained = self._on_drained if self.count == 0 else None
+            drained = self.end()
         if drained is not None:
             drained()
+
+    def end(self) -> Callable[[], None] | None:
+        """Do as `closed` does, for a thread that holds the lock; return what it is to call without it."""
+        self.count -= 1
+        return self._on_drained if self.count == 0 else None
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more requests, and call `on_drained` once when the last one is closed; the lock is taken here."""

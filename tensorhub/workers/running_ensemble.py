@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from tensorhub.backends.calling import Cancel, ModelCall
 from tensorhub.backends.privacy import is_private
 from tensorhub.errors import InternalError, TensorhubError, error_for
+from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse, Tally
 from tensorhub.workers.caching import ModelCache
@@ -24,8 +25,10 @@ from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, StepModel, StepRun
+from tensorhub.workers.model import RunningModel
 from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.statistics import Durations, StatisticsRecorder
+from tensorhub.workers.straight import Left, Line, StraightRun, maybe_line
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,8 @@ class RunningEnsemble:
         self._statistics = statistics
         self._cache = cache
         self._lock = threading.Lock()
-        self._requests: dict[int, _Request] = {}
+        self._requests: dict[int, _Going] = {}
+        self._lines: tuple[object, dict[tuple[str, ...], Line | None]] = (None, {})
         self._open = OpenRequests(self._lock)
         self._senders: ThreadPoolExecutor | None = None
 
@@ -91,13 +95,61 @@ class RunningEnsemble:
         with self._lock:
             self._open.check(request)
             self._open.add()
+        inline = inline_runs > 0
+        if inline and request.trace is None and not request.correlation_id and not request.flags:
+            line = self._line(request)
+            if line is not None:
+                self._go_straight(line, request, started_ns)
+                return
         try:
             going = _Request(self, request, started_ns)
         except BaseException:
             self.closed()
             raise
         self._requests[id(request)] = going
-        going.begin(inline=inline_runs > 0)
+        going.begin(inline=inline)
+
+    def _line(self, request: InferRequest) -> Line | None:
+        """Return the short way for a request, if there is one."""
+        requested = tuple([item.name for item in request.requested]) or self.graph.outputs
+        state, lines = self._lines
+        if state is not self.calls.state:
+            state, lines = self._lines = (self.calls.state, {})
+        if requested not in lines:
+            if len(lines) >= LIMIT:
+                lines.clear()
+            lines[requested] = self._new_line(requested)
+        return lines[requested]
+
+    def _new_line(self, requested: tuple[str, ...]) -> Line | None:
+        if self.decoupled or self.limiter.limits:
+            return None
+        plan = self.graph.plan(requested)
+        models = {}
+        for index in plan.needed:
+            step = self.graph.steps[index]
+            model = self.calls.maybe_here(step.model, step.version)
+            if isinstance(model, RunningModel) and model.runs_at_once:
+                models[index] = model
+        return maybe_line(self.graph, plan, models, batches=self.spec.max_batch_size > 0)
+
+    def _go_straight(self, line: Line, request: InferRequest, started_ns: int) -> None:
+        run = self._requests[id(request)] = StraightRun(line, request)
+        result = run.go()
+        if isinstance(result, InferResponse):
+            tally = run.tally
+            durations = Durations(tally.input_ns, tally.infer_ns, tally.output_ns)
+            self.ended(request, started_ns, durations, failed=result.error is not None)
+            request.respond(result)
+            return
+        try:
+            going = _Request(self, request, started_ns)
+        except TensorhubError as exc:
+            self.ended(request, started_ns, Durations(0, 0, 0), failed=True)
+            request.fail(exc)
+            return
+        self._requests[id(request)] = going
+        going.resume(result, run)
 
     def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
         """Answer a request from the cache, unless the model takes no more requests."""
@@ -191,6 +243,13 @@ class RunningEnsemble:
             self._cache.close()
 
 
+class _Going(Protocol):
+    """A request on its way."""
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+
+
 class _Limiter:
     """How many requests of each step are at its model; what is more waits here. Thread-safe."""
 
@@ -253,6 +312,24 @@ class _Request:
 
     def begin(self, *, inline: bool) -> None:
         self._go_on(lambda: self._run.begin(self._request.inputs), inline=inline)
+
+    def resume(self, left: Left, straight: StraightRun) -> None:
+        """Go on where the short way has ended."""
+        self._tally = straight.tally
+        step, running = left.at, None
+        if step is not None:
+            running = StepRun(step.step, (), {}, frozenset(), frozenset(), (0, 0), self._request.batch_size, False)
+            if left.pending:
+                self._cancels[id(running)] = straight.cancel
+        if self._request.cancelled:
+            self._run.cancel()
+        self._go_on(lambda: self._run.resume(left.values, left.done, running), inline=True)
+        if step is None or running is None:
+            return
+        if left.pending:
+            straight.follow(self._ensemble.calls.answers(step.model, partial(self._answered, running, Tally())))
+        for response, final in left.answers:
+            self._answered(running, Tally(), response, final)
 
     def cancel(self) -> None:
         with self._lock:

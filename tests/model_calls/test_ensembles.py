@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
+import tritonclient.http as http_client
 
 from tensorhub.client.http import Refused
 from tests.model_calls.repository import add_model, ask
@@ -36,6 +37,35 @@ ADDS_IN_PLACE = """
                 values += 1
                 responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", values.copy())]))
             return responses
+"""
+
+ADDS = """
+    import triton_python_backend_utils as pb_utils
+    class TritonPythonModel:
+        def execute(self, requests):
+            values = requests[0].inputs()[0].as_numpy()
+            if values[0] > 10:
+                raise ValueError("too large")
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", values + 1)])]
+"""
+
+ECHO = """
+    import triton_python_backend_utils as pb_utils
+    class TritonPythonModel:
+        def execute(self, requests):
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", r.inputs()[0].as_numpy())]) for r in requests]
+"""
+
+CALLS_TWICE = """
+    import triton_python_backend_utils as pb_utils
+    class TritonPythonModel:
+        def execute(self, requests):
+            values = requests[0].inputs()[0].as_numpy()
+            call = pb_utils.InferenceRequest(
+                model_name="m0_adds", inputs=[pb_utils.Tensor("IN", values)], requested_output_names=["OUT"]
+            )
+            first, second = [call.exec().output_tensors()[0].as_numpy() for _ in range(2)]
+            return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", values * 100 + first * 10 + second)])]
 """
 
 KEEPS = """
@@ -138,6 +168,30 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         }
         """,
     )
+    add_model(repository, "m6_calls", INT, CALLS_TWICE)
+    add_model(repository, "m7_adds", INT, ADDS)
+    add_model(repository, "m8_adds", INT, ADDS)
+    add_model(repository, "m9_echo", INT, ECHO)
+    add_model(repository, "e_quick", ensemble("m7_adds", "m8_adds"))
+    add_model(
+        repository,
+        "e_passed_on",
+        """
+        platform: "ensemble"
+        input { name: "IN" data_type: TYPE_INT32 dims: -1 }
+        output { name: "A" data_type: TYPE_INT32 dims: -1 }
+        output { name: "B" data_type: TYPE_INT32 dims: -1 }
+        output { name: "C" data_type: TYPE_INT32 dims: -1 }
+        ensemble_scheduling {
+          step { model_name: "m9_echo" model_version: -1
+            input_map { key: "IN" value: "IN" } output_map { key: "OUT" value: "A" } }
+          step { model_name: "m0_adds" model_version: -1
+            input_map { key: "IN" value: "A" } output_map { key: "OUT" value: "C" } }
+          step { model_name: "m0_adds" model_version: -1
+            input_map { key: "IN" value: "C" } output_map { key: "OUT" value: "B" } }
+        }
+        """,
+    )
     add_model(repository, "e_stream", ensemble("m3_repeats", "m0_adds"))
     add_model(repository, "e_waits", ensemble("m5_waits", kind="STRING"))
     with serving(tmp_path_factory.mktemp("log"), (f"--workers={request.param}",), repository) as running:
@@ -162,11 +216,44 @@ def test_a_step_may_write_to_its_inputs_and_to_nothing_else(server: RunningServe
         assert ask(server.http, "m2_keeps", IN=np.array([1], np.int32))["OUT"].tolist() == [7] * 8
 
 
-def test_steps_that_share_a_tensor_must_not_write_to_it(server: RunningServer) -> None:
-    with pytest.raises(Refused, match="read-only") as caught:
-        ask(server.http, "e_shared", IN=np.array([1], np.int32))
-    assert "SHM_INPUT" in str(caught.value)
-    assert "in ensemble 'e_shared'" in str(caught.value)
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_steps_that_share_a_tensor_may_write_to_it(server: RunningServer, size: int) -> None:
+    """Each has a copy of its own, and the model that calls others keeps what it has given them."""
+    for _ in range(12):
+        answer = ask(server.http, "e_shared", IN=np.full(size, 1, np.int32))
+        assert (answer["A"] == 2).all()
+        assert (answer["B"] == 2).all()
+        assert (ask(server.http, "m6_calls", IN=np.full(size, 5, np.int32))["OUT"] == 566).all()
+
+
+def test_what_is_passed_on_stays_as_it_was(server: RunningServer) -> None:
+    """A step that answers with its input, changed or not, and another one that changes the same tensor."""
+    for _ in range(12):
+        answer = ask(server.http, "e_passed_on", IN=np.array([5], np.int32))
+        assert {name: array.tolist() for name, array in answer.items()} == {"A": [5], "B": [7], "C": [6]}
+
+
+def test_quick_steps_are_counted_as_all_requests_are(server: RunningServer) -> None:
+    with http_client.InferenceServerClient(server.http) as client:
+
+        def counts() -> dict[str, tuple[int, int, int, int, int]]:
+            found = {}
+            for model in ("m7_adds", "m8_adds", "e_quick"):
+                item = client.get_inference_statistics(model)["model_stats"][0]
+                stats = item["inference_stats"]
+                sums = [stats[name]["count"] for name in ("success", "fail", "compute_infer")]
+                found[model] = (item["inference_count"], item["execution_count"], *sums)
+            return found
+
+        for _ in range(60):
+            assert ask(server.http, "e_quick", IN=np.array([1], np.int32))["OUT"] == [3]
+        assert set(counts().values()) == {(60, 60, 60, 0, 60)}
+        for _ in range(3):
+            with pytest.raises(Refused, match=r"^in ensemble 'e_quick', Failed to process the request.*too large"):
+                ask(server.http, "e_quick", IN=np.array([10], np.int32))
+        assert counts()["m7_adds"] == (63, 63, 63, 0, 63)
+        assert counts()["m8_adds"] == (60, 63, 60, 3, 60)
+        assert counts()["e_quick"] == (60, 63, 60, 3, 60)
 
 
 def test_many_clients_at_once(server: RunningServer) -> None:

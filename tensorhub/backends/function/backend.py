@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from tensorhub.backends.arrays import Array, array_of, tensor_of
+from tensorhub.backends.arrays import Array, array_for, tensor_of
 from tensorhub.backends.batches import BatchPlan
 from tensorhub.backends.function.files import SourceFile
 from tensorhub.backends.function.results import outputs_of
@@ -171,7 +171,7 @@ class FunctionInstance:
 
     def _arguments(self, group: list[InferRequest]) -> dict[str, Array]:
         if len(group) == 1:
-            return {name: array_of(tensor) for name, tensor in group[0].inputs.items()}
+            return {name: array_for(group[0], name) for name in group[0].inputs}
         return self._plan.collect(group)
 
     def _answer(self, group: list[InferRequest], returned: Any) -> None:

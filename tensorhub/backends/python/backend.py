@@ -35,7 +35,7 @@ DEFAULT_FILE = "model.py"
 _CALLS = frozenset(("exec", "async_exec", "is_model_ready", "load_model", "unload_model"))
 
 _READ_ONLY_REMEDY = (
-    "\n\nAn input that lies in a shared memory region of the client, or that other models hold as well, is read-only. "
+    "\n\nAn input that lies in a shared memory region of the client is read-only. "
     "Let the model work on a copy of it, "
     'or have the server make one: parameters { key: "SHM_INPUT" value { string_value: "copy" } } in config.pbtxt.'
 )

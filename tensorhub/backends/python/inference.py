@@ -146,6 +146,8 @@ class InferenceRequest:
             assert self._server is not None
             wrap = Tensor._from_wire
             tensors = self._tensors = {name: wrap(tensor) for name, tensor in self._server.inputs.items()}
+            for name in self._server.shared:
+                tensors[name]._shared = True
         return tensors
 
     def requested_output_names(self) -> set[str]:

@@ -40,7 +40,7 @@ class Tensor:
         TypeError: the arguments are no str and no array.
     """
 
-    __slots__ = ("_array", "_datatype", "_name", "_wire")
+    __slots__ = ("_array", "_datatype", "_name", "_shared", "_wire")
 
     _array: npt.NDArray[Any] | None
     _wire: WireTensor | None
@@ -63,6 +63,7 @@ class Tensor:
         self._datatype = datatype
         self._array = array
         self._wire = None
+        self._shared = False
 
     @classmethod
     def _from_wire(cls, wire: WireTensor) -> "Tensor":
@@ -72,6 +73,7 @@ class Tensor:
         tensor._datatype = wire.datatype
         tensor._array = None
         tensor._wire = wire
+        tensor._shared = False
         return tensor
 
     def __repr__(self) -> str:
@@ -98,8 +100,8 @@ class Tensor:
     def as_numpy(self) -> npt.NDArray[Any]:
         """Return the tensor as an array.
 
-        An input is a view of the request's memory: writable, unless it lies in a region of the client. BYTES are
-        `bytes` objects in an object array.
+        An input is a view of the request's memory: writable, unless it lies in a region of the client; and a copy, if
+        other models read that memory as well. BYTES are `bytes` objects in an object array.
 
         Raises:
             TritonModelException: it is BF16, which NumPy does not have, or in the memory of a GPU.
@@ -112,6 +114,16 @@ class Tensor:
                 raise TritonModelException(_BF16_HAS_NO_NUMPY)
             assert self._wire is not None
             array = self._array = array_of(self._wire)
+            if self._shared:
+                array = self._own_copy(array)
+        return array
+
+    def _own_copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Part from the memory that other models read as well: this one may write to its input."""
+        if self._datatype is not DataType.BYTES:
+            array = self._array = array.copy()
+            data: Any = array
+            self._wire = WireTensor(self._name, self._datatype, self._shape(), data)
         return array
 
     def to_dlpack(self) -> Any:

@@ -47,6 +47,10 @@ class DefaultScheduler:
             decisions.append(Run(self._free.popleft(), (self._queue.popleft(),)))
         return decisions
 
+    def maybe_take(self) -> int | None:
+        """Return a free instance for a request that has not been queued, which is busy from here on; or None."""
+        return self._free.popleft() if self._free and not self._queue else None
+
     def _reject_late(self, now_ns: int, decisions: list[Decision]) -> None:
         while self._deadlines and self._deadlines[0][0] <= now_ns:
             request = heappop(self._deadlines)[2]
