@@ -8,7 +8,7 @@ Inputs that may be ragged are laid end to end, and *batch inputs* tell the model
 Source of the kinds: ModelConfig's BatchInput and BatchOutput, and Triton's BackendInputCollector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +92,11 @@ class BatchPlan:
         """Return what is to be run together: all of a batch, or each of them alone if the model does not batch."""
         return [requests] if self.batches else [[request] for request in requests]
 
-    def collect(self, requests: Sequence[InferRequest]) -> dict[str, Array]:
+    def collect(self, requests: Sequence[InferRequest], leave_out: Collection[str] = frozenset()) -> dict[str, Array]:
         """Return the model's inputs by name: views of the one request's, or copies of all of them together.
+
+        Args:
+            leave_out: inputs that the model gets in another way.
 
         Raises:
             InternalError: the requests have different inputs.
@@ -103,6 +106,8 @@ class BatchPlan:
             raise InternalError("requests with different inputs cannot be run as one batch")
         feeds: dict[str, Array] = {}
         for name in names:
+            if name in leave_out:
+                continue
             parts = [array_of(request.inputs[name]) for request in requests]
             if name in self.ragged:
                 feeds[name] = np.concatenate([part.ravel() for part in parts]) if len(parts) > 1 else parts[0].ravel()

@@ -1,8 +1,9 @@
 """Loads ONNX files and runs them with ONNX Runtime.
 
 On the CPU a batch is one call of `run`, which reads the inputs where they are and returns its outputs without a copy.
-Where something has to be bound - an output to a client's memory, so that the network writes it there, or BF16, which
-NumPy lacks - it goes through an IO binding, which costs more than `run` does for a small network.
+Where something has to be bound - an output to a client's memory, so that the network writes it there, inputs and
+outputs in the memory of the session's GPU, or BF16, which NumPy lacks - it goes through an IO binding, which costs more
+than `run` does for a small network.
 """
 
 import os
@@ -19,19 +20,26 @@ from tensorhub.backends.arrays import NUMPY_TYPES, Array, tensor_of
 from tensorhub.backends.batches import BatchPlan
 from tensorhub.backends.destinations import PlacedOutput, maybe_place
 from tensorhub.backends.onnxruntime import signature as signatures
-from tensorhub.backends.onnxruntime.options import CPU_PROVIDER, Provider, SessionPlan, providers
+from tensorhub.backends.onnxruntime.binding import Bound, Place, SessionDevice, gather, run_bound
+from tensorhub.backends.onnxruntime.options import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    TENSORRT_PROVIDER,
+    Provider,
+    SessionPlan,
+    providers,
+)
 from tensorhub.backends.onnxruntime.signature import NodeInfo, Signature
 from tensorhub.backends.port import ComputeTimes, InstanceSpec, ModelSource
 from tensorhub.backends.python import dlpack
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InternalError, InvalidArgument, Unavailable
-from tensorhub.requests import InferRequest, InferResponse
+from tensorhub.requests import InferRequest, InferResponse, Tensor
 from tensorhub.tensors import DataType, element_count
 
 DEFAULT_FILE = "model.onnx"
 
 _FAULT = re.compile(r"^\[ONNXRuntimeError\] : (\d+) : [A-Z_]+ : (.*)$", re.DOTALL)
-_BFLOAT16 = 16
-"""ONNX's number of the element type."""
 
 
 class OnnxBackend:
@@ -80,7 +88,9 @@ class OnnxModel:
             session = _open(self._source, self._plan, chosen)
         signature = _signature(session)
         signatures.check(self._source.config, signature)
-        return OnnxInstance(self._source.config, session, signature, self._batch_plan, self._plan)
+        on_gpu = session.get_providers()[0] in (CUDA_PROVIDER, TENSORRT_PROVIDER)
+        device = SessionDevice("cuda", spec.device_id) if on_gpu else None
+        return OnnxInstance(self._source.config, session, signature, self._batch_plan, self._plan, device)
 
     def unload(self) -> None:
         """Let the shared sessions go."""
@@ -90,7 +100,21 @@ class OnnxModel:
 class OnnxInstance:
     """See backends.port.ModelInstance: one session."""
 
-    def __init__(self, config: Any, session: Any, signature: Signature, batches: BatchPlan, plan: SessionPlan) -> None:
+    def __init__(
+        self,
+        config: Any,
+        session: Any,
+        signature: Signature,
+        batches: BatchPlan,
+        plan: SessionPlan,
+        device: SessionDevice | None = None,
+    ) -> None:
+        """Run a session.
+
+        Args:
+            device: the GPU that it runs on; tensors in its memory are read and written there.
+        """
+        self._device = device
         self._session = session
         self._signature = signature
         self._batches = batches
@@ -99,6 +123,7 @@ class OnnxInstance:
         self._states = frozenset(states)
         self._all_outputs = list(dict.fromkeys([*self._dims, *states]))
         nodes = [*signature.inputs.values(), *signature.outputs.values()]
+        self._bfloat16 = frozenset(name for name, node in signature.inputs.items() if node.datatype is DataType.BF16)
         self._must_bind = session.get_providers()[0] != CPU_PROVIDER or any(
             node.datatype is DataType.BF16 for node in nodes
         )
@@ -119,38 +144,71 @@ class OnnxInstance:
         self._session = None
 
     def _run(self, requests: Sequence[InferRequest]) -> ComputeTimes:
-        feeds = {name: self._feed(name, array) for name, array in self._batches.collect(requests).items()}
+        inputs = self._inputs_on_device(requests)
+        collected = self._batches.collect(requests, leave_out=inputs.keys())
+        feeds = {name: self._feed(name, array) for name, array in collected.items()}
         names = self._wanted(requests)
-        places = self._destinations(requests, names) if self._places else {}
+        arrays, outputs = self._destinations(requests, names)
         started_ns = time.monotonic_ns()
         try:
-            if places or self._must_bind:
-                arrays = self._bound(feeds, names, places)
+            if inputs or arrays or outputs or self._must_bind:
+                bound = Bound(feeds, inputs, arrays, outputs, self._bfloat16)
+                found = run_bound(self._session, self._device, bound, names, self._run_options)
             else:
-                arrays = self._session.run(names, feeds, self._run_options)
+                found = self._session.run(names, feeds, self._run_options)
         except Exception as exc:
-            if not places:
+            if not self._places or not (arrays or outputs):
                 raise _failure(exc) from exc
             # The network's declared shapes are not those of its outputs: let ONNX Runtime find the place from now on.
             self._places = False
             return self._run(requests)
         ended_ns = time.monotonic_ns()
         shared = [
-            self._batches.share(name, self._output(name, array), requests)
-            for name, array in zip(names, arrays, strict=True)
+            self._on_device(name, value, outputs[name])
+            if name in outputs
+            else self._shared(name, self._output(name, value), requests)
+            for name, value in zip(names, found, strict=True)
         ]
         for index, request in enumerate(requests):
             wanted = {item.name for item in request.requested} | self._states if request.requested else None
             request.respond(
                 InferResponse(
                     [
-                        tensor_of(name, self._type(name), parts[index])
+                        parts[index]
                         for name, parts in zip(names, shared, strict=True)
                         if wanted is None or name in wanted
                     ]
                 )
             )
         return ComputeTimes(started_ns, ended_ns)
+
+    def _shared(self, name: str, array: Array, requests: Sequence[InferRequest]) -> list[Tensor]:
+        return [tensor_of(name, self._type(name), part) for part in self._batches.share(name, array, requests)]
+
+    def _on_device(self, name: str, found: Any, place: Place) -> list[Tensor]:
+        """Return an output that is on the GPU: where the client wants it, or where ONNX Runtime has put it."""
+        if isinstance(found, DeviceMemory):
+            return [Tensor(name, place.datatype, self._shown(name, place.shape), found)]
+        shape = tuple(found.shape())
+        assert self._device is not None
+        byte_size = element_count(shape) * place.datatype.item_size
+        memory = DeviceMemory(place.port, self._device.ordinal, found.data_ptr(), byte_size, found)
+        return [Tensor(name, place.datatype, self._shown(name, shape), memory)]
+
+    def _inputs_on_device(self, requests: Sequence[InferRequest]) -> dict[str, Place]:
+        """Return the inputs that the session reads where they are; others in the memory of a GPU become copies."""
+        found: dict[str, Place] = {}
+        for request in requests:
+            for name, tensor in request.inputs.items():
+                if not isinstance(tensor.data, DeviceMemory) or name in found:
+                    continue
+                if self._device is None or tensor.data.ordinal != self._device.ordinal:
+                    request.inputs[name] = Tensor(name, tensor.datatype, tensor.shape, tensor.data.to_host())
+                    continue
+                tensors = [other.inputs[name] for other in requests if name in other.inputs]
+                place = gather(tensors, self._device, flat=name in self._batches.ragged)
+                found[name] = place if self._signature.inputs[name].dims else place._replace(shape=())
+        return found
 
     def _wanted(self, requests: Sequence[InferRequest]) -> list[str]:
         """Return the outputs that somebody wants: nothing else is computed."""
@@ -171,26 +229,47 @@ class OnnxInstance:
         return array if node.dims or array.ndim == 0 else array.reshape(())
 
     def _output(self, name: str, array: Any) -> Array:
-        """Return an output with the config's shape, if the network's is a scalar."""
+        """Return an output as an array of the shape that clients see; BF16 as its bits."""
+        if isinstance(array, onnxruntime.OrtValue):
+            array = dlpack.read(array)[0] if self._type(name) is DataType.BF16 else array.numpy()
         found = np.asarray(array)
-        return found if found.ndim else found.reshape(self._dims.get(name, (1,)))
+        return found.reshape(self._shown(name, found.shape))
 
-    def _destinations(self, requests: Sequence[InferRequest], names: Sequence[str]) -> dict[str, Array]:
-        """Return the client's memory, as arrays, for outputs whose shape is certain before they are computed."""
+    def _shown(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the config's shape, if the network's is a scalar."""
+        return shape or self._dims.get(name, (1,))
+
+    def _destinations(
+        self, requests: Sequence[InferRequest], names: Sequence[str]
+    ) -> tuple[dict[str, Array], dict[str, Place]]:
+        """Return where outputs are to be: arrays in the client's memory, and places in that of the session's GPU.
+
+        In the host's memory only those whose shape is certain before they are computed.
+        """
+        arrays: dict[str, Array] = {}
+        outputs: dict[str, Place] = {}
         if len(requests) != 1 or not any(isinstance(item, PlacedOutput) for item in requests[0].requested):
-            return {}
-        found = {}
+            return arrays, outputs
         for name in names:
             place = maybe_place(requests[0], name)
-            shape = self._shape(self._signature.outputs[name], requests[0])
             datatype = self._type(name)
-            if place is None or place.classification or shape is None or not datatype.item_size:
+            # SAFETY: a state outlives the request, and with it the lease of the place.
+            if place is None or place.classification or not datatype.item_size or name in self._states:
                 continue
-            view: Any = place.lease.view
-            dtype = NUMPY_TYPES[datatype]
-            if 0 < element_count(shape) * dtype.itemsize <= len(view):
-                found[name] = np.ndarray(shape, dtype, buffer=view)
-        return found
+            shape = self._shape(self._signature.outputs[name], requests[0]) if self._places else None
+            byte_size = element_count(shape) * datatype.item_size if shape is not None else 0
+            memory = place.lease.device
+            if memory is None:
+                view: Any = place.lease.view
+                if shape is not None and 0 < byte_size <= len(view):
+                    arrays[name] = np.ndarray(shape, NUMPY_TYPES[datatype], buffer=view)
+            elif self._device is not None and memory.ordinal == self._device.ordinal:
+                if shape is not None and 0 < byte_size <= memory.nbytes:
+                    part = DeviceMemory(memory.port, memory.ordinal, memory.pointer, byte_size, memory)
+                    outputs[name] = Place(datatype, shape, memory.port, part)
+                else:
+                    outputs[name] = Place(datatype, (), memory.port, None)
+        return arrays, outputs
 
     def _shape(self, node: NodeInfo, request: InferRequest) -> tuple[int, ...] | None:
         """Work out an output's shape from the names of the free dimensions that it shares with inputs."""
@@ -207,32 +286,6 @@ class OnnxInstance:
                 return None
             shape.append(known)
         return tuple(shape)
-
-    def _bound(self, feeds: dict[str, Array], names: Sequence[str], places: dict[str, Array]) -> list[Any]:
-        binding = self._session.io_binding()
-        for name, array in feeds.items():
-            if self._signature.inputs[name].datatype is DataType.BF16:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
-                binding.bind_ortvalue_input(name, value)
-            else:
-                binding.bind_cpu_input(name, array)
-        for name in names:
-            if name in places:
-                place = places[name]
-                binding.bind_output(name, "cpu", 0, place.dtype, place.shape, place.ctypes.data)
-            else:
-                binding.bind_output(name)
-        self._session.run_with_iobinding(binding, self._run_options)
-        values = binding.get_outputs()
-        return [
-            places[name] if name in places else _array_of(value, self._type(name))
-            for name, value in zip(names, values, strict=True)
-        ]
-
-
-def _array_of(value: Any, datatype: DataType) -> Array:
-    """Return an OrtValue as an array that keeps it; BF16 as its bits."""
-    return dlpack.read(value)[0] if datatype is DataType.BF16 else np.asarray(value.numpy())
 
 
 def _text_array(name: str, array: Array) -> Array:
