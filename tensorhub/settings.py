@@ -19,7 +19,7 @@ from typing import Any
 from tensorhub import hosting
 from tensorhub import network_options as network
 from tensorhub import option_groups as groups
-from tensorhub.cache_options import local_byte_size
+from tensorhub.cache_options import cache_options
 from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG, Restriction
 from tensorhub.option_table import Deprecated, Option, options_of
@@ -378,7 +378,7 @@ def _check(settings: Settings) -> None:
 
 def _check_cache(settings: Settings) -> None:
     try:
-        local_byte_size(settings.cache.cache_config)
+        cache_options(settings.cache.cache_config)
     except ValueError as exc:
         raise SettingsError(f"--cache-config: {exc}") from exc
 

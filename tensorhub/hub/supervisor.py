@@ -17,11 +17,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from tensorhub import logs
+from tensorhub.cache_options import RedisOptions, cache_options, without_password
 from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
@@ -42,6 +44,7 @@ from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.protocol.trace_settings import TraceStart
+from tensorhub.redis_link import RedisFault, check_redis
 from tensorhub.settings import Settings, metrics_address
 
 log = logging.getLogger(__name__)
@@ -98,6 +101,7 @@ def run(settings: Settings) -> int:
         MetricsConfig.read(settings.metrics.metrics_config)
         TraceStart.read(settings.tracing.trace_config)
         check_ports(settings)
+        settings = _check_cache(settings)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
@@ -132,6 +136,26 @@ def _check_repositories(settings: Settings) -> None:
     local = [path for path in paths if not is_cloud(path)]
     if local or not paths:
         Repository(local, settings.repository.model_config_name).check()
+
+
+def _check_cache(settings: Settings) -> Settings:
+    """See that a response cache elsewhere is there, and take its password off the command lines of the children.
+
+    Raises:
+        StartError: it is not.
+    """
+    given = settings.cache.cache_config
+    try:
+        options = cache_options(given, os.environ)
+        if isinstance(options, RedisOptions):
+            check_redis(options)
+    except ValueError as exc:
+        raise StartError(f"--cache-config: {exc}") from exc
+    except RedisFault as exc:
+        raise StartError(f"error: creating server: Internal - Failed to initialize RedisCache: {exc}") from exc
+    kept, environ = without_password(given)
+    os.environ.update(environ)
+    return replace(settings, cache=replace(settings.cache, cache_config=kept))
 
 
 class Supervisor:

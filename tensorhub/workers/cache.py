@@ -4,7 +4,7 @@ A key is the load and a digest of the inputs: names, datatypes, shapes and bytes
 that it never answers with what the one before it said. As in Triton, parameters, ids, priorities and timeouts are not
 part of the key: a model whose answers depend on those must not be cached. Outputs that a client has listed are not part
 of it either, but an entry is only found if it has what is wanted: a request for one output leaves an entry that answers
-no request for another.
+no request for another. A cache that outlives the worker has the same entries and digests (`redis_entries`).
 
 Entries are copies, and what is found is a copy again, so that whoever gets it may write to it.
 """
@@ -62,8 +62,8 @@ class CacheEntry:
         )
 
 
-def maybe_key(load_id: int, request: InferRequest) -> CacheKey | None:
-    """Return the key of a request; None if it cannot be cached, because an input is in the memory of a GPU."""
+def maybe_digest(request: InferRequest) -> bytes | None:
+    """Return the digest of a request's inputs; None if it cannot be cached: an input is in the memory of a GPU."""
     digest = sha256()
     for name, tensor in sorted(request.inputs.items()):
         if type(tensor.data) is DeviceMemory:
@@ -74,7 +74,7 @@ def maybe_key(load_id: int, request: InferRequest) -> CacheKey | None:
         digest.update(len(head).to_bytes(4, "little"))
         digest.update(head)
         digest.update(data)
-    return CacheKey(load_id, digest.digest())
+    return digest.digest()
 
 
 def maybe_entry(

@@ -17,7 +17,8 @@ from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.caching import ModelCache, SharedCache
+from tensorhub.workers.cache_stores import CacheStore
+from tensorhub.workers.caching import CachedModel, Entries
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
@@ -50,7 +51,7 @@ def load(
     metrics: MetricsConfig,
     backends: Sequence[Scoped] = (),
     turns: Turns | None = None,
-    cache: SharedCache | None = None,
+    cache: CacheStore | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ServingModel:
     """Carry out an order to load; the model is ready to `start`.
@@ -61,7 +62,7 @@ def load(
         metrics: which latencies are kept.
         backends: the settings of `--backend-config`.
         turns: the rate limiter of this worker, if it is on.
-        cache: the response cache of this worker, if there is one.
+        cache: the response cache that this worker uses, if there is one.
         progress: told what the load is at before each step that may take long.
 
     Raises:
@@ -92,7 +93,12 @@ def load(
             progress("locking memory for the GPU")
             memory.prepare_staging()
             spec = replace(spec, stages_inputs=True)
-        cached, spec = _maybe_cached(order, config, spec, cache)
+        cache = _maybe_cache(order, config, cache)
+        entries: Entries | None = None
+        if cache is not None:
+            spec = replace(spec, copies_region_inputs=True)
+            progress("reading the model's files for the response cache")
+            entries = cache.entries_of_model(order.load_id, spec, order.path, config)
         samples = read_samples(config, spec, folder)
         instances = []
         share = share_of(wanted_instances(config, order.gpu), order.share_index, order.share_count)
@@ -119,12 +125,11 @@ def load(
             order=ResponseOrder() if preserves_ordering(config) else None,
             states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
             turns=ModelTurns(turns, order.load_id, active) if turns is not None else None,
-            cache=cached,
         )
         undo.pop_all()
     if getattr(loaded, "calls_models", False):
         running.keep_off_the_loop()
-    return running
+    return running if entries is None else CachedModel(running, entries)
 
 
 def _ensemble(
@@ -133,32 +138,32 @@ def _ensemble(
     memory: Memory,
     calls: ModelCalls,
     statistics: StatisticsRecorder,
-    cache: SharedCache | None,
-) -> RunningEnsemble:
+    cache: CacheStore | None,
+) -> ServingModel:
     """Load an ensemble, which the hub has validated against the models of its steps."""
     spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path)))
-    # The parameters of its responses name the sequence of the request: they are no part of the answer.
-    cached, spec = _maybe_cached(order, config, spec, cache, keeps_parameters=False)
+    cache = _maybe_cache(order, config, cache)
+    if cache is not None:
+        spec = replace(spec, copies_region_inputs=True)
     decoder, encoder = RequestDecoder(spec, memory), ResponseEncoder(spec, memory)
-    return RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics, cached)
+    running = RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics)
+    if cache is None:
+        return running
+    # The parameters of its responses name the sequence of the request: they are no part of the answer.
+    return CachedModel(running, cache.entries_of_load(order.load_id, spec), keeps_parameters=False)
 
 
-def _maybe_cached(
-    order: Any, config: Any, spec: ModelSpec, cache: SharedCache | None, *, keeps_parameters: bool = True
-) -> tuple[ModelCache | None, ModelSpec]:
-    """Return a model's part of the cache, if it is to have one, and its spec for that."""
+def _maybe_cache(order: Any, config: Any, cache: CacheStore | None) -> CacheStore | None:
+    """Return the cache, if the model is to use it."""
     if not config.response_cache.enable:
-        return None, spec
+        return None
     if cache is None:
         log.warning(
             "model '%s' has response_cache enabled, but the server has no response cache: it is ignored "
             "(--cache-config=local,size=<bytes> makes one)",
             order.model,
         )
-        return None, spec
-    outputs = frozenset(spec.outputs)
-    cached = ModelCache(cache, order.load_id, order.model, outputs, keeps_parameters=keeps_parameters)
-    return cached, replace(spec, copies_region_inputs=True)
+    return cache
 
 
 def _news(order: Any, config: Any) -> Any:

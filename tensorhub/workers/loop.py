@@ -33,7 +33,7 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.caching import SharedCache
+from tensorhub.workers.cache_stores import CacheStore
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
@@ -92,7 +92,7 @@ class WorkerLoop:
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
         turns: Turns | None = None,
-        cache: SharedCache | None = None,
+        cache: CacheStore | None = None,
         refusal: str = "",
         health: DeviceHealth | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tensorhub import settings
 from tensorhub.backends import calling, device_access
 from tensorhub.backends.python import output
-from tensorhub.cache_options import local_byte_size
+from tensorhub.cache_options import cache_options
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.frontend.routing import far_workers
@@ -31,7 +31,8 @@ from tensorhub.ipc.regions import RegionFiles, RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol.metrics_config import MetricsConfig
-from tensorhub.workers.caching import SharedCache
+from tensorhub.redis_link import RedisFault
+from tensorhub.workers.cache_stores import maybe_store
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
@@ -71,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
     node = Node(run_dir, wire.Role.WORKER, name=own.name, device=gpu or "CPU", environment=own.environment)
+    try:
+        cache = maybe_store(cache_options(chosen.cache.cache_config, os.environ), node.post)
+    except (RedisFault, ValueError) as exc:
+        sys.stderr.write(f"{_PROG}: {exc}\n")
+        node.close()
+        return 1
     arena = Arena(chosen.shared_memory.arena_byte_size)
     peers = PeerArenas(run_dir)
     gateway = Gateway(node, arena)
@@ -95,7 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     copies = CopyServer(run_dir.copies(node.pid), handles, health.after) if gpu and handles is not None else None
     device_access.install(handles.try_port if handles is not None else lambda: None)
     limiter = chosen.rate_limiter
-    cache_byte_size = local_byte_size(chosen.cache.cache_config)
     loop = WorkerLoop(
         node,
         gateway,
@@ -108,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_retries=chosen.repository.model_load_retry_count,
         backends=chosen.backend.backend_config,
         turns=Turns(limiter.rate_limit_resource) if limiter.rate_limit == "execution_count" else None,
-        cache=SharedCache(cache_byte_size) if cache_byte_size else None,
+        cache=cache,
         refusal=own.refusal,
         health=health,
     )
@@ -130,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             copies.close()
         if far is not None:
             far.close()
+        if cache is not None:
+            cache.close()
         gateway.close_down()
     return 0
 

@@ -20,7 +20,6 @@ from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers import continuations
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.caching import ModelCache
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
@@ -67,7 +66,6 @@ class RunningModel:
         order: ResponseOrder | None = None,
         states: StateOutputs | None = None,
         turns: ModelTurns | None = None,
-        cache: ModelCache | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -85,9 +83,8 @@ class RunningModel:
         self._order = order
         self._states = states
         self._turns = turns
-        self._cache = cache
         self._history = RunHistory()
-        plain = not decoupled and order is None and states is None and turns is None and cache is None
+        plain = not decoupled and order is None and states is None and turns is None
         self._direct = scheduler if plain and isinstance(scheduler, DefaultScheduler) else None
         self._statistics = statistics
         self._lock = threading.Lock()
@@ -127,10 +124,6 @@ class RunningModel:
             Unavailable: the queue is full, or (Retired) the model is being unloaded; the request was not taken.
         """
         now_ns = time.monotonic_ns()
-        if self._cache is not None:
-            response = self._cache.maybe_answer(request, self._observe_miss)
-            if response is not None and self._answered(request, response, now_ns):
-                return
         with self._lock:
             self._open.check(request)
             try:
@@ -178,17 +171,13 @@ class RunningModel:
             drained()
         return Ran.ANSWERED if over else Ran.PENDING
 
-    def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
-        """Answer a request from the cache, unless the model takes no more requests."""
+    def observe_cache_hit(self, request: InferRequest, lookup_start_ns: int) -> None:
+        """See caching.CacheableModel."""
         with self._lock:
-            if self._open.draining:
-                return False
-            self._open.add()
             self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
-        request.respond(response)
-        return True
 
-    def _observe_miss(self, duration_ns: int, now_ns: int) -> None:
+    def observe_cache_miss(self, duration_ns: int, now_ns: int) -> None:
+        """See caching.CacheableModel."""
         with self._lock:
             self._statistics.observe_cache_miss(duration_ns, now_ns)
 
@@ -365,8 +354,6 @@ class RunningModel:
         """End the threads and let the model go; it has been drained. Errors of the model are logged."""
         if self._turns is not None:
             self._turns.leave()
-        if self._cache is not None:
-            self._cache.close()
         for queue in self._queues:
             queue.put(None)
         for thread in self._threads:

@@ -7,7 +7,7 @@ from typing import Any
 from tensorhub.backends.python import metrics as custom
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.protocol import messages
-from tensorhub.workers.cache import ResponseCache
+from tensorhub.workers.cache_stores import CacheStore
 from tensorhub.workers.serving import ServingModel
 
 
@@ -16,7 +16,7 @@ def process_statistics(
     open_requests: int,
     arena: Arena,
     device_copies: int,
-    cache: ResponseCache | None = None,
+    cache: CacheStore | None = None,
 ) -> Any:
     """Return a `tensorhub.wire.ProcessStatistics`; of the models those that have news."""
     now_ns = time.monotonic_ns()
@@ -33,7 +33,5 @@ def process_statistics(
         families=custom.REGISTRY.export(),
     )
     if cache is not None:
-        use = report.cache
-        use.byte_size, use.used = cache.byte_size, cache.used
-        use.entries, use.evictions = len(cache), cache.evictions
+        cache.fill_use(report.cache)
     return report

@@ -20,7 +20,6 @@ from tensorhub.errors import InternalError, TensorhubError, error_for
 from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse, Tally
-from tensorhub.workers.caching import ModelCache
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
@@ -56,7 +55,6 @@ class RunningEnsemble:
         encoder: ResponseEncoder,
         calls: ModelCalls,
         statistics: StatisticsRecorder,
-        cache: ModelCache | None = None,
     ) -> None:
         self.load_id: int = news.load_id
         self.news = news
@@ -72,7 +70,6 @@ class RunningEnsemble:
         }
         self._step_models: dict[int, StepModel] = {}
         self._statistics = statistics
-        self._cache = cache
         self._lock = threading.Lock()
         self._requests: dict[int, _Going] = {}
         self._lines: tuple[object, dict[tuple[str, ...], Line | None]] = (None, {})
@@ -88,10 +85,6 @@ class RunningEnsemble:
     def submit(self, request: InferRequest, inline_runs: int = 1) -> None:
         """See ServingModel."""
         started_ns = time.monotonic_ns()
-        if self._cache is not None:
-            response = self._cache.maybe_answer(request, self._observe_miss)
-            if response is not None and self._answered(request, response, started_ns):
-                return
         with self._lock:
             self._open.check(request)
             self._open.add()
@@ -151,17 +144,13 @@ class RunningEnsemble:
         self._requests[id(request)] = going
         going.resume(result, run)
 
-    def _answered(self, request: InferRequest, response: InferResponse, lookup_start_ns: int) -> bool:
-        """Answer a request from the cache, unless the model takes no more requests."""
+    def observe_cache_hit(self, request: InferRequest, lookup_start_ns: int) -> None:
+        """See caching.CacheableModel."""
         with self._lock:
-            if self._open.draining:
-                return False
-            self._open.add()
             self._statistics.observe_cache_hit(request, lookup_start_ns, time.monotonic_ns())
-        request.respond(response)
-        return True
 
-    def _observe_miss(self, duration_ns: int, now_ns: int) -> None:
+    def observe_cache_miss(self, duration_ns: int, now_ns: int) -> None:
+        """See caching.CacheableModel."""
         with self._lock:
             self._statistics.observe_cache_miss(duration_ns, now_ns)
 
@@ -239,8 +228,6 @@ class RunningEnsemble:
         """See ServingModel."""
         if self._senders is not None:
             self._senders.shutdown()
-        if self._cache is not None:
-            self._cache.close()
 
 
 class _Going(Protocol):
