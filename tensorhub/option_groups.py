@@ -145,7 +145,10 @@ class ResponseCache:
     cache_config: tuple[Scoped, ...] = option(
         kinds.scoped("cache", optional=False, scopes=("local", "redis")),
         (),
-        "local,size=<bytes>: each worker keeps up to so many bytes of responses of models with response_cache.",
+        "local,size=<bytes>: each worker keeps up to so many bytes of responses of models with response_cache. "
+        "redis,host=<host> and redis,port=<port>: a Redis server keeps them for all (extra redis); also user, "
+        "password, db, connect_timeout, socket_timeout, wait_timeout (ms), pool_size, tls_enabled, cert, key, cacert, "
+        "cacert_dir, sni. TRITONCACHE_REDIS_USERNAME and TRITONCACHE_REDIS_PASSWORD stand for user and password.",
     )
     cache_directory: str = option(
         kinds.TEXT, "/opt/tritonserver/caches", "Where caches' shared libraries are.", _NO_LIBRARIES

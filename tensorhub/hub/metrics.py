@@ -39,7 +39,9 @@ class MetricsPage:
         self._state = state
         self._book = book
         self._config = MetricsConfig.read(chosen.metrics.metrics_config)
-        self._caches = bool(chosen.cache.cache_config)
+        scopes = {item.scope for item in chosen.cache.cache_config}
+        self._caches = bool(scopes)
+        self._cache_is_local = "local" in scopes
         interval_s = chosen.metrics.metrics_interval_ms / 1000
         self._machine: list[Callable[[], list[Family]]] = []
         if chosen.metrics.allow_gpu_metrics:
@@ -55,7 +57,7 @@ class MetricsPage:
         for look in self._machine:
             families += look()
         if self._caches:
-            families += cache_families(models, [report.cache for report in newest])
+            families += cache_families(models, [report.cache for report in newest], local=self._cache_is_local)
         families += latency_families(models, self._config)
         families += server_families(self._server(), self._processes())
         families += custom_metrics.merge(report.families for report in newest)

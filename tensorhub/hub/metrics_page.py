@@ -231,11 +231,12 @@ def latency_families(models: Sequence[ServedModel], config: MetricsConfig) -> li
     return families
 
 
-def cache_families(models: Sequence[ServedModel], uses: Sequence[Any]) -> list[Family]:
+def cache_families(models: Sequence[ServedModel], uses: Sequence[Any], *, local: bool) -> list[Family]:
     """Return the gauges of the response cache, which Triton has by these names although they only ever grow.
 
     Args:
         uses: the `tensorhub.wire.CacheUse` of each worker.
+        local: the workers have it; else it is elsewhere, and what is in it is not known here.
     """
     stats = [model.total.statistics.inference_stats for model in models if model.cached]
     hits = sum(item.cache_hit.count for item in stats)
@@ -265,10 +266,22 @@ def cache_families(models: Sequence[ServedModel], uses: Sequence[Any]) -> list[F
     )
     families = []
     for name, text, value in rows:
-        family = Family(name, text, GAUGE)
-        family.add({}, value)
+        if local or name not in _OF_LOCAL_CACHES:
+            family = Family(name, text, GAUGE)
+            family.add({}, value)
+            families.append(family)
+    if not local:
+        family = Family(
+            "tensorhub_response_cache_failures",
+            "Look-ups and entries that the response cache did not deal with",
+            COUNTER,
+        )
+        family.add({}, sum(use.failures for use in uses))
         families.append(family)
     return families
+
+
+_OF_LOCAL_CACHES = frozenset({"nv_cache_util", "nv_cache_num_entries", "nv_cache_num_evictions"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,11 @@ class Node:
     def run_posted(self) -> None:
         """Run what was posted; the reader of the mailbox calls it for WAKE."""
         while self._posted:
-            self._posted.popleft()()
+            try:
+                call = self._posted.popleft()
+            except IndexError:  # taken by the next reader: a call may make this thread step aside
+                return
+            call()
 
     def decode(self, frame: bytes) -> wire.Message | None:
         """Decode a frame; a bad one is counted and dropped."""

@@ -109,6 +109,7 @@ class RedisStore:
 
     def fill_use(self, use: Any) -> None:
         """See CacheStore: what Redis holds, Redis tells."""
+        use.failures = self._cache.failures
 
     def close(self) -> None:
         """See CacheStore."""

@@ -44,13 +44,14 @@ class RedisEntries:
         self.spec = spec
         self.prefix = f"{_PREFIX}:{spec.name}:{spec.version}:{made_of}:"
         self.lifetime_s = lifetime_s
-        self._outputs = frozenset(spec.outputs)
+        self.outputs = frozenset(spec.outputs)
         self._told = False
 
     def look(self, request: InferRequest, wanted: frozenset[str], on_found: OnFound) -> Search:
         """See Entries."""
-        listed = wanted if wanted and not wanted >= self._outputs else frozenset[str]()
-        search = _RedisSearch(self, request, listed, on_found)
+        search = _RedisSearch(
+            self, request, wanted if wanted and not wanted >= self.outputs else self.outputs, on_found
+        )
         search.pending = self.cache.ask(search)
         return search
 
@@ -84,7 +85,7 @@ class _RedisSearch:
         digest = maybe_digest(self._request)
         if digest is None:
             return ""
-        if self._listed:
+        if self._listed is not self._entries.outputs:
             digest = hashlib.sha256(digest + repr(sorted(self._listed)).encode()).digest()
         self._key = self._entries.prefix + digest.hex()
         return self._key
@@ -97,7 +98,7 @@ class _RedisSearch:
                 raise EntryFault("it is no string")
             if value:
                 entry = read_entry(value, entries.spec)
-                if not self._listed <= {tensor.name for tensor in entry.outputs}:
+                if not self._is_answer(entry):
                     raise EntryFault("an output is missing")
                 self.entry = entry
         except EntryFault as fault:
@@ -109,9 +110,12 @@ class _RedisSearch:
         self.pending = False
         return self._on_found(self)
 
+    def _is_answer(self, entry: CacheEntry) -> bool:
+        return self._listed <= {tensor.name for tensor in entry.outputs}
+
     def keep(self, entry: CacheEntry) -> None:
         """See Search."""
-        if self._key and not objection(entry.outputs, self._entries.spec):
+        if self._key and self._is_answer(entry) and not objection(entry.outputs, self._entries.spec):
             self._entries.cache.keep(_RedisEntry(self._key, entry, self._entries.lifetime_s))
 
 

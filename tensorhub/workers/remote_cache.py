@@ -90,6 +90,9 @@ class RemoteCache:
         wait_ns: how long a look-up may wait for its turn.
         byte_limit: of a value; of a larger one no more than this and a byte is fetched.
         place: the server, for the log.
+
+    Attributes:
+        failures: look-ups that it has not been asked for, or has not answered, and entries that it has not taken.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class RemoteCache:
         self._unwritten: deque[Entry] = deque()
         self._unwritten_bytes = 0
         self._refused = False
+        self.failures = 0
         self._closed = False
         self._lock = threading.Lock()
         self._asked = threading.Condition(self._lock)
@@ -145,6 +149,7 @@ class RemoteCache:
         now_ns = time.monotonic_ns()
         with self._lock:
             if self._closed or len(self._line) >= LINE_LIMIT or not self._outage.may_ask(now_ns):
+                self.failures += 1
                 return False
             self._line.append(_Waiting(lookup, now_ns + self._wait_ns))
             self._asked.notify()
@@ -155,6 +160,7 @@ class RemoteCache:
         size = entry.byte_size
         with self._lock:
             if self._closed or self._outage.down or self._unwritten_bytes + size > UNWRITTEN_BYTES:
+                self.failures += 1
                 return
             self._unwritten_bytes += size
             self._unwritten.append(entry)
@@ -180,6 +186,7 @@ class RemoteCache:
             batch = [self._line.popleft() for _ in range(min(_TOGETHER, len(self._line)))]
         now_ns = time.monotonic_ns()
         found: list[Found] = []
+        given_up: list[Lookup] = []
         asked: list[tuple[Lookup, str]] = []
         for waiting in batch:
             key = _key_of(waiting.lookup) if now_ns < waiting.due_ns else ""
@@ -192,13 +199,15 @@ class RemoteCache:
             try:
                 values = link.fetch([key for _, key in asked], self._byte_limit)
             except RedisFault as exc:
-                self._failed(exc)
+                given_up = self._failed(exc, len(asked))
             else:
                 self._answered()
         else:
             with self._lock:
                 self._outage.not_asked()
+                self.failures += len(found)
         found += [_read(lookup, value) for (lookup, _), value in zip(asked, values, strict=True)]
+        found += [lookup.read(b"") for lookup in given_up]
         self._post(lambda: _go_on(found))
         return True
 
@@ -213,29 +222,40 @@ class RemoteCache:
             while self._unwritten and len(batch) < _TOGETHER and size < _WRITTEN_TOGETHER_BYTES:
                 batch.append(self._unwritten.popleft())
                 size += batch[-1].byte_size
+        items = [entry.write() for entry in batch]
+        del batch
         try:
-            items = [entry.write() for entry in batch]
-            del batch
             refusal = link.store([item for item in items if len(item[1]) <= self._byte_limit])
         except RedisFault as exc:
-            self._failed(exc)
+            found = [lookup.read(b"") for lookup in self._failed(exc, len(items))]
+            self._post(lambda: _go_on(found))
         else:
             if refusal and not self._refused:
                 log.warning("the response cache at %s keeps nothing: %s (said once)", self._place, refusal)
             self._refused = bool(refusal)
+            with self._lock:
+                self.failures += self._refused
         finally:
             with self._lock:
                 self._unwritten_bytes -= size
         return True
 
-    def _failed(self, fault: RedisFault) -> None:
+    def _failed(self, fault: RedisFault, asked: int) -> list[Lookup]:
+        """Note that the server has failed; return the look-ups that waited for their turn: they shall not wait.
+
+        Args:
+            asked: look-ups or entries that have come to nothing.
+        """
         with self._lock:
+            self.failures += asked + len(self._line) + len(self._unwritten)
             news = self._outage.failed(time.monotonic_ns())
-            if news:
-                self._unwritten_bytes -= sum(entry.byte_size for entry in self._unwritten)
-                self._unwritten.clear()
+            given_up = [waiting.lookup for waiting in self._line]
+            self._line.clear()
+            self._unwritten_bytes -= sum(entry.byte_size for entry in self._unwritten)
+            self._unwritten.clear()
         if news:
             log.warning("the response cache is not used until it answers again: %s", fault)
+        return given_up
 
     def _answered(self) -> None:
         with self._lock:

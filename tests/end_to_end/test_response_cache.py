@@ -185,7 +185,7 @@ def test_a_reload_forgets(server: RunningServer) -> None:
         (("--cache-config=local,size=none",), "must be a number of bytes above 0. Got 'none'"),
         (("--cache-config=local,size=0",), "must be a number of bytes above 0. Got '0'"),
         (("--cache-config=local,room=1",), "has no setting 'room'"),
-        (("--cache-config=redis,host=here",), "there is no cache 'redis' in this version"),
+        (("--cache-config=redis,host=here",), "didn't specify address. Must at a minimum specify 'host' and 'port'"),
         (
             ("--cache-config=local,size=1", "--cache-config=redis,host=here"),
             "found multiple cache configurations, but only a single cache is currently supported",

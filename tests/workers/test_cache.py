@@ -16,10 +16,9 @@ from tensorhub.workers.cache import (
     CacheEntry,
     CacheKey,
     ResponseCache,
+    maybe_digest,
     maybe_entry,
-    maybe_key,
 )
-from tensorhub.workers.caching import ModelCache, SharedCache
 
 ALL: frozenset[str] = frozenset()
 COST = ENTRY_OVERHEAD + TENSOR_OVERHEAD
@@ -42,33 +41,32 @@ def key(number: int, load_id: int = 1) -> CacheKey:
     return CacheKey(load_id, number.to_bytes(4, "little"))
 
 
-def test_the_key_is_the_load_and_names_datatypes_shapes_and_bytes() -> None:
-    usual = maybe_key(1, request(tensor("A", b"1234"), tensor("B", b"5678")))
-    assert usual == maybe_key(1, request(tensor("B", bytearray(b"5678")), tensor("A", memoryview(b"1234"))))
+def test_the_digest_is_of_names_datatypes_shapes_and_bytes() -> None:
+    usual = maybe_digest(request(tensor("A", b"1234"), tensor("B", b"5678")))
+    assert usual == maybe_digest(request(tensor("B", bytearray(b"5678")), tensor("A", memoryview(b"1234"))))
     others = [
-        maybe_key(2, request(tensor("A", b"1234"), tensor("B", b"5678"))),
-        maybe_key(1, request(tensor("A", b"1235"), tensor("B", b"5678"))),
-        maybe_key(1, request(tensor("A", b"1234"), tensor("C", b"5678"))),
-        maybe_key(1, request(tensor("A", b"1234", (2, 2)), tensor("B", b"5678"))),
-        maybe_key(1, request(tensor("A", b"1234", (4,), DataType.INT8), tensor("B", b"5678"))),
-        maybe_key(1, request(tensor("A", b"12345", (5,)), tensor("B", b"678", (3,)))),
-        maybe_key(1, request(tensor("A", b"1234"))),
+        maybe_digest(request(tensor("A", b"1235"), tensor("B", b"5678"))),
+        maybe_digest(request(tensor("A", b"1234"), tensor("C", b"5678"))),
+        maybe_digest(request(tensor("A", b"1234", (2, 2)), tensor("B", b"5678"))),
+        maybe_digest(request(tensor("A", b"1234", (4,), DataType.INT8), tensor("B", b"5678"))),
+        maybe_digest(request(tensor("A", b"12345", (5,)), tensor("B", b"678", (3,)))),
+        maybe_digest(request(tensor("A", b"1234"))),
     ]
-    assert len({usual, *others}) == 8
+    assert len({usual, *others}) == 7
 
 
-def test_ids_parameters_and_listed_outputs_are_no_part_of_the_key() -> None:
+def test_ids_parameters_and_listed_outputs_are_no_part_of_the_digest() -> None:
     plain = request(tensor("A", b"1234"))
     other = request(tensor("A", b"1234"), requested=("O",), parameters={"p": 1}, priority=3, timeout_us=5)
     other.request_id = "id"
-    assert maybe_key(1, plain) == maybe_key(1, other)
+    assert maybe_digest(plain) == maybe_digest(other)
 
 
 def test_an_array_is_looked_at_as_its_bytes() -> None:
     array = np.arange(4, dtype=np.uint8)
-    assert maybe_key(1, request(tensor("A", array))) == maybe_key(1, request(tensor("A", array.tobytes())))
+    assert maybe_digest(request(tensor("A", array))) == maybe_digest(request(tensor("A", array.tobytes())))
     empty = np.zeros((0, 3), np.float32)
-    assert maybe_key(1, request(tensor("A", empty, (0, 3)))) == maybe_key(1, request(tensor("A", b"", (0, 3))))
+    assert maybe_digest(request(tensor("A", empty, (0, 3)))) == maybe_digest(request(tensor("A", b"", (0, 3))))
 
 
 def test_what_is_kept_and_what_is_found_are_copies() -> None:
@@ -161,37 +159,3 @@ def test_the_budget_is_kept_whatever_comes(steps: list[tuple[str, int, int]]) ->
         left = [found for at in held if (found := cache.maybe_find(at, ALL)) is not None]
         assert cache.used == sum(item.byte_size for item in left) <= cache.byte_size
         assert len(cache) == len(left)
-
-
-def ask(cache: ModelCache, asked: InferRequest, answer: InferResponse) -> tuple[InferResponse | None, list[int]]:
-    """Ask as a model does; return what the client gets if it is known, and the misses that were counted."""
-    got: list[InferResponse | None] = []
-    misses: list[int] = []
-    asked.responder = lambda request, response, final: got.append(response)
-    found = cache.maybe_answer(asked, lambda duration_ns, now_ns: misses.append(duration_ns))
-    if found is None:
-        asked.respond(answer)
-        assert got == [answer]
-    return found, misses
-
-
-def test_a_miss_is_counted_and_kept_and_a_hit_is_neither() -> None:
-    model = ModelCache(SharedCache(100_000), 1, "m", frozenset({"O"}))
-    answer = InferResponse([tensor("O", b"4321")])
-    found, misses = ask(model, request(tensor("A", b"1234")), answer)
-    assert found is None
-    assert len(misses) == 1
-    found, misses = ask(model, request(tensor("A", b"1234")), answer)
-    assert found is not None
-    assert bytes(found.outputs[0].data) == b"4321"
-    assert not misses
-    model.close()
-    assert ask(model, request(tensor("A", b"1234")), answer)[0] is None
-
-
-def test_an_error_is_a_miss_each_time() -> None:
-    model = ModelCache(SharedCache(100_000), 1, "m", frozenset({"O"}))
-    for _ in range(2):
-        found, misses = ask(model, request(tensor("A", b"1234")), InferResponse(error=InternalError("no")))
-        assert found is None
-        assert len(misses) == 1
