@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.bench import footprint, leftovers
+from tools.bench.errors import BenchError
 from tools.bench.measurements import Comparison, Sample
 from tools.bench.servers import FreePorts, Launch, Server
 from tools.bench.workloads import Against, Driver, Transport, Workload
+
+if TYPE_CHECKING:
+    from tools.bench.load import Target
 
 WARM_UP_S = 1.0
 ONE_INSTANCE = "count: 1 "
@@ -99,16 +105,36 @@ def _compare_loads(plan: Plan, peer: Launch, workloads: Sequence[Workload]) -> I
     # with it would count as half a page.
     from tools.bench import load
 
-    with ExitStack() as stack:
-        mine = stack.enter_context(Server(plan.tensorhub, plan.ports.take()))
-        theirs = stack.enter_context(Server(peer, plan.ports.take()))
-        for workload in workloads:
-            plan.tell(f"{workload.name}: {workload.title}")
-            with load.target(workload, mine) as a, load.target(workload, theirs) as b:
-                for target in (a, b):
-                    target.drive(min(WARM_UP_S, plan.seconds))
-                pairs = [(a.measure(plan.seconds), b.measure(plan.seconds)) for _ in range(plan.alternations)]
-            yield Comparison(workload, [x for x, _ in pairs], [y for _, y in pairs])
+    waiting = deque(workloads)
+    failed: str | None = None
+    while waiting:
+        with ExitStack() as stack:
+            mine = stack.enter_context(Server(plan.tensorhub, plan.ports.take()))
+            theirs = stack.enter_context(Server(peer, plan.ports.take()))
+            while waiting:
+                workload = waiting[0]
+                plan.tell(f"{workload.name}: {workload.title}")
+                try:
+                    with load.target(workload, mine) as a, load.target(workload, theirs) as b:
+                        pairs = _pairs(plan, a, b)
+                except BenchError as exc:
+                    if mine.ended or not theirs.ended:
+                        raise
+                    # It has been seen to crash. Hours of other rows are not lost for that: it gets a second chance.
+                    plan.tell(f"{peer.name} ended in the middle of {workload.name} ({exc}); {theirs.last_words()}")
+                    if failed == workload.name:
+                        plan.tell(f"{workload.name}: left out, {peer.name} does not survive it")
+                        waiting.popleft()
+                    failed = workload.name
+                    break
+                yield Comparison(workload, [x for x, _ in pairs], [y for _, y in pairs])
+                waiting.popleft()
+
+
+def _pairs(plan: Plan, a: Target, b: Target) -> list[tuple[Sample, Sample]]:
+    for target in (a, b):
+        target.drive(min(WARM_UP_S, plan.seconds))
+    return [(a.measure(plan.seconds), b.measure(plan.seconds)) for _ in range(plan.alternations)]
 
 
 def _measure_alone(plan: Plan, workloads: Sequence[Workload], on_gpu: bool, processes: int) -> Iterator[Comparison]:

@@ -137,8 +137,19 @@ def verify_streams(summaries: Sequence[Summary], streams: Streams) -> int:
     return round(body_bytes * streams.responses / streams.answer_bytes)
 
 
-def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight: int, seconds: float) -> Load:
+def run(
+    authority: str,
+    path: str,
+    message: bytes,
+    answer_bytes: int,
+    in_flight: int,
+    seconds: float,
+    requests: int | None = None,
+) -> Load:
     """Call the unary method `path` over `in_flight` connections of one stream each for `seconds`.
+
+    Args:
+        requests: send so many instead, of which none is cut off in the middle.
 
     Returns:
         The load; latencies only at one request in flight, since a log of all would slow h2load down.
@@ -149,7 +160,8 @@ def run(authority: str, path: str, message: bytes, answer_bytes: int, in_flight:
     with tempfile.TemporaryDirectory(prefix=leftovers.folder_prefix()) as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(frame(message))
-        command = [*_command(authority, path, body, seconds), f"-c{in_flight}"]
+        length = f"-n{requests}" if requests else f"-D{max(1, round(seconds))}"
+        command = [*_command(authority, path, body), length, f"-c{in_flight}"]
         if in_flight == 1:
             command.append(f"--log-file={log}")
         with _running(command) as process:
@@ -174,14 +186,14 @@ def run_streams(authority: str, path: str, streams: Streams, seconds: float) -> 
         bodies = [Path(folder, f"body{number}") for number in range(len(streams.requests))]
         for body, messages in zip(bodies, streams.requests, strict=True):
             body.write_bytes(b"".join(map(frame, messages)))
-        commands = [[*_command(authority, path, body, seconds), "-c1"] for body in bodies]
+        commands = [[*_command(authority, path, body), f"-D{max(1, round(seconds))}", "-c1"] for body in bodies]
         processes = [stack.enter_context(_running(command)) for command in commands]
         summaries = [_finish(process) for process in processes]
     return Load(verify_streams(summaries, streams), max(each.elapsed_s for each in summaries), None, None)
 
 
-def _command(authority: str, path: str, body: Path, seconds: float) -> list[str]:
-    command = ["h2load", f"http://{authority}{path}", "-t1", "-m1", f"-D{max(1, round(seconds))}", f"-d{body}"]
+def _command(authority: str, path: str, body: Path) -> list[str]:
+    command = ["h2load", f"http://{authority}{path}", "-t1", "-m1", f"-d{body}"]
     return [*command, "-H", "content-type: application/grpc", "-H", "te: trailers"]
 
 

@@ -41,7 +41,7 @@ def text(parts: Parts, lost: Mapping[str, Sequence[str]]) -> str:
         if rows:
             tables.append(report.markdown(rows, name, lost if place == 0 else ()))
             if place == 0:
-                tables.append(report.processes_markdown(rows))
+                tables += [report.processes_markdown(rows), report.phases_markdown(rows, name)]
     tables += ["".join(f"LOSS: {line}\n" for lines in lost.values() for line in lines)]
     return "\n".join(filter(None, tables))
 

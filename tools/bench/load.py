@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tritonclient.utils import InferenceServerException
 
 from tensorhub.client.shared_memory import SharedMemoryError
-from tools.bench import closed_loop, h2load, payloads, regions, wrk
+from tools.bench import closed_loop, h2load, payloads, phases, regions, wrk
 from tools.bench.beside import company
 from tools.bench.errors import BenchError
 from tools.bench.grpc_client import INFER, STREAM_INFER, GrpcClient
@@ -47,13 +47,25 @@ class Target:
     def measure(self, seconds: float) -> Sample:
         """Make one run, and before it, where the workload only moves a tensor, a few plain copies of that tensor."""
         copy_s = self.copy_seconds() if self.copy_seconds is not None else None
+        alone = self.workload.in_flight == 1 and self.workload.transport is not Transport.GRPC_STREAM
+        account = phases.read(self.server, self.workload.model) if alone else None
+        faults = self.server.page_faults()
         before_s = self.server.cpu_by_kind_s()
         load = self.drive(seconds)
+        if self.server.ended:
+            raise BenchError(f"{self.server.name} ended under load")
         after_s = self.server.cpu_by_kind_s()
+        spent = {}
+        if alone:
+            later = phases.read(self.server, self.workload.model)
+            spent = phases.between(account, later, load.elapsed_s / load.requests * 1e6)
+            spent["faults"] = (self.server.page_faults() - faults) / load.requests
+            if copy_s is not None:
+                spent["copy"] = copy_s * 1e6
         by_kind = {kind: (spent - before_s.get(kind, 0.0)) / load.requests * 1e6 for kind, spent in after_s.items()}
         per_s = load.requests / load.elapsed_s
         fraction = None if copy_s is None else per_s * copy_s
-        return Sample(_value(self.workload.metric, load), sum(by_kind.values()), load.p99_us, fraction, by_kind)
+        return Sample(_value(self.workload.metric, load), sum(by_kind.values()), load.p99_us, fraction, by_kind, spent)
 
 
 @contextmanager
@@ -180,24 +192,30 @@ def _open_regions(workload: Workload, data: payloads.Tensors, server: Server, st
     opened = stack.enter_context(kind(data, server, workload.name))
     message = payloads.grpc_request(workload, data, opened.names)
 
+    authority = f"{HOST}:{server.ports.grpc}"
+    per_s = 0.0
+
     def checked(work: Callable[[], Load]) -> Load:
+        nonlocal per_s
         opened.clear()
         load = work()
         got = opened.outputs()
         for name, want in data.outputs.items():
             payloads.check_array(workload, name, got[name], want)
+        per_s = load.requests / load.elapsed_s
         return load
+
+    def drive(seconds: float) -> Load:
+        # By count and not by time: a request that is cut off would still be writing to the region.
+        requests = max(closed_loop.LEAST_CALLS, round(per_s * seconds))
+        return checked(
+            lambda: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds, requests)
+        )
 
     with GrpcClient(HOST, server.ports.grpc) as client:
         checked(lambda: closed_loop.run(lambda: len(client.infer(message)[:1]), 0.0))
         answer_bytes = len(client.infer(message))
-    authority = f"{HOST}:{server.ports.grpc}"
-    return Opened(
-        lambda seconds: checked(
-            lambda: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds)
-        ),
-        opened.copy_seconds if workload.goal.copy_fraction is not None else None,
-    )
+    return Opened(drive, opened.copy_seconds if workload.goal.copy_fraction is not None else None)
 
 
 _OPENERS: dict[tuple[Driver, Transport], Callable[[Workload, payloads.Tensors, Server, ExitStack], Opened]] = {

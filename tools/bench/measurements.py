@@ -34,6 +34,8 @@ class Sample:
         p99_us: None where not measured.
         copy_fraction: bytes per second of one direction, as a share of a plain NumPy copy; None where meaningless.
         by_kind: CPU time per request in microseconds of each kind of its processes; of `memory`, MiB.
+        phases: at one request at a time, where its time goes, in microseconds; see `phases`, whose names it has, and
+            `copy` (a plain one in the client) and `faults` (pages, not a time).
     """
 
     value: float
@@ -41,6 +43,7 @@ class Sample:
     p99_us: float | None = None
     copy_fraction: float | None = None
     by_kind: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Process:
     Attributes:
         started_ticks: since boot; with the pid it names a process for good, because pids are used again.
         reaped_s: CPU time of its children that ended and were waited for.
+        minor_faults: pages that it got without reading from a disk.
     """
 
     pid: int
@@ -33,6 +34,7 @@ class Process:
     session: int
     reaped_s: float
     started_ticks: int
+    minor_faults: int = 0
 
 
 _KINDS = {
@@ -71,7 +73,7 @@ def parse_stat(text: str) -> Process:
     pid = int(text[: text.index(" ")])
     fields = text[text.rindex(")") + 2 :].split()
     reaped_s = (int(fields[13]) + int(fields[14])) / _TICKS_PER_S
-    return Process(pid, fields[0], int(fields[1]), int(fields[3]), reaped_s, int(fields[19]))
+    return Process(pid, fields[0], int(fields[1]), int(fields[3]), reaped_s, int(fields[19]), int(fields[7]))
 
 
 def tree(root: int, table: Mapping[int, Process]) -> list[Process]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from tools.bench.measurements import Comparison, Sample
@@ -37,6 +37,7 @@ class Side:
     cpu_us: float | None
     p99_us: float | None
     copy_fraction: float | None
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def row(comparison: Comparison) -> Row:
         if mine_cpu and their_cpu:
             cpu_ratio = pair_ratio(mine_cpu, their_cpu, more_is_better=False)
     met = judge(workload.goal, workload.metric, mine, ratio, cpu_ratio)
-    return Row(workload, mine, theirs, ratio, cpu_ratio, met, _by_kind(comparison.tensorhub))
+    return Row(
+        workload, mine, theirs, ratio, cpu_ratio, met, _medians(sample.by_kind for sample in comparison.tensorhub)
+    )
 
 
 def markdown(rows: Sequence[Row], peer_name: str, lost: Collection[str] = ()) -> str:
@@ -166,6 +169,23 @@ def processes_markdown(rows: Sequence[Row]) -> str:
 {table(head, cells, left=2)}"""
 
 
+def phases_markdown(rows: Sequence[Row], peer_name: str) -> str:
+    """Return a table of where the time of a request goes, for the rows of one request at a time; empty without any."""
+    names = ["queue", "input", "model", "output", "rest", "copy", "faults"]
+    head = ["workload", "server", *(f"{name} us" for name in names[:5]), "plain copy us", "page faults"]
+    cells = []
+    for item in rows:
+        for server, side in (("tensorhub", item.tensorhub), (peer_name, item.peer)):
+            if side is not None and "rest" in side.phases:
+                values = [_number(side.phases.get(name)) for name in names]
+                cells.append([item.workload.name, server, *values])
+    if not cells:
+        return ""
+    return f"""A request at a time, by the servers' own statistics; the rest is the client, the network and the hops:
+
+{table(head, cells, left=2)}"""
+
+
 def table(head: Sequence[str], cells: Sequence[Sequence[str]], left: int) -> str:
     """Return a padded Markdown table whose first `left` columns are flush left, and the others flush right."""
     widths = [max(len(line[column]) for line in (head, *cells)) for column in range(len(head))]
@@ -180,8 +200,8 @@ def to_json(item: Row) -> dict[str, Json]:
         "title": item.workload.title,
         "unit": item.workload.metric.unit,
         "more_is_better": item.workload.metric.more_is_better,
-        "tensorhub": _finite(asdict(item.tensorhub)),
-        "peer": _finite(asdict(item.peer)) if item.peer else None,
+        "tensorhub": _to_json(item.tensorhub),
+        "peer": _to_json(item.peer) if item.peer else None,
         "ratio": _finite(asdict(item.ratio)) if item.ratio else None,
         "cpu_ratio": _finite(asdict(item.cpu_ratio)) if item.cpu_ratio else None,
         "by_kind": _finite(item.by_kind),
@@ -212,6 +232,7 @@ def _side(samples: Sequence[Sample]) -> Side:
         _median(sample.cpu_us for sample in samples),
         _median(sample.p99_us for sample in samples),
         _median(sample.copy_fraction for sample in samples),
+        _medians(sample.phases for sample in samples),
     )
 
 
@@ -220,9 +241,15 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _by_kind(samples: Sequence[Sample]) -> dict[str, float]:
-    kinds = sorted({kind for sample in samples for kind in sample.by_kind})
-    return {kind: median(sample.by_kind.get(kind, 0.0) for sample in samples) for kind in kinds}
+def _medians(values: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    known = list(values)
+    names = sorted({name for each in known for name in each})
+    return {name: median(each.get(name, 0.0) for each in known) for name in names}
+
+
+def _to_json(side: Side) -> dict[str, Json]:
+    numbers = asdict(side)
+    return {**_finite({key: numbers[key] for key in numbers if key != "phases"}), "phases": _finite(side.phases)}
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, Json]:

@@ -171,6 +171,15 @@ class Server:
     ) -> None:
         self._stop()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process that was started is no more."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        return self._log_tail()
+
     def cpu_s(self) -> float:
         """Return the CPU time that all its processes have spent so far, in seconds."""
         return processes.cpu_s(processes.server(self._pid))
@@ -178,6 +187,10 @@ class Server:
     def cpu_by_kind_s(self) -> dict[str, float]:
         """Return the same for each kind of its processes."""
         return {kind: processes.cpu_s(some) for kind, some in processes.kinds(processes.server(self._pid)).items()}
+
+    def page_faults(self) -> int:
+        """Return how many pages its processes have been given so far, without reading from a disk."""
+        return sum(process.minor_faults for process in processes.server(self._pid))
 
     def pss_by_kind_bytes(self) -> dict[str, int]:
         """Return the proportional set size of each kind of its processes."""
