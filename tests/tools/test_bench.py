@@ -24,6 +24,7 @@ from tools.bench import (
     history,
     http_client,
     payloads,
+    phases,
     plot,
     processes,
     report,
@@ -425,7 +426,7 @@ class TestProcesses:
         text = "7 (a) b (c) S 3 7 5 0 -1 4194560 1 2 3 4 10 20 100 50 20 0 1 0 777 0 0\n"
         found = processes.parse_stat(text)
         ticks = os.sysconf("SC_CLK_TCK")
-        assert found == processes.Process(7, "S", 3, 5, 150 / ticks, 777)
+        assert found == processes.Process(7, "S", 3, 5, 150 / ticks, 777, 1)
 
     def test_tree_has_descendants_and_the_session(self) -> None:
         def process(pid: int, parent: int, session: int) -> processes.Process:
@@ -476,6 +477,38 @@ class TestProcesses:
 
     def test_pss_of_this_process(self) -> None:
         assert processes.pss_bytes([processes.read_table()[os.getpid()]]) > 1 << 20
+
+
+class TestPhases:
+    def _body(self, count: int, each_ns: int) -> bytes:
+        phases_ = {key: {"count": count, "ns": count * each_ns} for key in phases.PARTS.values()}
+        entry = {"name": "m", "version": "1", "inference_stats": {"success": {"count": count, "ns": 1}, **phases_}}
+        return json.dumps({"model_stats": [entry]}).encode()
+
+    def test_the_rest_is_what_the_server_does_not_see(self) -> None:
+        before, after = phases.parse(self._body(100, 1000)), phases.parse(self._body(300, 2000))
+        found = phases.between(before, after, 100.0)
+        assert found == {"queue": 2.5, "input": 2.5, "model": 2.5, "output": 2.5, "rest": 90.0}
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"{}", b'{"model_stats": []}', b'{"model_stats": [{"inference_stats": {}}]}']
+    )
+    def test_a_server_without_statistics(self, body: bytes) -> None:
+        assert phases.parse(body) is None
+        assert phases.between(None, phases.parse(self._body(1, 1)), 1.0) == {}
+
+    def test_no_request_no_time(self) -> None:
+        account = phases.parse(self._body(1, 1))
+        assert phases.between(account, account, 1.0) == {}
+
+    def test_table(self) -> None:
+        spent = {"queue": 1.0, "input": 2.0, "model": 3.0, "output": 400.0, "rest": 50.0, "copy": 380.0, "faults": 0.0}
+        row = report.row(Comparison(BY_NAME["shm_16m"], [Sample(9.0, phases=spent)], [Sample(3.0)]))
+        lines = report.phases_markdown([row], "triton").splitlines()
+        assert [cell.strip() for cell in lines[-1].strip("|").split("|")] == [
+            "shm_16m", "tensorhub", "1.0", "2.0", "3.0", "400", "50.0", "380", "0.0",
+        ]  # fmt: skip
+        assert report.to_json(row)["tensorhub"]["phases"] == spent  # type: ignore[index,call-overload]
 
 
 class TestServers:
