@@ -5,11 +5,12 @@ from typing import Any
 
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
-from tensorhub.grpc import health, observation, reflection, repository, shared_memory, state
+from tensorhub.grpc import health, observation, reflection, repository, state
 from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
 from tensorhub.grpc.engine import Call, Methods, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
 from tensorhub.grpc.rules import Rules, guarded
+from tensorhub.grpc.shared_memory import shared_memory_methods
 from tensorhub.grpc.streaming import ModelStreamInfer
 from tensorhub.protocol import messages
 from tensorhub.restrictions import Category
@@ -34,18 +35,6 @@ _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
     f"{INFERENCE}/RepositoryIndex": (repository.index, repository.index_response),
     f"{INFERENCE}/RepositoryModelLoad": (repository.load, repository.load_response),
     f"{INFERENCE}/RepositoryModelUnload": (repository.unload, repository.unload_response),
-}
-
-_OWN_STATUS: dict[str, Callable[[Call, Catalog, Any], Any]] = {
-    f"{INFERENCE}/SystemSharedMemoryStatus": shared_memory.system_status,
-    f"{INFERENCE}/CudaSharedMemoryStatus": shared_memory.cuda_status,
-}
-
-_OWN_OPERATIONS: dict[str, tuple[Callable[[Call, Catalog, Any, str], Any], Conclusion]] = {
-    f"{INFERENCE}/SystemSharedMemoryRegister": (shared_memory.system_register, shared_memory.system_registered),
-    f"{INFERENCE}/SystemSharedMemoryUnregister": (shared_memory.system_unregister, shared_memory.system_unregistered),
-    f"{INFERENCE}/CudaSharedMemoryRegister": (shared_memory.cuda_register, shared_memory.cuda_registered),
-    f"{INFERENCE}/CudaSharedMemoryUnregister": (shared_memory.cuda_unregister, shared_memory.cuda_unregistered),
 }
 
 
@@ -91,16 +80,23 @@ def methods(gateway: GatewayPort, own_rules: Mapping[str, str] | None = None) ->
         own_rules: see rules.Rules.
     """
     rules = Rules(gateway, own_rules)
+    shared_memory = shared_memory_methods(gateway)
     table: dict[str, UnaryMethod | StreamMethod] = {}
     for service in SERVICES:
         for method in messages.service(service).methods:
-            made = _method(gateway, rules, f"{service}/{method.name}", method)
+            made = _method(gateway, rules, shared_memory, f"{service}/{method.name}", method)
             table[f"/{service}/{method.name}"] = guarded(made, category(service, method.name), rules)
     table[f"/{reflection.OLD_SERVICE}/{reflection.METHOD}"] = table[f"/{reflection.SERVICE}/{reflection.METHOD}"]
     return table
 
 
-def _method(gateway: GatewayPort, rules: Rules, name: str, descriptor: Any) -> UnaryMethod | StreamMethod:
+def _method(
+    gateway: GatewayPort,
+    rules: Rules,
+    shared_memory: Mapping[str, Callable[[Call, bytes], None]],
+    name: str,
+    descriptor: Any,
+) -> UnaryMethod | StreamMethod:
     request_class = messages.message_class(descriptor.input_type.full_name)
     if name == f"{INFERENCE}/ModelInfer":
         return UnaryMethod(ModelInfer(gateway, rules), compress=True)
@@ -112,8 +108,6 @@ def _method(gateway: GatewayPort, rules: Rules, name: str, descriptor: Any) -> U
         return StreamMethod(reflection.ServerReflection(SERVICES))
     if name in _FROM_CATALOG:
         return UnaryMethod(FromCatalog(gateway, request_class, _FROM_CATALOG[name]))
-    if name in _OWN_STATUS:
-        return UnaryMethod(shared_memory.OwnStatus(gateway, request_class, _OWN_STATUS[name]))
-    if name in _OWN_OPERATIONS:
-        return UnaryMethod(shared_memory.OwnOperation(gateway, request_class, *_OWN_OPERATIONS[name]))
-    return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
+    if name in _BY_HUB:
+        return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
+    return UnaryMethod(shared_memory[descriptor.name])

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
 from tensorhub.frontend.catalog import ServedVersion, parse_version
 from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
+from tensorhub.http.admission import Refused, admit
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Receive, Scope, Send, send_body
 from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection
@@ -27,7 +28,6 @@ from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETER
 from tensorhub.protocol.generate import NOT_ONE_RESPONSE, decode_generate, encode_generate, event
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import check_json_size
-from tensorhub.restrictions import Category
 
 _EVENTS_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 _FLAGS = FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS
@@ -49,15 +49,7 @@ class GenerateEndpoint:
         reader = BodyReader(receive, held_back=b"expect" in headers)
         try:
             try:
-                gateway = self._connection.gateway or await self._connection.open()
-                catalog = gateway.catalog
-                catalog.check_serving()
-                settings = self._connection.settings(catalog.settings)
-                refusal = _refusal(scope, settings)
-                if refusal is not None:
-                    await reader.drain()
-                    await send_body(send, refusal[0], [JSON_TYPE], error_body(refusal[1]))
-                    return
+                gateway, catalog, settings = await admit(self._connection, scope)
                 if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
                     raise InvalidArgument(_ONLY_IDENTITY)
                 target = catalog.find(model, parse_version(version))
@@ -80,17 +72,11 @@ class GenerateEndpoint:
             except TensorhubError as exc:
                 await reader.drain()
                 await send_body(send, exc.http_status, [JSON_TYPE], error_body(exc.message))
+            except Refused as exc:
+                await reader.drain()
+                await send_body(send, exc.status, [JSON_TYPE, *exc.headers], error_body(exc.message))
         except Disconnected:
             return
-
-
-def _refusal(scope: Scope, settings: HttpSettings) -> tuple[HTTPStatus, str] | None:
-    denial = settings.restrictions.denial(Category.INFERENCE, scope["headers"])
-    if denial is not None:
-        return HTTPStatus.FORBIDDEN, denial
-    if scope["method"] != "POST":
-        return HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed"
-    return None
 
 
 def _start(

@@ -16,6 +16,7 @@ from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
 from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
 from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, OnReply, PlacedInput
 from tensorhub.http.access import host_of
+from tensorhub.http.admission import Refused, admit
 from tensorhub.http.asgi import JSON_TYPE, Disconnected, Headers, Receive, Scope, Send, send_body, written_headers
 from tensorhub.http.body import MAX_BODY_SIZE, ArenaBody, BodyReader
 from tensorhub.http.connection import Connection, HttpGateway
@@ -26,7 +27,6 @@ from tensorhub.protocol import compression, v2_json
 from tensorhub.protocol.forwarding import is_forwarded
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.v2_json import LargeInput
-from tensorhub.restrictions import Category
 
 Chunks = list[bytes | memoryview]
 
@@ -40,19 +40,6 @@ _LAST_PIECE_SIZE = 8 * 1024
 
 _COMPRESS_IN_THREAD = 256 * 1024
 """Bytes. Compressing more than that would hold up the event loop for milliseconds."""
-
-_METHOD_NOT_ALLOWED = 405
-_FORBIDDEN = 403
-
-
-class _Refused(Exception):
-    """Answer with this, which is no error of the server's vocabulary."""
-
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers
 
 
 class Body(NamedTuple):
@@ -76,15 +63,7 @@ class InferEndpoint:
         reader = BodyReader(receive, held_back=b"expect" in headers)
         try:
             try:
-                gateway = self._connection.gateway or await self._connection.open()
-                catalog = gateway.catalog
-                catalog.check_serving()
-                settings = self._connection.settings(catalog.settings)
-                denial = settings.restrictions.denial(Category.INFERENCE, scope["headers"])
-                if denial is not None:
-                    raise _Refused(_FORBIDDEN, denial)
-                if scope["method"] != "POST":
-                    raise _Refused(_METHOD_NOT_ALLOWED, "Method Not Allowed")
+                gateway, catalog, settings = await admit(self._connection, scope)
                 target = find_target(catalog, model, version)
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
@@ -106,7 +85,7 @@ class InferEndpoint:
             except TensorhubError as exc:
                 await reader.drain()
                 await send_body(send, exc.http_status, [JSON_TYPE], error_body(exc.message))
-            except _Refused as exc:
+            except Refused as exc:
                 await reader.drain()
                 await send_body(send, exc.status, [JSON_TYPE, *exc.headers], error_body(exc.message))
         except Disconnected:
@@ -231,7 +210,7 @@ async def _receive_body(
     if b"content-encoding" in headers:
         encoding = compression.request_encoding(headers[b"content-encoding"].decode("latin-1"))
         if encoding is None:
-            raise _Refused(501, "Unsupported compression type", (b"accept-encoding", compression.SUPPORTED))
+            raise Refused(501, "Unsupported compression type", (b"accept-encoding", compression.SUPPORTED))
         if encoding != compression.IDENTITY:
             packed = await reader.gather(limits.max_input_size + _PIECE_SIZE)
             if not reader.finished:

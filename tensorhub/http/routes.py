@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response
 
-from tensorhub.http import documentation, memory_resources, observation_resources, resources
+from tensorhub.http import documentation, observation_resources, resources
 from tensorhub.http.asgi import decode_path, raw_path
+from tensorhub.http.memory_resources import CUDA_MEMORY, SYSTEM_MEMORY, Register, Status, Unregister
 
 _METHODS = ("GET", "POST")
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
@@ -82,12 +83,11 @@ def routes() -> list[Route]:
         _route(r"/v2", resources.ServerMetadata()),
         _route(r"/v2/health/live", resources.Live()),
         _route(r"/v2/health/ready", resources.Ready()),
-        _route(rf"/v2/systemsharedmemory{region}/status", memory_resources.SystemStatus()),
-        _route(rf"/v2/systemsharedmemory{region}/register", memory_resources.SystemRegister()),
-        _route(rf"/v2/systemsharedmemory{region}/unregister", memory_resources.SystemUnregister()),
-        _route(rf"/v2/cudasharedmemory{region}/status", memory_resources.CudaStatus()),
-        _route(rf"/v2/cudasharedmemory{region}/register", memory_resources.CudaRegister()),
-        _route(rf"/v2/cudasharedmemory{region}/unregister", memory_resources.CudaUnregister()),
+        *(
+            _route(rf"/v2/{name}sharedmemory{region}/{operation}", resource(memory))
+            for name, memory in (("system", SYSTEM_MEMORY), ("cuda", CUDA_MEMORY))
+            for operation, resource in (("status", Status), ("register", Register), ("unregister", Unregister))
+        ),
         _route(r"/v2/repository(?:/[^/]+)?/index", resources.RepositoryIndex()),
         _route(r"/v2/repository(?:/(?P<repository>[^/]+))?/models/(?P<model>[^/]+)/load", resources.RepositoryLoad()),
         _route(
