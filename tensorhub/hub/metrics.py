@@ -8,6 +8,7 @@ from tensorhub.hub.metrics_page import (
     ProcessGauge,
     ServedModel,
     ServerGauge,
+    batch_families,
     cache_families,
     latency_families,
     model_families,
@@ -59,6 +60,7 @@ class MetricsPage:
         if self._caches:
             families += cache_families(models, [report.cache for report in newest], local=self._cache_is_local)
         families += latency_families(models, self._config)
+        families += batch_families(models)
         families += server_families(self._server(), self._processes())
         families += custom_metrics.merge(report.families for report in newest)
         return exposition.render(families)

@@ -14,6 +14,11 @@ from tensorhub.protocol.metrics_config import FIRST_RESPONSE, MetricsConfig
 
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 
+CLOSED_REASONS = ("full", "preferred", "delay", "shape", "queue_empty")
+"""Why a batch is closed, as the schedulers call it."""
+
+_GATHERING = frozenset({"dynamic_batching", "sequence_batching"})
+
 _CACHED = "(includes cached requests)"
 _NOT_CACHED = "(does not include cached requests)"
 
@@ -206,6 +211,21 @@ def model_families(models: Sequence[ServedModel], config: MetricsConfig) -> list
                 family.add(model.labels(), row.value(model.total))
         families.append(family)
     return families
+
+
+def batch_families(models: Sequence[ServedModel]) -> list[Family]:
+    """Return why batches were closed, of the models that gather requests."""
+    family = Family(
+        "tensorhub_batches_closed_total",
+        "Batches by the reason for which they were closed and not grown further",
+        COUNTER,
+    )
+    for model in models:
+        if model.config.WhichOneof("scheduling_choice") in _GATHERING:
+            labels = {"model": model.name, "version": str(model.version)}
+            for reason in CLOSED_REASONS:
+                family.add({**labels, "reason": reason}, model.total.batches_closed[reason])
+    return [family]
 
 
 def latency_families(models: Sequence[ServedModel], config: MetricsConfig) -> list[Family]:

@@ -70,6 +70,8 @@ def _add(total: Any, part: Any, *, alive: bool) -> None:
     statistics.add(total.statistics, part.statistics)
     for reason, count in part.failures.items():
         total.failures[reason] += count
+    for reason, count in part.batches_closed.items():
+        total.batches_closed[reason] += count
     for name, item in part.summaries.items():
         sketch.add(total.summaries[name], item, recent=alive)
     first = part.first_response

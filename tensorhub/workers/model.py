@@ -326,7 +326,9 @@ class RunningModel:
             pending = self._scheduler.waiting
             if not self._statistics.changed and pending == 0:
                 return None
-            return self._statistics.export(self.load_id, pending, now_ns, epoch_offset_ns)
+            told = self._statistics.export(self.load_id, pending, now_ns, epoch_offset_ns)
+            told.batches_closed.update((why.value, count) for why, count in self._scheduler.batches_closed.items())
+            return told
 
     def report_all(self) -> None:
         """Have the next `statistics` return everything: whoever had the last one is dead."""

@@ -13,6 +13,7 @@ import pytest
 import tritonclient.http
 from prometheus_client.parser import text_string_to_metric_families
 
+from tensorhub.hub.metrics_page import CLOSED_REASONS
 from tests.end_to_end.daemons import run_to_end, wait_until
 from tests.serving import PROJECT, RunningServer, free_ports, serving
 
@@ -46,6 +47,7 @@ instance_group [ { count: 2, kind: KIND_CPU } ]
 
 EXTRA = {
     "plain": "",
+    "gathering": "dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 1000 }",
     "cached": """
         response_cache { enable: true }
         metric_tags [ { key: "team" value: "a \\"b\\"" } ]
@@ -125,6 +127,25 @@ def test_the_page_has_every_family_of_triton_with_its_help_type_and_labels(serve
     assert {name: found_families.get(name) for name in families} == families
     assert metrics - found_metrics == set()
     assert all(name.startswith(("nv_", "tensorhub_", "seen_rows")) for name in found_families)
+
+
+def test_each_batch_is_counted_by_why_it_was_closed(server: RunningServer) -> None:
+    def closed() -> dict[str, float]:
+        found = samples(page(server))
+        names = {"model": "gathering", "version": "1"}
+        return {
+            reason: found["tensorhub_batches_closed", tuple(sorted({**names, "reason": reason}.items()))]
+            for reason in CLOSED_REASONS
+        }
+
+    before = closed()
+    for batch in (8, 4, 1, 4, 4):
+        infer(server, "gathering", batch=batch)
+    grown = {"full": 1, "preferred": 3, "delay": 1}
+    expected = {reason: count + grown.get(reason, 0) for reason, count in before.items()}
+    wait_until(lambda: closed() == expected, "batches are counted", account=expected)
+    assert 'tensorhub_batches_closed_total{model="gathering",reason="full",version="1"}' in page(server)
+    assert 'tensorhub_batches_closed_total{model="plain"' not in page(server)
 
 
 def test_counters_follow_the_requests(server: RunningServer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tensorhub.hub.metrics_page import CLOSED_REASONS
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.protocol import messages
+from tensorhub.workers.schedulers.port import Closed
 
 
 def counted(load_id: int, inferences: int, *, pending: int = 0, failures: int = 0, size: int = 1) -> Any:
@@ -18,6 +20,7 @@ def counted(load_id: int, inferences: int, *, pending: int = 0, failures: int = 
     out.statistics.response_stats[str(size)].success.count = inferences
     if failures:
         out.failures["BACKEND"] = failures
+        out.batches_closed["full"] = 10 * failures
     return out
 
 
@@ -35,6 +38,7 @@ def test_the_newest_report_of_each_worker_is_summed_up() -> None:
     assert (shown.inference_count, shown.last_inference, total.pending) == (7, 40, 3)
     assert (shown.inference_stats.success.count, shown.inference_stats.success.ns) == (7, 700)
     assert dict(total.failures) == {"BACKEND": 3}
+    assert dict(total.batches_closed) == {"full": 30}
     assert [(entry.batch_size, entry.compute_infer.count) for entry in shown.batch_stats] == [(1, 3), (5, 4)]
     assert {index: entry.success.count for index, entry in shown.response_stats.items()} == {"1": 3, "5": 4}
     assert book.total(8).statistics.inference_count == 9
@@ -48,6 +52,10 @@ def test_what_a_dead_worker_counted_stays_and_its_queue_does_not() -> None:
     book.died(1)
     book.reported(3, report(counted(7, 1)))
     assert (book.total(7).statistics.inference_count, book.total(7).pending) == (3, 0)
+
+
+def test_the_metrics_page_has_every_reason_of_the_schedulers() -> None:
+    assert set(CLOSED_REASONS) == {reason.value for reason in Closed}
 
 
 def test_a_load_that_is_gone_is_forgotten() -> None:
