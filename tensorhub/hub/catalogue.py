@@ -25,6 +25,7 @@ from tensorhub.hub.repository import (
 )
 from tensorhub.option_groups import ModelRepository
 from tensorhub.protocol import messages
+from tensorhub.protocol.config_files import LeadsOut
 from tensorhub.protocol.model_names import bare_name
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,8 @@ class ModelCatalogue:
         auto_complete = not self._options.disable_auto_complete_config
         try:
             definition = resolve(found, auto_complete=auto_complete, gpus=self._gpus, override=override)
+        except LeadsOut:
+            raise
         except TensorhubError as exc:
             log.error("failed to poll model '%s': %s", name, exc.message)
             raise poll_failure(name) from exc

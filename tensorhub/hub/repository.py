@@ -5,9 +5,9 @@
     <repository>/<model>/<version>/               a positive number without leading zeros
 
 Nothing is remembered between two calls but the paths: what changed is found by comparing fingerprints. A broken model
-is an entry with the reason, never an exception, so that one of them does not hide the others. A model's folder, its
-version folders and its configuration must lie inside the repository, also when they are reached by a link; other files
-may be links to anywhere. Nothing here knows workers or states. The layout is Triton's.
+is an entry with the reason, never an exception, so that one of them does not hide the others. Folders and files may be
+links to anywhere: whoever can write to the repository is the operator. Nothing here knows workers or states. The layout
+is Triton's.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from typing import Any
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub.lifecycle import DUPLICATE
 from tensorhub.protocol import messages, model_config
+from tensorhub.protocol.config_files import check_stays_inside
 from tensorhub.protocol.model_names import bare_name, model_key, namespace_of
 
 CONFIG_FILENAME = "config.pbtxt"
@@ -187,21 +188,13 @@ class Repository:
     def _read(self, name: str, places: list[str]) -> ModelFolder:
         if len(places) > 1:
             return ModelFolder(name, places[0], error=InvalidArgument(DUPLICATE))
-        return read_folder(name, places[0], self.config_name, root=os.path.dirname(places[0]))
+        return read_folder(name, places[0], self.config_name)
 
 
-def read_folder(name: str, path: str, config_name: str = "", *, root: str = "") -> ModelFolder:
-    """Read the folder of a model.
-
-    Args:
-        root: what it must lie in; the folder itself if not given.
-    """
-    root = os.path.realpath(root or path)
+def read_folder(name: str, path: str, config_name: str = "") -> ModelFolder:
+    """Read the folder of a model."""
     try:
-        _check_inside(path, root, name)
-        versions = _versions(name, path, root)
-    except TensorhubError as error:
-        return ModelFolder(name, path, error=error)
+        versions = _versions(path)
     except OSError as error:
         reason = InternalError(f"failed to read the folder of model '{name}': {error.strerror}")
         return ModelFolder(name, path, error=reason)
@@ -209,7 +202,7 @@ def read_folder(name: str, path: str, config_name: str = "", *, root: str = "") 
     all_files, content = fingerprint(path), fingerprint(path, without_config=True)
     config, has_config, config_error = messages.ModelConfig(), False, None
     try:
-        text, origin = _config_text(name, path, config_name, root)
+        text, origin = _config_text(name, path, config_name)
         has_config = text is not None
         if text is not None:
             config = model_config.parse_text(text, origin)
@@ -237,6 +230,7 @@ def resolve(
         raise folder.error
     if override is not None:
         config = model_config.parse_json(override)
+        check_stays_inside(config)
     elif folder.config_error is not None:
         raise folder.config_error
     elif not auto_complete and not folder.has_config:
@@ -310,20 +304,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def _check_inside(path: str, root: str, name: str) -> None:
-    """Refuse what is reached by a link out of `root`.
-
-    Raises:
-        InvalidArgument: it is.
-    """
-    if os.path.commonpath([os.path.realpath(path), root]) != root:
-        raise InvalidArgument(
-            f"model '{name}': '{printable(os.path.basename(path))}' is a link that leads out of the model repository; "
-            "put the folder itself there, or serve its place with --model-repository"
-        )
-
-
-def _versions(name: str, path: str, root: str) -> dict[int, tuple[str, ...]]:
+def _versions(path: str) -> dict[int, tuple[str, ...]]:
     with os.scandir(path) as entries:
         numbered = sorted(
             (int(entry.name), entry.path) for entry in entries if _VERSION.fullmatch(entry.name) and entry.is_dir()
@@ -331,12 +312,11 @@ def _versions(name: str, path: str, root: str) -> dict[int, tuple[str, ...]]:
     versions = {}
     for number, folder in numbered:
         if number <= _MAX_VERSION:
-            _check_inside(folder, root, name)
             versions[number] = tuple(sorted(os.listdir(folder)))
     return versions
 
 
-def _config_text(name: str, path: str, config_name: str, root: str) -> tuple[str | None, str]:
+def _config_text(name: str, path: str, config_name: str) -> tuple[str | None, str]:
     """Return the text of the configuration file, None if there is none, and its name for errors.
 
     Raises:
@@ -347,7 +327,6 @@ def _config_text(name: str, path: str, config_name: str, root: str) -> tuple[str
         file, origin = os.path.join(path, relative), f"{name}/{relative}"
         try:
             status = os.stat(file)
-            _check_inside(file, root, name)
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidArgument(f"{origin}: not a regular file")
             if status.st_size > MAX_CONFIG_BYTES:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorhub.backends.port import ModelSource
 from tensorhub.backends.registry import find_backend
-from tensorhub.errors import InternalError, InvalidArgument
+from tensorhub.errors import InternalError
 from tensorhub.memory import Memory
 from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages, model_config
@@ -204,18 +204,13 @@ def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
     """Read the label files of the outputs, one label a line.
 
     Raises:
-        InvalidArgument: a file is outside the model's folder.
-        InternalError: it is not there, or is no text.
+        InternalError: a file is not there, or is no text.
     """
     labels = {}
     for output in config.output:
         if output.label_filename:
             path = folder / output.label_filename
             try:
-                if not path.resolve().is_relative_to(folder.resolve()):
-                    raise InvalidArgument(
-                        f"label file '{output.label_filename}' of output '{output.name}' leaves the model's folder"
-                    )
                 # Lines end at a line feed and nowhere else; what is before it belongs to the label, as in Triton.
                 labels[output.name] = path.read_bytes().decode().removesuffix("\n").split("\n")
             except (OSError, UnicodeDecodeError) as exc:

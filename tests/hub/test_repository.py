@@ -310,19 +310,24 @@ def test_a_name_that_passes_is_its_own_path_component(name: str) -> None:
     assert os.path.split(os.path.normpath(os.path.join("/repository", name))) == ("/repository", name)
 
 
-def test_links_out_of_the_repository(tmp_path: Path, root: Path, put: Put) -> None:
+def test_links_of_the_operator_are_followed(tmp_path: Path, root: Path, put: Put) -> None:
+    """A model, a version, a configuration and a file may lie elsewhere, as in Triton; what is missing there is."""
     outside = put("outside", {"config.pbtxt": CONFIG, "1/model.py": ""}, tmp_path)
     (root / "linked").symlink_to(outside)
     (put("version", {"config.pbtxt": CONFIG}) / "1").symlink_to(outside / "1")
     (put("config", {"1/model.py": ""}) / "config.pbtxt").symlink_to(outside / "config.pbtxt")
     (put("weights", {"1/model.py": ""}) / "1" / "w.bin").symlink_to(outside / "config.pbtxt")
     (root / "inside").symlink_to(root / "weights")
+    (put("round", {"config.pbtxt": CONFIG, "1/model.py": ""}) / "1" / "up").symlink_to(root)
+    (put("nowhere", {"config.pbtxt": CONFIG}) / "1").symlink_to(tmp_path / "missing")
     models = Repository([str(root)]).scan()
-    errors = {name: folder.error or folder.config_error for name, folder in models.items()}
-    assert {name for name, error in errors.items() if error is not None} == {"linked", "version", "config"}
-    for error in errors.values():
-        assert error is None or "is a link that leads out of the model repository" in error.message
-        assert error is None or str(tmp_path) not in error.message
+    assert {name for name, folder in models.items() if folder.error or folder.config_error} == set()
+    found = {name: list(folder.versions) for name, folder in models.items()}
+    assert found == {name: [] if name == "nowhere" else [1] for name in models}
+    assert models["linked"].has_config
+    before = models["version"].content
+    (outside / "1" / "model.py").write_text("changed = True")
+    assert Repository([str(root)]).scan()["version"].content != before, "a change behind a link is seen"
 
 
 def test_a_repository_may_itself_be_a_link(tmp_path: Path, root: Path, put: Put) -> None:

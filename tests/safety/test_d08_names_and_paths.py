@@ -2,7 +2,9 @@
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -55,6 +57,29 @@ def test_paths_that_only_look_harmless(http: Http) -> None:
     document["parameters"]["file:1/model.py/x"] = base64.b64encode(b"").decode()
     status, body = http.ask("POST", "/v2/repository/models/d08/load", document)
     assert status in (400, 500), body
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "1/../../x", "..", "a/..", "/", "1/\0"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        lambda path: {"default_model_filename": path},
+        lambda path: {"cc_model_filenames": {"7.5": path}},
+        lambda path: {"model_operations": {"op_library_filename": [path]}},
+        lambda path: {"output": [{"name": "O", "data_type": "TYPE_FP32", "dims": [1], "label_filename": path}]},
+        lambda path: {
+            "model_warmup": [{"name": "w", "batch_size": 1, "inputs": {"I": {"input_data_file": path}}}],
+        },
+        lambda path: {"sequence_batching": {"state": [{"initial_state": [{"name": "s", "data_file": path}]}]}},
+    ],
+)
+def test_no_file_that_a_request_names_is_elsewhere(rpc: Grpc, field: Callable[[str], Any], path: str) -> None:
+    """The operator may link and go up as he likes, and a request may not: not even to a file that is a model."""
+    request = pb.RepositoryModelLoadRequest(model_name="identity")
+    request.parameters["config"].string_param = json.dumps({"backend": "identity", **field(path)})
+    code, text = rpc.ask("RepositoryModelLoad", request)
+    assert code == "INVALID_ARGUMENT"
+    assert "which leads out of the model's folder" in text
 
 
 def test_config_paths_stay_in_the_model(http: Http) -> None:
