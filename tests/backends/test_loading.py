@@ -1,6 +1,7 @@
 """Models in one process do not meet: their helper modules, their versions, their reloads."""
 
 import importlib
+import json
 import pickle
 import sys
 import threading
@@ -146,7 +147,7 @@ def test_the_trace_of_a_failure_in_a_helper(tmp_path: Path) -> None:
     written = source(tmp_path, code, files={"1/helper.py": "def fail():\n    raise ValueError('deep')\n"})
     with pytest.raises(InternalError) as caught:
         PythonBackend().load(written)
-    version = f"{tmp_path}/m/1"
+    version = "m/1"
     assert caught.value.message == (
         f"ValueError: deep\n\nAt:\n  {version}/helper.py(2): fail\n  {version}/model.py(4): <module>\n"
     )
@@ -158,12 +159,19 @@ def test_the_trace_of_a_failure_in_a_helper(tmp_path: Path) -> None:
     )
 
 
+def test_clients_are_not_shown_where_files_are() -> None:
+    assert failures.shown("/secret/models/m/1/model.py", "/secret/models/m") == "m/1/model.py"
+    assert failures.shown(json.__file__, "/secret/models/m") == "json/__init__.py"
+    assert failures.shown("/secret/elsewhere/code.py", "/secret/models/m") == "code.py"
+    assert failures.shown("<string>", "/secret/models/m") == "<string>"
+
+
 def test_an_error_that_cannot_be_printed() -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no")
 
-    assert failures.describe(Mute()) == "Mute: <MESSAGE UNAVAILABLE>"
+    assert failures.describe(Mute(), "/models/m") == "Mute: <MESSAGE UNAVAILABLE>"
 
 
 def test_the_model_folder_is_known_in_helpers_and_nowhere_else(load: Loader) -> None:

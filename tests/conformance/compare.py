@@ -8,6 +8,9 @@ from typing import Any
 from .differences import Difference, content_type_allowed
 
 _SHOWN = 400
+_REPOSITORY = "<repository>/"
+"""May be left out: clients of tensorhub are not shown where a repository is."""
+
 _ORDERED = ("/infer", "/generate", "/generate_stream")
 
 
@@ -67,7 +70,7 @@ def _compare(path: str, want: Any, have: Any, ordered: bool) -> Iterator[str]:
     elif isinstance(want, list) and len(want) == len(have):
         for position, (left, right) in enumerate(zip(want, have, strict=True)):
             yield from _compare(f"{path}[{position}]", left, right, ordered)
-    elif want != have:
+    elif want != have and not (isinstance(want, str) and want.replace(_REPOSITORY, "") == have):
         yield _line(path, want, have)
 
 

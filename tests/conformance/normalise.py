@@ -5,7 +5,7 @@
 | the run token, the repository's folder | chosen by the run |
 | the order of the names in `Got input(s) [..]`, `missing required input(s) [..]` | a hash map in Triton |
 | the order of a repository index and of region lists | documented as unspecified |
-| the `At:` block after a Python exception | paths and lines; tensorhub shows no paths to clients |
+| the `At:` block after a Python exception | files and lines are those of two servers |
 | the server's version number | another product; only its form is compared |
 | the value of Inference-Header-Content-Length | it has split the body already; JSON text may be spaced differently |
 | times and durations in statistics | they are those of the run; whether there is one counts |

@@ -78,3 +78,9 @@ def test_normalised_text() -> None:
 def test_normalised_numbers() -> None:
     value = {"data": [float("nan"), float("inf"), float("-inf"), 1.5, 2]}
     assert normalise.strings(value, str) == {"data": ["<NaN>", "<Infinity>", "<-Infinity>", 1.5, 2]}
+
+
+def test_the_place_of_a_repository_may_be_left_out() -> None:
+    recorded = [{"step": "a", "json": {"error": "not found in '<repository>/m/1/model.py'"}}]
+    assert differences(recorded, [{"step": "a", "json": {"error": "not found in 'm/1/model.py'"}}]) == []
+    assert differences(recorded, [{"step": "a", "json": {"error": "not found in 'model.py'"}}]) != []

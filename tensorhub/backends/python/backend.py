@@ -55,7 +55,7 @@ class PythonBackend:
             try:
                 completed = function(autocomplete.ModelConfig(_config_text(source.config, source.name)))
             except Exception as exc:
-                raise _raised_by(source.name, "auto_complete_config", exc) from exc
+                raise _raised_by(source, "auto_complete_config", exc) from exc
             if not isinstance(completed, autocomplete.ModelConfig):
                 raise InternalError(
                     f"auto_complete_config function in model '{source.name}' must return a valid pb.ModelConfig object."
@@ -105,9 +105,8 @@ class PythonModel:
                 with model_calls.not_executing(spec.name):
                     model.initialize(arguments)
         except Exception as exc:
-            raise _raised_by(source.name, "initialize", exc) from exc
-        file = Path(self._modules.version_folder, _file_name(source))
-        return PythonInstance(spec.name, model, self._spec, file, self._traits)
+            raise _raised_by(source, "initialize", exc) from exc
+        return PythonInstance(spec.name, model, self._spec, source, self._traits)
 
     @property
     def calls_models(self) -> bool:
@@ -126,11 +125,11 @@ class PythonInstance:
     parameter ASYNC_OVERLAP, nobody waits for it: the next call may begin before it has ended.
     """
 
-    def __init__(self, name: str, model: Any, spec: ModelSpec, file: Path, traits: Traits) -> None:
+    def __init__(self, name: str, model: Any, spec: ModelSpec, source: ModelSource, traits: Traits) -> None:
         self._name = name
         self._model = model
         self._spec = spec
-        self._file = file
+        self._source = source
         self._decoupled = traits.decoupled
         self._traits = traits
         self._outputs = frozenset(spec.outputs) | spec.state_outputs
@@ -164,7 +163,7 @@ class PythonInstance:
                 with model_calls.not_executing(self._name):
                     self._model.finalize()
         except Exception as exc:
-            raise _raised_by(self._spec.name, "finalize", exc) from exc
+            raise _raised_by(self._source, "finalize", exc) from exc
         finally:
             if self._loop is not None:
                 self._loop.stop()
@@ -260,9 +259,10 @@ class PythonInstance:
     def _raised(self, exc: BaseException, wrapped: list[InferenceRequest]) -> InternalError:
         """Log what the model has raised, and return the error of its requests."""
         if isinstance(exc, AttributeError) and not hasattr(self._model, "execute"):
-            return self._failure(f"Python model {self._file} does not implement `execute` method.")
+            file = failures.shown(_path(self._source), self._source.folder)
+            return self._failure(f"Python model {file} does not implement `execute` method.")
         log_of(self._spec.name).error("execute of '%s' raised", self._name, exc_info=exc)
-        return self._failure(failures.describe(exc) + self._remedy(exc, wrapped))
+        return self._failure(failures.describe(exc, self._source.folder) + self._remedy(exc, wrapped))
 
     def _failure(self, text: str) -> InternalError:
         return InternalError(f"Failed to process the request(s) for model '{self._name}', message: {text}")
@@ -279,13 +279,17 @@ def _file_name(source: ModelSource) -> str:
     return str(source.config.default_model_filename) or DEFAULT_FILE
 
 
+def _path(source: ModelSource) -> str:
+    return str(Path(source.folder, str(source.version), _file_name(source)))
+
+
 def _modules(source: ModelSource) -> ModelModules:
     file_name = _file_name(source)
     if not file_name.endswith(".py"):
         raise InvalidArgument(f"Model name must end with '.py'. Model name is \"{file_name}\".")
-    path = Path(source.folder, str(source.version), file_name)
-    if not path.is_file():
-        raise InternalError(f"Python model file not found in '{path}'")
+    path = _path(source)
+    if not Path(path).is_file():
+        raise InternalError(f"Python model file not found in '{failures.shown(path, source.folder)}'")
     return ModelModules(source.name, source.folder, source.version)
 
 
@@ -293,7 +297,7 @@ def _load(modules: ModelModules, source: ModelSource) -> ModuleType:
     try:
         return modules.load(_file_name(source))
     except Exception as exc:
-        raise _raised_by(source.name, "import", exc) from exc
+        raise _raised_by(source, "import", exc) from exc
 
 
 def _model_class(module: ModuleType, source: ModelSource) -> Any:
@@ -304,10 +308,10 @@ def _model_class(module: ModuleType, source: ModelSource) -> Any:
         raise InternalError(f"AttributeError: module '{shown}' has no attribute 'TritonPythonModel'") from None
 
 
-def _raised_by(model: str, what: str, exc: Exception) -> InternalError:
+def _raised_by(source: ModelSource, what: str, exc: Exception) -> InternalError:
     """Log what a model has raised outside of `execute`, and return the error that says so."""
-    log_of(model).error("%s raised", what, exc_info=exc)
-    return InternalError(failures.describe(exc))
+    log_of(source.name).error("%s raised", what, exc_info=exc)
+    return InternalError(failures.describe(exc, source.folder))
 
 
 def _config_text(config: Any, name: str) -> str:
