@@ -98,7 +98,10 @@ class Metrics:
     metrics_address: str = option(kinds.TEXT, "", "Address to listen on. Default: that of --http-address.")
     metrics_port: int = option(kinds.PORT, 8002, "Port to listen on.")
     metrics_interval_ms: float = option(
-        kinds.real(1), 2000.0, "Least time between two looks at processor, memory and GPUs, in ms."
+        kinds.real(1),
+        2000.0,
+        "Time between two updates of the gauges of processor, memory and GPUs, in ms. They are updated when somebody "
+        "asks for the metrics and the last update is as old as that: a server that nobody asks does nothing.",
     )
     metrics_config: tuple[Pair, ...] = option(
         kinds.PAIR, (), "counter_latencies, summary_latencies, summary_quantiles or histogram_latencies."

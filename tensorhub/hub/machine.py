@@ -1,7 +1,9 @@
 """The host's processor, memory and GPUs, for the metrics page.
 
-Looked at when somebody asks, and not more often than the interval of `--metrics-interval-ms`: a server that nobody asks
-does nothing. The utilization of the processor is that since the look before.
+Looked at when somebody asks, and not more often than the interval of `--metrics-interval-ms`. Triton looks at each
+interval whether somebody asks or not: a gauge on its page is up to an interval old, as here, but its server is never
+idle, and of what happens between two scrapes only the last interval is seen. Here the utilization of the processor is
+that since the look before, so that nothing is left out.
 """
 
 import logging
@@ -23,15 +25,22 @@ class Processor:
         self._seen = self._times()
         self._looked_at = time.monotonic()
         self._utilization = 0.0
+        self._families: list[Family] = []
 
     def families(self) -> list[Family]:
-        """Return what is to be seen now."""
+        """Return what was to be seen an interval ago at most."""
         now = time.monotonic()
-        if now - self._looked_at >= self._interval_s:
+        due = now - self._looked_at >= self._interval_s
+        if due:
             busy, total = self._times()
             passed = total - self._seen[1]
             self._utilization = (busy - self._seen[0]) / passed if passed > 0 else 0.0
             self._seen, self._looked_at = (busy, total), now
+        if due or not self._families:
+            self._families = self._look()
+        return self._families
+
+    def _look(self) -> list[Family]:
         memory_total, available = self._memory()
         return [
             _gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", self._utilization),

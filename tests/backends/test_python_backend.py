@@ -40,9 +40,7 @@ def body(*lines: str) -> str:
 
 
 def failure(folder: Path, text: str) -> str:
-    return f"Failed to process the request(s) for model 'm_0_0', message: {text}".replace(
-        "{file}", "m/1/model.py"
-    )
+    return f"Failed to process the request(s) for model 'm_0_0', message: {text}".replace("{file}", "m/1/model.py")
 
 
 FRAME = f"\n\nAt:\n  {{file}}({FIRST_LINE}): execute\n"
