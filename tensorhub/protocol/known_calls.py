@@ -8,7 +8,8 @@ without their numbers:
     {"inputs":[{"name":"A","datatype":"INT32","shape":[2],"data": [1, 2]}]}
     |----------------------------- key ------------------------|      |---|
 
-The tables are bounded and hold nothing of a tensor.
+The tables are bounded and hold nothing of a tensor. Some clients never send the same key twice, because another number
+is in it each time, such as a sequence's; so a request is remembered when its key has come for the second time.
 """
 
 import re
@@ -35,6 +36,9 @@ _DATA = re.compile(rb'"data"\s*:\s*\[([^][{}"]*)\]')
 
 _MAX_TEXT_SIZE = 8192
 """Bytes of a request in JSON that is looked up. Of a longer one, parsing is not what costs most."""
+
+_SEEN_LIMIT = 4096
+"""Keys that have come once, of which only a hash is kept."""
 
 _INTEGER_CODES = {
     "INT8": "b",
@@ -79,13 +83,14 @@ class _KnownRequest(NamedTuple):
 class KnownRequests:
     """Requests whose tensors are all in the binary part, or all numbers in the text."""
 
-    __slots__ = ("_known", "_limits", "_texts")
+    __slots__ = ("_known", "_limits", "_seen", "_texts")
 
     def __init__(self, limits: Limits) -> None:
         """Args: limits: all requests that come here are held to."""
         self._limits = limits
         self._known: dict[tuple[str, bytes], _KnownRequest] = {}
         self._texts: dict[tuple[str, bytes], _KnownText] = {}
+        self._seen: set[int] = set()
 
     def find(self, model: str, body: bytes, json_size: int) -> tuple[bytes, ResponsePlan] | None:
         """Return the serialised `inference.ModelInferRequest`, and how to encode the answer; None: parse it."""
@@ -102,7 +107,9 @@ class KnownRequests:
         return b"".join(pieces), known.plan
 
     def learn(self, model: str, body: bytes, json_size: int, decoded: HttpInfer) -> None:
-        """Remember a request that has been parsed, if it is of this kind and has no id, which would be another soon."""
+        """Remember a request that has been parsed: if it is of this kind, has no id, which would be another soon, and
+        its key has come before.
+        """
         request = decoded.request
         if decoded.large or decoded.ranges or request.id:
             return
@@ -112,11 +119,25 @@ class KnownRequests:
         sizes = [len(data) for data in request.raw_input_contents]
         if json_size > MAX_PREFIX_SIZE or sum(sizes) != len(body) - json_size:
             return
+        key = (model, body[:json_size])
+        if not self._has_come(key):
+            return
         if len(self._known) >= LIMIT:
             self._known.clear()
-        self._known[model, body[:json_size]] = _KnownRequest(
+        self._known[key] = _KnownRequest(
             _prefix(request), tuple((_TAG + varint(size), size) for size in sizes), sum(sizes), decoded.plan
         )
+
+    def _has_come(self, key: tuple[str, bytes]) -> bool:
+        """Whether this is the second time; of two keys with one hash the second comes too early, and that is all."""
+        mark = hash(key)
+        if mark in self._seen:
+            self._seen.remove(mark)
+            return True
+        if len(self._seen) >= _SEEN_LIMIT:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
 
     def _find_text(self, model: str, body: bytes) -> tuple[bytes, ResponsePlan] | None:
         if len(body) > _MAX_TEXT_SIZE:
@@ -153,7 +174,8 @@ class KnownRequests:
         if len(body) > _MAX_TEXT_SIZE or b"\\" in body or _HOLE in body or len(contents) != len(request.inputs):
             return
         parts = _DATA.split(body)
-        if len(parts) // 2 != len(contents):
+        key = (model, _HOLE.join(parts[::2]))
+        if len(parts) // 2 != len(contents) or not self._has_come(key):
             return
         inputs = tuple(
             _KnownInput(
@@ -171,7 +193,7 @@ class KnownRequests:
                 return
         if len(self._texts) >= LIMIT:
             self._texts.clear()
-        self._texts[model, _HOLE.join(parts[::2])] = _KnownText(_prefix(request), inputs, decoded.plan)
+        self._texts[key] = _KnownText(_prefix(request), inputs, decoded.plan)
 
 
 def _prefix(request: Any) -> bytes:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tensorhub.errors import TensorhubError
 from tensorhub.protocol import messages, v2_json
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
+from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.v2_json import BINARY_PLAN, JSON_PLAN, ResponsePlan
 
 
@@ -22,6 +23,13 @@ class Target:
 def body_of(document: Any, *tensors: bytes) -> tuple[bytes, int]:
     head = json.dumps(document).encode()
     return b"".join((head, *tensors)), len(head)
+
+
+def learn(table: KnownRequests, body: bytes, size: int = -1, times: int = 2) -> None:
+    """Show a request to the table as often as it takes to remember it."""
+    size = len(body) if size < 0 else size
+    for _ in range(times):
+        table.learn("m", body, size, v2_json.decode_infer(body, size, Target, v2_json.Limits()))
 
 
 def binary(name: str, size: int, shape: list[int]) -> dict[str, Any]:
@@ -53,7 +61,7 @@ def test_a_known_request(name: str) -> None:
             assert known[1] == decoded.plan
         else:
             assert known is None
-        table.learn("m", body, size, decoded)
+        learn(table, body, size)
         assert table.find("m", body + b"\0", size) is None
         assert table.find("m", body[:-1], size) is None
 
@@ -97,7 +105,7 @@ def test_a_known_text(name: str, separators: tuple[str, str]) -> None:
         if known is not None:
             assert messages.ModelInferRequest.FromString(known[0]) == decoded.request
             assert known[1] == decoded.plan
-        table.learn("m", body, len(body), decoded)
+        learn(table, body)
 
 
 WRONG = {
@@ -114,7 +122,7 @@ WRONG = {
 def test_a_text_like_a_known_one_with_wrong_numbers_is_left_to_the_parser(name: str) -> None:
     table = KnownRequests(v2_json.Limits())
     right = json.dumps(text([1, 2])).encode()
-    table.learn("m", right, len(right), v2_json.decode_infer(right, len(right), Target, v2_json.Limits()))
+    learn(table, right)
     assert table.find("m", right, len(right)) is not None
     document = WRONG[name]
     document["inputs"][0]["shape"] = [2]
@@ -128,13 +136,35 @@ def test_a_text_like_a_known_one_with_wrong_numbers_is_left_to_the_parser(name: 
 def test_a_text_that_is_found_means_what_the_parser_says(numbers: list[int], noise: bytes, place: int) -> None:
     table = KnownRequests(v2_json.Limits())
     right = json.dumps(text([1, 2])).encode()
-    table.learn("m", right, len(right), v2_json.decode_infer(right, len(right), Target, v2_json.Limits()))
+    learn(table, right)
     plain = json.dumps(text(numbers)).encode()
     for body in (plain, plain[:place] + noise + plain[place:], plain[:place] + plain[place + 1 :]):
         known = table.find("m", body, len(body))
         if known is not None:
             decoded = v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
             assert messages.ModelInferRequest.FromString(known[0]) == decoded.request
+
+
+@pytest.mark.parametrize("tensors", [(), (bytes(8),)], ids=["text", "binary"])
+def test_a_request_is_remembered_when_it_comes_again(tensors: tuple[bytes, ...]) -> None:
+    """So a client whose requests all differ does not push out those of the others."""
+    table = KnownRequests(v2_json.Limits())
+
+    def step(number: int) -> tuple[bytes, int]:
+        parameters = {"sequence_id": number}
+        if tensors:
+            return body_of({"inputs": [binary("A", 8, [2])], "parameters": parameters}, *tensors)
+        return body_of(text([1, 2], parameters=parameters))
+
+    again, size = step(0)
+    learn(table, again, size, times=1)
+    assert table.find("m", again, size) is None
+    learn(table, again, size, times=1)
+    for number in range(1, 2 * LIMIT):
+        body, length = step(number)
+        learn(table, body, length, times=1)
+        assert table.find("m", body, length) is None
+    assert table.find("m", again, size) is not None
 
 
 UNKNOWN = {
@@ -171,7 +201,7 @@ def test_a_request_that_is_not_remembered(name: str) -> None:
     body, size = UNKNOWN[name]
     size = len(body) if size < 0 else size
     table = KnownRequests(v2_json.Limits())
-    table.learn("m", body, size, v2_json.decode_infer(body, size, Target, v2_json.Limits()))
+    learn(table, body, size)
     assert table.find("m", body, size) is None
 
 
