@@ -1,11 +1,9 @@
 """What people do with the stock HTTP clients, sync and asyncio: each flow is written once and run with both."""
 
 import asyncio
-import inspect
 import json
-import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,62 +15,13 @@ import tritonclient.http.aio
 from tritonclient.utils import InferenceServerException, shared_memory
 
 from tests.certificates import Certificates, make_certificates
-from tests.serving import EXAMPLE_MODELS, PROJECT, RunningServer, serving
-
-_ECHO = PROJECT / "tests" / "conformance" / "models" / "edges" / "echo"
-_SLOW_CONFIG = """backend: "python"
-max_batch_size: 0
-input [ { name: "SECONDS" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "DONE" data_type: TYPE_FP32 dims: [ 1 ] } ]
-instance_group [ { kind: KIND_CPU } ]
-"""
-_SLOW_MODEL = """import time
-
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        responses = []
-        for request in requests:
-            seconds = pb_utils.get_input_tensor_by_name(request, "SECONDS").as_numpy()
-            time.sleep(float(seconds[0]))
-            tensors = [pb_utils.Tensor("DONE", seconds)]
-            told = {"note": "slept", "times": 1, "awake": True}
-            responses.append(pb_utils.InferenceResponse(tensors, parameters=told))
-        return responses
-"""
-_ROW = np.arange(16, dtype=np.int32).reshape(1, 16)
-
-Client = Any
-Flow = Callable[[Client], Awaitable[None]]
-Run = Callable[[Flow], None]
-
-
-async def value(result: Any) -> Any:
-    """Return what a call gave: the asyncio client's calls have to be awaited."""
-    return await result if inspect.isawaitable(result) else result
-
-
-async def refusal(call: Callable[[], Any]) -> str:
-    """Return the text of the error that a call ends with, in either client."""
-    with pytest.raises(InferenceServerException) as caught:
-        await value(call())
-    return str(caught.value)
+from tests.clients.flows import ROW, SLOW_MODEL, Client, Flow, Run, explicit_server, refusal, value
+from tests.serving import RunningServer, serving
 
 
 @pytest.fixture(scope="module")
 def explicit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server in explicit mode, on copies of the example models, one that reports and one that is slow."""
-    models = tmp_path_factory.mktemp("models")
-    for model in (*EXAMPLE_MODELS.iterdir(), _ECHO):
-        if model.is_dir():
-            shutil.copytree(model, models / model.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (models / "slow" / "1").mkdir(parents=True)
-    (models / "slow" / "config.pbtxt").write_text(_SLOW_CONFIG)
-    (models / "slow" / "1" / "model.py").write_text(_SLOW_MODEL)
-    options = ["--model-control-mode=explicit", "--load-model=*", "--allow-grpc=false"]
-    with serving(tmp_path_factory.mktemp("flows"), options, models) as running:
+    with explicit_server(tmp_path_factory.mktemp("flows"), ["--allow-grpc=false"]) as running:
         yield running
 
 
@@ -103,7 +52,7 @@ def tensor(name: str, values: np.ndarray[Any, Any], datatype: str, **how: bool) 
 
 
 def pair(**how: bool) -> list[Any]:
-    return [tensor("INPUT0", _ROW, "INT32", **how), tensor("INPUT1", _ROW, "INT32", **how)]
+    return [tensor("INPUT0", ROW, "INT32", **how), tensor("INPUT1", ROW, "INT32", **how)]
 
 
 def test_health_and_metadata(run: Run) -> None:
@@ -127,7 +76,7 @@ def test_numbers(run: Run, binary: bool) -> None:
         outputs = [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in ("OUTPUT0", "OUTPUT1")]
         inputs = pair(binary_data=binary)
         result = await value(client.infer("add_sub", inputs, outputs=outputs, request_id="mine", model_version="1"))
-        assert (result.as_numpy("OUTPUT0") == 2 * _ROW).all()
+        assert (result.as_numpy("OUTPUT0") == 2 * ROW).all()
         assert (result.as_numpy("OUTPUT1") == 0).all()
         assert result.get_response()["id"] == "mine"
         assert result.get_response()["model_version"] == "1"
@@ -194,6 +143,46 @@ def test_parameters_of_an_answer(run: Run) -> None:
     run(flow)
 
 
+def test_a_sequence(run: Run) -> None:
+    async def flow(client: Client) -> None:
+        for sequence in (77, "a name"):
+            totals = []
+            for number, last in ((1, False), (2, False), (3, True)):
+                one = tensor("VALUE", np.array([[number]], np.int64), "INT64")
+                place: dict[str, Any] = {"sequence_id": sequence, "sequence_start": number == 1, "sequence_end": last}
+                result = await value(client.infer("running_total", [one], **place))
+                totals.append(int(result.as_numpy("TOTAL")[0, 0]))
+            assert totals == [1, 3, 6]
+        lost = tensor("VALUE", np.array([[1]], np.int64), "INT64")
+        assert "must specify the START flag" in await refusal(
+            lambda: client.infer("running_total", [lost], sequence_id=78)
+        )
+
+    run(flow)
+
+
+def test_a_decoupled_model_is_refused(run: Run) -> None:
+    text = tensor("TEXT", np.array(["some words"], dtype=np.object_), "BYTES")
+
+    async def flow(client: Client) -> None:
+        assert "decoupled" in await refusal(lambda: client.infer("word_by_word", [text]))
+
+    run(flow)
+
+
+def test_settings_of_log_and_traces(run: Run) -> None:
+    async def flow(client: Client) -> None:
+        before = await value(client.get_log_settings())
+        changed = await value(client.update_log_settings({"log_verbose_level": 2}))
+        assert changed == {**before, "log_verbose_level": 2}
+        assert await value(client.update_log_settings({"log_verbose_level": 0})) == before
+        assert (await value(client.update_trace_settings("add_sub", {"trace_rate": "7"})))["trace_rate"] == "7"
+        assert (await value(client.get_trace_settings()))["trace_rate"] == "1000"
+        assert (await value(client.update_trace_settings("add_sub", {"trace_rate": None})))["trace_rate"] == "1000"
+
+    run(flow)
+
+
 def test_headers_and_queries(run: Run) -> None:
     async def flow(client: Client) -> None:
         extra: dict[str, Any] = {"headers": {"X-Mine": "1"}, "query_params": {"a": ["b", "c"], "d": 1}}
@@ -231,7 +220,7 @@ def test_model_control(run: Run) -> None:
         assert await value(client.is_model_ready("add_sub"))
         entries = {entry["name"]: entry for entry in await value(client.get_model_repository_index())}
         assert entries["add_sub"]["state"] == "READY"
-        files = {"file:3/model.py": _SLOW_MODEL.encode()}
+        files = {"file:3/model.py": SLOW_MODEL.encode()}
         await value(client.load_model("brought", config=json.dumps(config), files=files))
         result = await value(client.infer("brought", [nothing], model_version="3"))
         assert result.as_numpy("DONE")[0] == 0
@@ -248,23 +237,23 @@ def test_system_shared_memory(run: Run) -> None:
         with ExitStack() as undo:
             handles = []
             for name in names:
-                handle = shared_memory.create_shared_memory_region(name, f"/{name}", _ROW.nbytes * 2)
+                handle = shared_memory.create_shared_memory_region(name, f"/{name}", ROW.nbytes * 2)
                 undo.callback(shared_memory.destroy_shared_memory_region, handle)
-                await value(client.register_system_shared_memory(name, f"/{name}", _ROW.nbytes * 2))
+                await value(client.register_system_shared_memory(name, f"/{name}", ROW.nbytes * 2))
                 handles.append(handle)
             try:
-                shared_memory.set_shared_memory_region(handles[0], [_ROW, _ROW])
+                shared_memory.set_shared_memory_region(handles[0], [ROW, ROW])
                 inputs = []
                 for index in range(2):
                     one = tritonclient.http.InferInput(f"INPUT{index}", [1, 16], "INT32")
-                    one.set_shared_memory("flow_in", _ROW.nbytes, _ROW.nbytes * index)
+                    one.set_shared_memory("flow_in", ROW.nbytes, ROW.nbytes * index)
                     inputs.append(one)
                 output = tritonclient.http.InferRequestedOutput("OUTPUT0")
-                output.set_shared_memory("flow_out", _ROW.nbytes)
+                output.set_shared_memory("flow_out", ROW.nbytes)
                 result = await value(client.infer("add_sub", inputs, outputs=[output]))
                 assert "data" not in result.get_output("OUTPUT0")
                 found = shared_memory.get_contents_as_numpy(handles[1], np.int32, [1, 16])
-                assert (found == 2 * _ROW).all()
+                assert (found == 2 * ROW).all()
                 status = await value(client.get_system_shared_memory_status())
                 assert {"flow_in", "flow_out"} <= {region["name"] for region in status}
             finally:
