@@ -280,7 +280,10 @@ def _scan(argv: Sequence[str]) -> Iterator[_Given]:
         if argument in ("--help", "-h"):
             raise HelpRequested
         if not argument.startswith("--") or argument == "--":
-            raise SettingsError(f"unexpected argument '{argument}': options begin with two hyphens (see --help)")
+            raise SettingsError(
+                f"unexpected argument '{argument}': options begin with two hyphens (see --help); a model repository is "
+                f"named with --model-repository={argument}"
+            )
         name, equals, text = argument[2:].partition("=")
         kind = _DEPRECATED[name].kind if name in _DEPRECATED else _option(name).kind
         if not equals and kind is not FLAG:

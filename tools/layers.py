@@ -118,6 +118,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.workers.serving": Layer.PURE,
     "tensorhub.workers.statistics": Layer.PURE,
     "tensorhub.cli": Layer.EDGE,
+    "tensorhub.cli.program": Layer.IO,
     "tensorhub.cli.startup": Layer.PURE,
     "tensorhub.grpc": Layer.EDGE,
     "tensorhub.http": Layer.EDGE,
@@ -156,6 +157,7 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
         ("tensorhub.workers.main", "tensorhub.frontend.gateway"),
         ("tensorhub.workers.main", "tensorhub.frontend.routing"),
         # What it prints meanwhile is text of the command line, which is pure as well.
+        ("tensorhub.hub.supervisor", "tensorhub.cli.program"),
         ("tensorhub.hub.supervisor", "tensorhub.cli.startup"),
         ("tensorhub.hub.summary", "tensorhub.cli.startup"),
         ("tensorhub.hub.summary", "tensorhub.frontend.catalog"),

@@ -101,8 +101,12 @@ def as_text(models: Sequence[CheckedModel], *, colour: bool = False, columns: in
     lines.append(
         "No models."
         if not models
+        else "1 model, which cannot be served."
+        if wrong == len(models) == 1
         else f"{len(models)} models, {wrong} of which cannot be served."
         if wrong
+        else "1 model, which can be served."
+        if len(models) == 1
         else f"{len(models)} models, all of which can be served."
     )
     return "\n".join(lines) + "\n"

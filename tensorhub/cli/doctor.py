@@ -103,7 +103,7 @@ def run(argv: Sequence[str]) -> int:
             report.add(GOOD, f"{metadata.get('name')} {metadata.get('version')} answers at {server.url}")
             probe(report, server)
     except (Unreachable, Refused, OSError, ValueError) as exc:
-        report.add(BAD, f"no answer from {arguments.url}: {exc}", "name the server with --url")
+        report.add(BAD, str(exc), "without a server only this side can be looked at")
     others = find_servers(here)
     for other in others:
         compare(report, here, other)

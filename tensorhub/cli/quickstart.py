@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorhub.cli.arguments import Parser
+from tensorhub.cli.program import own_name
 
 _PROG = "tensorhub quickstart"
 
@@ -96,24 +97,24 @@ def run(argv: Sequence[str]) -> int:
     except OSError as exc:
         sys.stderr.write(f"{_PROG}: cannot write to {directory}: {exc.strerror}\n")
         return 1
-    sys.stdout.write(next_steps(str(directory)))
+    sys.stdout.write(next_steps(str(directory), own_name()))
     return 0
 
 
-def next_steps(directory: str) -> str:
-    """Return what to type after the files were written to `directory`."""
+def next_steps(directory: str, program: str = "tensorhub") -> str:
+    """Return what to type after the files were written to `directory`; `program`: how `tensorhub` is called."""
     place = shlex.quote(directory)
     return "\n".join(
         (
             f"Wrote {', '.join(FILES)} to {directory}.",
             "",
             "Start the server:",
-            f"  tensorhub serve --model-repository {place}/models",
+            f"  {program} serve --model-repository {place}/models",
             "",
             "Then, in another terminal:",
             f"  python {place}/client.py",
-            "  tensorhub infer add_sub --random",
-            "  tensorhub status",
+            f"  {program} infer add_sub --random",
+            f"  {program} status",
             "",
         )
     )

@@ -145,10 +145,13 @@ class Server:
             raise Unreachable(f"{self.url} closed the connection without an answer") from exc
         except http.client.HTTPException as exc:
             self._connection.close()
-            raise Unreachable(f"{self.url} does not speak HTTP") from exc
+            raise Unreachable(f"{self.url} does not speak HTTP; is it the port of gRPC?") from exc
         except OSError as exc:
             self._connection.close()
-            raise Unreachable(f"no answer from {self.url}: {exc.strerror or exc}") from exc
+            raise Unreachable(
+                f"no answer from {self.url}: {exc.strerror or exc} (start a server with 'tensorhub serve', or name it "
+                "with --url)"
+            ) from exc
         length = response.getheader(_HEADER_LENGTH)
         return response.status, content, int(length) if length and length.isdecimal() else None
 

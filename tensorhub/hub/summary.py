@@ -90,8 +90,13 @@ def endpoints(settings: Settings) -> list[Endpoint]:
     return found
 
 
-def next_command(settings: Settings, ready_model: str) -> str:
-    """Return what a person may type next; `ready_model` is one to run, "" if there is none."""
+def next_command(settings: Settings, ready_model: str, program: str = "tensorhub") -> str:
+    """Return what a person may type next.
+
+    Args:
+        ready_model: one to run, "" if there is none.
+        program: how this person calls `tensorhub`.
+    """
     http = settings.http
     if not http.allow_http or http.http_address.startswith("unix:"):
         return ""
@@ -100,5 +105,5 @@ def next_command(settings: Settings, ready_model: str) -> str:
     # The name of a folder may be anything; a person pastes this into a shell.
     plain = ready_model.replace("-", "").replace("_", "").replace(".", "")
     if plain.isascii() and plain.isalnum() and ready_model[0] != "-":
-        return f"tensorhub infer {ready_model} --random{option}"
-    return f"tensorhub status{option}"
+        return f"{program} infer {ready_model} --random{option}"
+    return f"{program} status{option}"

@@ -24,6 +24,7 @@ from typing import Any
 
 from tensorhub import logs
 from tensorhub.cache_options import RedisOptions, cache_options, without_password
+from tensorhub.cli.program import own_name
 from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
@@ -376,7 +377,7 @@ class Supervisor:
         table = startup_table(
             rows,
             [] if failed else endpoints(self._settings),
-            next_command="" if failed else next_command(self._settings, ready),
+            next_command="" if failed else next_command(self._settings, ready, own_name()),
             columns=shutil.get_terminal_size().columns,
             colour=sys.stderr.isatty(),
         )

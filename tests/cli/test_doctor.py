@@ -32,7 +32,7 @@ def test_a_server_with_which_it_works(server: RunningServer, capsys: pytest.Capt
 def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
     [port] = free_ports(1)
     assert main(["doctor", "--url", f"127.0.0.1:{port}"]) == 1
-    assert "name the server with --url" in capsys.readouterr().out
+    assert "or name it with --url" in capsys.readouterr().out
 
 
 def test_a_server_that_takes_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
