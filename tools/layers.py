@@ -64,6 +64,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.backends.destinations": Layer.PURE,
     "tensorhub.backends.port": Layer.PURE,
     "tensorhub.client": Layer.IO,
+    "tensorhub.client.placed": Layer.PURE,
     "tensorhub.client.tensors": Layer.PURE,
     "tensorhub.frontend": Layer.ASSEMBLY,
     "tensorhub.frontend.catalog": Layer.PURE,
@@ -130,7 +131,7 @@ REACHES: dict[str, frozenset[str]] = {
     "backends": frozenset({"protocol"}),
     "cli": frozenset({"client", "hub", "ipc"}),
     "cuda_driver": frozenset(),
-    "client": frozenset({"cuda_driver"}),
+    "client": frozenset({"cuda_driver", "protocol"}),
     "frontend": frozenset({"ipc", "protocol", "logs"}),
     "grpc": frozenset({"frontend", "ipc", "protocol", "logs"}),
     "http": frozenset({"frontend", "ipc", "protocol", "logs"}),
@@ -175,7 +176,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.protocol.config_text",
         "tensorhub.backends.python.autocomplete",  # a model's auto_complete_config speaks in dicts: json_format
     ),
-    "grpc": ("tensorhub.grpc",),
+    "grpc": ("tensorhub.client.rpc", "tensorhub.client.rpc_load", "tensorhub.grpc"),
     "gunicorn": ("tensorhub.http.gunicorn_protocol", "tensorhub.http.gunicorn_worker"),
     "gunicorn_h1c": ("tensorhub.http.gunicorn_protocol",),
     "numpy": (
@@ -193,7 +194,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.workers.encode",
         "tensorhub.workers.request_trace",
     ),
-    "matplotlib": ("tensorhub.cli.bench",),
+    "matplotlib": ("tensorhub.cli.bench_report",),
     "onnxruntime": ("tensorhub.backends.onnxruntime",),
     # Besides json_text, those that write fragments of one document: a call for each fragment would show in a profile.
     "opentelemetry": ("tensorhub.hub.trace_export",),

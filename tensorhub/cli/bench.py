@@ -1,44 +1,76 @@
 """`tensorhub bench MODEL`: how many requests a model answers, and how fast, on any server of the v2 protocol."""
 
-import json
+import os
+import secrets
+import signal
 import sys
+import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
-from tensorhub.cli import inputs
+from tensorhub.cli import bench_report, inputs
 from tensorhub.cli.arguments import Parser
-from tensorhub.client import load
-from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable, infer_call
+from tensorhub.cli.bench_subject import Subject, opened
+from tensorhub.client.http import Refused, Unreachable
 from tensorhub.client.load import LoadResult
-from tensorhub.client.tensors import TensorError
+from tensorhub.client.placed import Layout
+from tensorhub.client.shared_memory import SharedMemoryError, SystemRegion
+from tensorhub.client.tensors import Tensor, TensorError
 
 _PROG = "tensorhub bench"
 _WARM_UP_S = 0.5
 _BAR_WIDTH = 30
-_PERCENTILES = (50, 90, 95, 99)
+_INTERRUPTED = 130
+
+Requests = Callable[[int], bytes]
+"""The bytes of the request for the connection with this number."""
 
 
 def run(argv: Sequence[str]) -> int:
     """Measure a model at several concurrencies and print a table.
 
     Returns:
-        The exit status: 1 if the server, the model or an input has an error, or not every answer was good.
+        The exit status: 1 if the server, the model or an input has an error, or not every answer was good; 130 if it
+        was interrupted, after what had been measured until then is printed.
     """
     arguments = _parser().parse_args(argv)
+    results: list[tuple[int, LoadResult]] = []
+    status = 0
     try:
         if arguments.plot:
-            _check_plot(arguments.plot)
-        results = _measure(arguments)
-        if arguments.plot:
-            _draw(arguments.plot, arguments.model, results)
-    except (Refused, Unreachable, TensorError, ValueError, OSError) as exc:
+            bench_report.check_plot(arguments.plot)
+        with _sigterm_as_interrupt():
+            for result in _measure(arguments):
+                results.append(result)
+    except (Refused, Unreachable, SharedMemoryError, TensorError, ValueError, OSError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
-        return 1
-    sys.stdout.write(as_json(arguments.model, results) if arguments.json else table(results))
-    return 1 if any(result.errors or result.lost for _, result in results) else 0
+        status = 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{_PROG}: interrupted\n")
+        status = _INTERRUPTED
+    if results:
+        _report(arguments, results)
+    return status or int(any(result.errors or result.lost for _, result in results))
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM end the run as Ctrl-C does, so that no segment is left."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def concurrencies(text: str) -> list[int]:
@@ -57,51 +89,13 @@ def seconds(text: str) -> float:
     return number
 
 
-def table(results: Sequence[tuple[int, LoadResult]]) -> str:
-    """Return what was measured for a person to read."""
-    names = ["in flight", "requests/s", *(f"p{percent} ms" for percent in _PERCENTILES), "max ms", "failed"]
-    rows = [names]
-    for concurrency, result in results:
-        milliseconds = [result.percentile_s(percent) * 1e3 for percent in (*_PERCENTILES, 100)]
-        rows.append(
-            [str(concurrency), f"{result.rate:,.0f}", *(f"{value:.2f}" for value in milliseconds), str(_failed(result))]
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    for concurrency, result in results:
-        for status, number in sorted(result.errors.items()):
-            lines.append(f"{number} of the answers at {concurrency} in flight had the status {status}")
-        if result.lost:
-            lines.append(f"{result.lost} connections at {concurrency} in flight ended without an answer")
-    return "\n".join(lines) + "\n"
-
-
-def as_json(model: str, results: Sequence[tuple[int, LoadResult]]) -> str:
-    """Return what was measured as one line of JSON."""
-    entries = [
-        {
-            "concurrency": concurrency,
-            "requests_per_second": round(result.rate, 2),
-            "latency_ms": {f"p{percent}": round(result.percentile_s(percent) * 1e3, 4) for percent in _PERCENTILES},
-            "requests": len(result.latencies_s),
-            "errors": {str(status): number for status, number in result.errors.items()},
-            "lost": result.lost,
-        }
-        for concurrency, result in results
-    ]
-    return json.dumps({"model_name": model, "results": entries}) + "\n"
-
-
-def _failed(result: LoadResult) -> int:
-    return sum(result.errors.values()) + result.lost
-
-
 def _parser() -> Parser:
     parser = Parser(
         _PROG,
         "Measure throughput and latency of a model, with a number of requests in flight at a time.",
         "Examples: tensorhub bench add_sub --random   |   tensorhub bench image --input PIXELS=@picture.npy "
-        "--concurrency 1,8,64 --seconds 10 --plot image.png",
+        "--concurrency 1,8,64 --seconds 10 --plot image.png   |   tensorhub bench image --random --protocol grpc "
+        "--shared-memory system --url 127.0.0.1:8001",
     )
     inputs.add_options(parser)
     parser.add_argument(
@@ -112,36 +106,83 @@ def _parser() -> Parser:
         help="requests in flight, one run for each; default: 1,2,4,8,16,32",
     )
     parser.add_argument("--seconds", metavar="S", type=seconds, default=3.0, help="of each run; default: 3")
+    parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: http")
+    parser.add_argument(
+        "--shared-memory",
+        choices=("none", "system"),
+        default="none",
+        help="system: inputs and outputs are in segments that this command makes, registers and removes; the server "
+        "must be on this host; default: none, they travel in the requests",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the results (PNG, SVG or PDF; needs matplotlib)")
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"http only; default: {DEFAULT_URL}")
+    parser.add_argument("--url", help="default: http://127.0.0.1:8000, not https; for gRPC 127.0.0.1:8001")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=60.0, help="default: 60")
     return parser
 
 
-def _measure(arguments: Namespace) -> list[tuple[int, LoadResult]]:
-    with Server.connected(arguments.url, arguments.timeout) as server:
-        tensors = inputs.read_inputs(server, arguments)
-        # Once the ordinary way: an error is told with the server's words.
-        server.infer(arguments.model, tensors, version=arguments.version)
-        parts = urlsplit(server.url)
-    if parts.scheme != "http" or parts.hostname is None:
-        raise ValueError("load goes over http only, not over https")
-    address = (parts.hostname, parts.port or 80)
-    path, headers, body = infer_call(arguments.model, tensors, version=arguments.version)
-    fields = {"Host": parts.netloc, "Content-Length": str(len(body)), **headers}
-    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
-    request = "\r\n".join(lines).encode("latin-1") + body
-    results = []
-    for concurrency in arguments.concurrency:
-        load.run(address, request, concurrency, min(_WARM_UP_S, arguments.seconds), timeout_s=arguments.timeout)
-        progress = _Progress(concurrency, arguments.seconds)
-        result = load.run(
-            address, request, concurrency, arguments.seconds, timeout_s=arguments.timeout, on_tick=progress.show
-        )
-        progress.clear()
-        results.append((concurrency, result))
-    return results
+def _report(arguments: Namespace, results: bench_report.Results) -> None:
+    if arguments.plot:
+        settings = f"{arguments.protocol}, shared memory" if arguments.shared_memory != "none" else arguments.protocol
+        bench_report.draw(arguments.plot, f"{arguments.model} ({settings})", results)
+    if arguments.json:
+        how = {"protocol": arguments.protocol, "shared_memory": arguments.shared_memory}
+        sys.stdout.write(bench_report.as_json(arguments.model, how, results))
+    else:
+        sys.stdout.write(bench_report.table(results))
+
+
+def _measure(arguments: Namespace) -> Iterator[tuple[int, LoadResult]]:
+    with opened(arguments.protocol, arguments.url, arguments.timeout) as subject:
+        tensors = inputs.read_inputs(subject.server, arguments)
+        # Once the ordinary way: an error is told with the server's words, and the outputs tell their sizes.
+        outputs = subject.server.infer(arguments.model, tensors, version=arguments.version)
+        with _requests(arguments, subject, tensors, outputs) as request_of:
+            for concurrency in arguments.concurrency:
+                requests = [request_of(number) for number in range(concurrency)]
+                subject.load(requests, min(_WARM_UP_S, arguments.seconds), arguments.timeout, lambda elapsed_s: None)
+                progress = _Progress(concurrency, arguments.seconds)
+                try:
+                    result = subject.load(requests, arguments.seconds, arguments.timeout, progress.show)
+                finally:
+                    progress.clear()
+                yield concurrency, result
+
+
+@contextmanager
+def _requests(
+    arguments: Namespace, subject: Subject, tensors: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> Iterator[Requests]:
+    """Give what makes the requests; with shared memory, have the segments for as long."""
+    model, version = arguments.model, arguments.version
+    if arguments.shared_memory == "none":
+        request = subject.inline(model, version, tensors)
+        yield lambda number: request
+        return
+    name = f"tensorhub_bench_{os.getpid()}_{secrets.token_hex(4)}"
+    source, target = Layout.of(f"{name}_in", tensors), Layout.of(f"{name}_out", outputs)
+    rows = max(arguments.concurrency)
+    with (
+        SystemRegion.create(max(1, source.row_byte_size)) as filled,
+        SystemRegion.create(max(1, target.row_byte_size * rows)) as empty,
+    ):
+        filled.map[: source.row_byte_size] = source.content()
+        with _registered(subject, source.region, filled), _registered(subject, target.region, empty):
+            yield lambda number: subject.placed(model, version, source, target, number)
+
+
+@contextmanager
+def _registered(subject: Subject, name: str, region: SystemRegion) -> Iterator[None]:
+    try:
+        # Inside: it may have been interrupted after the server had done it.
+        subject.server.register_system(name, region.key, region.byte_size)
+        yield
+    finally:
+        try:
+            subject.server.unregister_system(name)
+        except (Refused, Unreachable) as exc:
+            # The server is gone, and its registrations with it; the segment is removed all the same.
+            sys.stderr.write(f"{_PROG}: region '{name}' could not be unregistered: {exc}\n")
 
 
 class _Progress:
@@ -161,34 +202,3 @@ class _Progress:
     def clear(self) -> None:
         """Take it away."""
         self._write("\r\x1b[K")
-
-
-def _check_plot(file: str) -> None:
-    """Say what is missing before anything is measured."""
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: pip install 'tensorhub[bench]'")
-    if Path(file).suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"--plot takes a file .png, .svg or .pdf, got {file}")
-
-
-def _draw(file: str, model: str, results: Sequence[tuple[int, LoadResult]]) -> None:
-    import matplotlib
-    from matplotlib import pyplot
-
-    matplotlib.use("Agg")
-    figure, (rates, latencies) = pyplot.subplots(1, 2, figsize=(11, 4))
-    in_flight = [concurrency for concurrency, _ in results]
-    rates.plot(in_flight, [result.rate for _, result in results], marker="o")
-    rates.set(title=f"{model}: throughput", xlabel="requests in flight", ylabel="requests/s")
-    rates.set_ylim(bottom=0)
-    for percent in _PERCENTILES:
-        values = [result.percentile_s(percent) * 1e3 for _, result in results]
-        latencies.plot(in_flight, values, marker="o", label=f"{percent} %")
-    latencies.set(title=f"{model}: latency", xlabel="requests in flight", ylabel="ms")
-    latencies.set_ylim(bottom=0)
-    latencies.legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)

@@ -3,12 +3,11 @@
 import json
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tensorhub.cli.arguments import Parser, count
-from tensorhub.client.http import Server
 from tensorhub.client.tensors import Array, Tensor, TensorError, TensorSpec, as_array, random_array
 
 
@@ -34,7 +33,14 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("--version", metavar="N", default="", help="version of the model; default: the server's choice")
 
 
-def read_inputs(server: Server, arguments: Namespace) -> list[Tensor]:
+class Described(Protocol):
+    """A server that tells what its models take."""
+
+    def metadata(self, model: str, version: str = "") -> Any:
+        """Return the metadata of a model: `inputs` with name, datatype and shape."""
+
+
+def read_inputs(server: Described, arguments: Namespace) -> list[Tensor]:
     """Return the tensors for a model, which the server describes.
 
     Raises:

@@ -152,6 +152,10 @@ class Server:
                 f"no answer from {self.url}: {exc.strerror or exc} (start a server with 'tensorhub serve', or name it "
                 "with --url)"
             ) from exc
+        except BaseException:
+            # Ctrl-C in the middle: what comes next on this connection is the answer to a question that is over.
+            self._connection.close()
+            raise
         length = response.getheader(_HEADER_LENGTH)
         return response.status, content, int(length) if length and length.isdecimal() else None
 

@@ -1,4 +1,4 @@
-"""Load on one address: N connections, each of which sends the same request again when it has the answer.
+"""Load on one address: N connections, each of which sends its request again when it has the answer.
 
 One thread and a selector, over prepared bytes, so that what is measured is the server and not this client. HTTP/1.1
 without encryption; an answer may be framed by Content-Length or in chunks, and is not looked into.
@@ -7,7 +7,7 @@ without encryption; an answer may be framed by Content-Length or in chunks, and 
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tensorhub.client.http import Unreachable
@@ -23,15 +23,17 @@ class LoadResult(NamedTuple):
 
     Attributes:
         latencies_s: of the answers with status 200, sorted.
-        errors: other statuses, and how many of each.
+        errors: other statuses, and how many of each; over gRPC, names of codes.
         lost: connections that ended without an answer, or with one that is not HTTP.
         elapsed_s: from the first request to the last answer.
+        client_s: processor time that this client took meanwhile.
     """
 
     latencies_s: list[float]
-    errors: dict[int, int]
+    errors: dict[int | str, int]
     lost: int
     elapsed_s: float
+    client_s: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -105,9 +107,10 @@ class AnswerReader:
 class _Connection:
     """One connection and the request that is under way on it."""
 
-    __slots__ = ("began_s", "reader", "socket", "unsent")
+    __slots__ = ("began_s", "reader", "request", "socket", "unsent")
 
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+    def __init__(self, host: str, port: int, request: bytes, timeout_s: float) -> None:
+        self.request = request
         self.socket = socket.create_connection((host, port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -118,17 +121,16 @@ class _Connection:
 
 def run(
     address: tuple[str, int],
-    request: bytes,
-    connections: int,
+    requests: Sequence[bytes],
     seconds: float,
     *,
     timeout_s: float = 60.0,
     on_tick: Callable[[float], None] = lambda elapsed_s: None,
 ) -> LoadResult:
-    """Keep `connections` requests in flight for `seconds`, then wait for the last answers.
+    """Keep all `requests` in flight for `seconds`, each on a connection of its own, then wait for the last answers.
 
     Args:
-        request: the bytes of one whole HTTP/1.1 request.
+        requests: the bytes of whole HTTP/1.1 requests, one for each connection.
         timeout_s: of connecting, and for the last answers.
         on_tick: called about ten times a second with the seconds that have passed.
 
@@ -138,9 +140,9 @@ def run(
     selector = selectors.DefaultSelector()
     open_connections: list[_Connection] = []
     try:
-        for _ in range(connections):
-            open_connections.append(_Connection(*address, timeout_s))
-        result = _drive(selector, open_connections, request, seconds, timeout_s, on_tick)
+        for request in requests:
+            open_connections.append(_Connection(*address, request, timeout_s))
+        result = _drive(selector, open_connections, seconds, timeout_s, on_tick)
     except OSError as exc:
         raise Unreachable(f"no answer from {address[0]}:{address[1]}: {exc.strerror or exc}") from exc
     finally:
@@ -148,25 +150,25 @@ def run(
             connection.socket.close()
         selector.close()
     if not result.latencies_s and not result.errors:
-        raise Unreachable(f"{address[0]}:{address[1]} gave no answer to {connections} requests")
+        raise Unreachable(f"{address[0]}:{address[1]} gave no answer to {len(requests)} requests")
     return result
 
 
 def _drive(
     selector: selectors.BaseSelector,
     connections: list[_Connection],
-    request: bytes,
     seconds: float,
     timeout_s: float,
     on_tick: Callable[[float], None],
 ) -> LoadResult:
     latencies_s: list[float] = []
-    errors: dict[int, int] = {}
+    errors: dict[int | str, int] = {}
     lost = 0
+    began_cpu_s = time.process_time()
     began_s = last_s = tick_s = time.perf_counter()
     for connection in connections:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
-        _send(selector, connection, request)
+        _send(selector, connection)
     waiting = len(connections)
     while waiting:
         ready = selector.select(_TICK_S)
@@ -202,18 +204,18 @@ def _drive(
                 else:
                     errors[status] = errors.get(status, 0) + 1
                 if last_s - began_s < seconds:
-                    _send(selector, connection, request)
+                    _send(selector, connection)
                     continue
             selector.unregister(connection.socket)
             waiting -= 1
     latencies_s.sort()
-    return LoadResult(latencies_s, errors, lost, last_s - began_s)
+    return LoadResult(latencies_s, errors, lost, last_s - began_s, time.process_time() - began_cpu_s)
 
 
-def _send(selector: selectors.BaseSelector, connection: _Connection, request: bytes) -> None:
+def _send(selector: selectors.BaseSelector, connection: _Connection) -> None:
     connection.reader = AnswerReader()
     connection.began_s = time.perf_counter()
-    connection.unsent = memoryview(request)
+    connection.unsent = memoryview(connection.request)
     _send_rest(selector, connection)
 
 

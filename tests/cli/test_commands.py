@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tensorhub.cli.main import COMMANDS, main
 from tensorhub.cli.quickstart import CONFIG, MODEL
+from tensorhub.client.http import Server
+from tests.end_to_end.daemons import wait_until
 from tests.serving import EXAMPLE_MODELS, RunningServer, free_ports
 
 ONES = json.dumps([1] * 16)
@@ -137,12 +140,54 @@ def test_bench(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> Non
         assert entry["latency_ms"]["p50"] <= entry["latency_ms"]["p99"]
 
 
+def test_bench_over_grpc_and_with_shared_memory(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for protocol, url in (("http", server.http), ("grpc", server.grpc)):
+        for memory in ("none", "system"):
+            for model, size in (("add_sub", "2"), ("reverse_text", "3")):
+                options = ["--random", f"--size={size}", "--concurrency=3", "--seconds=0.1", "--json", f"--url={url}"]
+                argv = ["bench", model, *options, f"--protocol={protocol}", f"--shared-memory={memory}"]
+                assert main(argv) == 0, argv
+                measured = json.loads(capsys.readouterr().out)
+                assert (measured["protocol"], measured["shared_memory"]) == (protocol, memory)
+                (entry,) = measured["results"]
+                assert entry["requests"] > 0
+                assert (entry["errors"], entry["lost"]) == ({}, 0)
+                assert 0 < entry["client_cpu"] <= 2
+    with Server.connected(server.http) as asked:
+        assert asked.regions("system") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bench_that_is_interrupted_leaves_nothing(server: RunningServer, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tensorhub", "bench", "add_sub", "--random", "--shared-memory=system"]
+    options = [f"--url={server.http}", "--concurrency=1,2", "--seconds=1000", "--timeout=5"]
+    with Server.connected(server.http) as asked:
+        bench = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: len(asked.regions("system")) == 2, "two regions are registered")
+            keys = [Path("/dev/shm", region["key"].lstrip("/")) for region in asked.regions("system")]
+            assert all(key.exists() for key in keys)
+            bench.send_signal(number)
+            _, errors = bench.communicate(timeout=60)
+        finally:
+            bench.kill()
+            bench.communicate()
+        assert (bench.returncode, errors) == (130, "tensorhub bench: interrupted\n")
+        assert asked.regions("system") == []
+    assert not any(key.exists() for key in keys)
+
+
 def test_bench_refusals(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"--url={server.http}"
     assert main(["bench", "nobody", url, "--random"]) == 1
     assert "unknown model" in capsys.readouterr().err
     assert main(["bench", "add_sub", url]) == 1
     assert "no inputs" in capsys.readouterr().err
+    over_grpc = [f"--url={server.grpc}", "--protocol=grpc", "--random"]
+    assert main(["bench", "nobody", *over_grpc]) == 1
+    assert capsys.readouterr().err == "tensorhub bench: Request for unknown model: 'nobody' is not found\n"
+    assert main(["bench", "add_sub", "--random", f"--url={server.http}", "--protocol=grpc"]) == 1
+    assert "no gRPC server answers" in capsys.readouterr().err
 
 
 def test_infer_texts(server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

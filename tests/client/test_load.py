@@ -93,7 +93,7 @@ def answering(*answers: bytes) -> Callable[[socket.socket], None]:
 def test_good_and_bad_answers_are_counted_apart() -> None:
     ticks: list[float] = []
     with serving(answering(GOOD, ANSWERS["lower case"])) as address:
-        result = run(address, REQUEST, 3, 0.3, on_tick=ticks.append)
+        result = run(address, [REQUEST] * 3, 0.3, on_tick=ticks.append)
     assert result.latencies_s == sorted(result.latencies_s)
     assert abs(len(result.latencies_s) - result.errors[503]) <= 3
     assert result.lost == 0
@@ -109,7 +109,7 @@ def test_a_connection_that_ends_is_lost_and_the_others_go_on() -> None:
         answering(GOOD, b"")(connection) if first.acquire(blocking=False) else answering(GOOD)(connection)
 
     with serving(serve) as address:
-        result = run(address, REQUEST, 3, 0.3)
+        result = run(address, [REQUEST] * 3, 0.3)
     assert result.lost == 1
     assert len(result.latencies_s) > 3
 
@@ -122,7 +122,7 @@ def test_a_server_that_never_answers() -> None:
 
     with serving(serve) as address:
         with pytest.raises(Unreachable, match="no answer to 2 requests"):
-            run(address, REQUEST, 2, 0.1, timeout_s=0.3)
+            run(address, [REQUEST] * 2, 0.1, timeout_s=0.3)
         done.set()
 
 
@@ -130,7 +130,7 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
     with pytest.raises(Unreachable, match="refused"):
-        run(address, REQUEST, 1, 0.1)
+        run(address, [REQUEST], 0.1)
 
 
 def test_a_large_request_goes_out_in_pieces() -> None:
@@ -148,6 +148,6 @@ def test_a_large_request_goes_out_in_pieces() -> None:
             connection.sendall(GOOD)
 
     with serving(serve) as address:
-        result = run(address, request, 2, 0.3)
+        result = run(address, [request] * 2, 0.3)
     assert len(result.latencies_s) >= 2
     assert not result.lost
