@@ -112,6 +112,15 @@ class Trace(Protocol):
     def carrier(self) -> str:
         """JSON of the headers by which whoever is called goes on with the trace; "" if there are none."""
 
+    def called(self, request: "InferRequest") -> "Trace | None":
+        """Return the trace of a request that this one makes of a model of this process; None: it is over already."""
+
+    def called_elsewhere(self) -> object | None:
+        """Return what a request that this one makes of another process carries: a `tensorhub.wire.TraceOrigin`."""
+
+    def refused(self) -> None:
+        """A request that was to be made has not been made."""
+
     def queued(self, request: "InferRequest", now_ns: int) -> None:
         """It goes into the queue of its model."""
 

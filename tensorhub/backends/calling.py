@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import TensorhubError, Unavailable
-from tensorhub.requests import InferResponse, Parameter, Tally, Tensor
+from tensorhub.requests import InferResponse, Parameter, Tally, Tensor, Trace
 
 _NO_PARAMETERS: Mapping[str, Parameter] = {}
 
@@ -20,6 +20,7 @@ class ModelCall(NamedTuple):
         inputs: their memory is read until the call has been answered finally, and not written to.
         requested: outputs; empty for all.
         tally: where to count how long the called model took.
+        trace: of the request that makes the call, if the call is to be a part of it.
         writable: names of the inputs whose memory nobody else uses, so that the called model may write to it.
     """
 
@@ -35,6 +36,7 @@ class ModelCall(NamedTuple):
     parameters: Mapping[str, Parameter] = _NO_PARAMETERS
     writable: frozenset[str] = frozenset()
     tally: Tally | None = None
+    trace: Trace | None = None
 
 
 OnResponse = Callable[[InferResponse | None, bool], None]

@@ -37,6 +37,7 @@ class ServedVersion:
     Attributes:
         workers: pids of those that serve it now.
         shares: names of all that share it, with their pids; 0 for one that is dead or not ready.
+        path: the model's folder.
     """
 
     model: str
@@ -47,6 +48,7 @@ class ServedVersion:
     config_bytes: bytes
     load_id: int = 0
     shares: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
 
     @cached_property
     def config(self) -> Any:
@@ -137,6 +139,7 @@ class Catalog:
                         item.config,
                         item.load_id,
                         {name: pid if (pid := pids.get(name, 0)) in item.workers else 0 for name in item.shares},
+                        item.path,
                     )
                     for item in model.versions
                 },

@@ -134,17 +134,25 @@ class Gateway:
         deadline_ns: int = 0,
         owner: str = "",
         traceparent: str = "",
+        origin: Any = None,
     ) -> int:
-        """See GatewayPort."""
+        """See GatewayPort.
+
+        Args:
+            origin: the `tensorhub.wire.TraceOrigin` of a request that a traced request of this worker makes.
+        """
         trace = None
+        if origin is not None:
+            flags |= wire.FLAG_TRACED
         if self._tracer.active and self._node.role is not wire.Role.WORKER:
             trace = self._tracer.sample(target.model, traceparent)
             if trace is not None:
                 flags |= wire.FLAG_TRACED
                 on_reply = self._traced(trace, on_reply)
+                origin = trace.origin()
         try:
             worker = self._pick(target, body, owner)
-            tail = _request_extras(placed, owner, trace) if placed or owner or trace is not None else b""
+            tail = _request_extras(placed, owner, origin) if placed or owner or origin is not None else b""
             node = self._node
             request_id = node.next_request_id()
             frame = wire.encode(
@@ -539,8 +547,8 @@ class ThreadGateway(Gateway):
         self.close_down()
 
 
-def _request_extras(placed: Sequence[PlacedInput], owner: str, trace: FrontendTrace | None) -> bytes:
-    extras = messages.RequestExtras(owner=owner, trace=None if trace is None else trace.origin())
+def _request_extras(placed: Sequence[PlacedInput], owner: str, origin: Any) -> bytes:
+    extras = messages.RequestExtras(owner=owner, trace=origin)
     for item in placed:
         block = item.reservation
         if not isinstance(block, Block):

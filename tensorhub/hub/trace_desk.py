@@ -2,12 +2,13 @@
 
 A trace begins at a frontend, which tells the hub before it sends the request on; then the worker tells its part, and
 the frontend the end. What a frontend tells comes in order; the worker's part may come at any time, even before the
-beginning, and is not waited for long, because a worker may have died.
+beginning, and is not waited for long, because a worker may have died. So may the parts of what the request has made
+other models do, from several workers; each part says how many others it has made.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorhub.protocol import messages
 from tensorhub.protocol.trace_settings import TraceBook
@@ -22,6 +23,19 @@ OPEN_LIMIT = 10_000
 """Traces that are not complete. The oldest ones are given up: a request may take for ever."""
 
 
+class Part(NamedTuple):
+    """The trace of a request that a traced one has made: a step of an ensemble, or what a model has called.
+
+    Attributes:
+        number: the server's; `parent`: of the one that made it.
+        work: the `tensorhub.wire.TraceFragment` of the worker that had it.
+    """
+
+    number: int
+    parent: int
+    work: Any
+
+
 @dataclass(slots=True)
 class Trace:
     """One request's trace.
@@ -29,15 +43,38 @@ class Trace:
     Attributes:
         number: the server's, from 1.
         begin, work, end: the `tensorhub.wire.TraceFragment` of the frontend, the worker and the frontend again.
-        parent: the number of the trace that it is a part of; 0: none.
+        parts: of the requests that it has made, and these in turn, in the order of their beginnings.
     """
 
     number: int
     begin: Any
     work: Any = None
     end: Any = None
-    parent: int = 0
+    parts: Sequence[Part] = ()
     ended_ns: int = field(default=0, repr=False)
+    _others: list[Any] = field(default_factory=list, repr=False)
+
+    def add(self, work: Any) -> None:
+        """Take a fragment of a worker."""
+        if work.id:
+            self._others.append(work)
+        else:
+            self.work = work
+
+    @property
+    def complete(self) -> bool:
+        """Every part of it is there."""
+        if self.end is None or self.work is None:
+            return False
+        made: int = self.work.children + sum(work.children for work in self._others)
+        return len(self._others) >= made
+
+    def number_parts(self, number: int) -> int:
+        """Give the parts their numbers, from this one on; return the next one."""
+        self._others.sort(key=lambda work: work.stamps[0].ns if work.stamps else 0)
+        numbers = {work.id: number + index for index, work in enumerate(self._others)}
+        self.parts = [Part(numbers[work.id], numbers.get(work.parent, self.number), work) for work in self._others]
+        return number + len(self.parts)
 
 
 class TraceDesk:
@@ -46,7 +83,7 @@ class TraceDesk:
     def __init__(self, settings: TraceBook) -> None:
         self._settings = settings
         self._open: dict[tuple[int, int], Trace] = {}
-        self._early: dict[tuple[int, int], Any] = {}
+        self._early: dict[tuple[int, int], list[Any]] = {}
         self._ended: dict[tuple[int, int], None] = {}  # those without the worker's part, in the order of their ends
         self._next_number = 1
 
@@ -61,10 +98,12 @@ class TraceDesk:
         """Take a fragment; return the traces that are complete with it, or overdue."""
         key = (fragment.pid, fragment.number)
         if fragment.part == messages.TraceFragment.BEGIN:
-            early = self._early.pop(key, None)
+            early = self._early.pop(key, ())
             if self._settings.take(fragment.model):
-                self._open[key] = Trace(self._next_number, fragment, early)
+                begun = self._open[key] = Trace(self._next_number, fragment)
                 self._next_number += 1
+                for work in early:
+                    begun.add(work)
             return self.overdue(now_ns)
         trace = self._open.get(key)
         if trace is None:
@@ -74,20 +113,22 @@ class TraceDesk:
             trace.end, trace.ended_ns = fragment, now_ns
             self._ended[key] = None
         else:
-            trace.work = fragment
-        if trace.end is not None and trace.work is not None:
+            trace.add(fragment)
+        if trace.complete:
             return [self._close(key), *self.overdue(now_ns)]
         return self.overdue(now_ns)
 
     def _close(self, key: tuple[int, int]) -> Trace:
         self._ended.pop(key, None)
-        return self._open.pop(key)
+        trace = self._open.pop(key)
+        self._next_number = trace.number_parts(self._next_number)
+        return trace
 
     def _keep_early(self, key: tuple[int, int], fragment: Any) -> None:
         if fragment.part == messages.TraceFragment.END:  # its beginning has come, and was one too many
             self._early.pop(key, None)
             return
-        self._early[key] = fragment
+        self._early.setdefault(key, []).append(fragment)
         if len(self._early) > EARLY_LIMIT:
             del self._early[next(iter(self._early))]
 
@@ -110,7 +151,4 @@ class TraceDesk:
 
     def close(self) -> Iterable[Trace]:
         """Return what is left, complete or not."""
-        traces = list(self._open.values())
-        self._open.clear()
-        self._ended.clear()
-        return traces
+        return [self._close(key) for key in list(self._open)]

@@ -1,9 +1,9 @@
 """Traces as OpenTelemetry spans, sent to a collector by OTLP over HTTP.
 
 A trace becomes three spans, as in Triton: `InferRequest`, what the frontend saw; inside it one with the model's name,
-what the worker did; inside that `compute`. Their ids are chosen where the request is: the frontend's by the frontend,
-the model's by the worker, which tells it to the model. The spans are put together here afterwards, so they are not
-made with a tracer but as what a tracer would have made.
+what the worker did; inside that `compute`, and the spans of what the model has asked of other models. Their ids are
+chosen where the request is: the frontend's by the frontend, the model's by the worker, which tells it to the model. The
+spans are put together here afterwards, so they are not made with a tracer but as what a tracer would have made.
 
 The opentelemetry packages are the extra `otel`. They are imported here and when they are needed, so only by the hub,
 and only in the mode `opentelemetry`.
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.hub.trace_desk import Trace
+from tensorhub.hub.trace_desk import Part, Trace
 from tensorhub.protocol import trace_context
 from tensorhub.protocol.trace_settings import DEFAULT_URL
 
@@ -27,6 +27,7 @@ _BATCH_SETTINGS = {
     "bsp_max_export_batch_size": "max_export_batch_size",
 }
 _COMPUTE = "COMPUTE_"
+_ANSWERED = "INFER_RESPONSE_COMPLETE"
 
 
 class TraceExporter:
@@ -67,21 +68,33 @@ class TraceExporter:
         own = trace_context.parse(begin.context)
         if own is None:
             return
-        stamps = [*begin.stamps, *(end.stamps if end is not None else ())]
-        yield self._span("InferRequest", own, begin.parent_span, stamps, offset_ns, {}, server=True)
-        if work is None or not work.stamps:
+        worked = work.stamps if work is not None else ()
+        answered = [stamp for stamp in worked if stamp.name == _ANSWERED]
+        stamps = [*begin.stamps, *answered, *(end.stamps if end is not None else ())]
+        yield self._span("InferRequest", own, begin.parent_span, stamps, offset_ns, {}, remote_parent=True)
+        if work is None:
+            return
+        spans = {0: work.span, **{part.work.id: part.work.span for part in trace.parts}}
+        yield from self._work(Part(trace.number, 0, work), own, own.span_id, offset_ns)
+        for part in trace.parts:
+            parent_span = spans.get(part.work.parent, work.span)
+            yield from self._work(part, own, parent_span, offset_ns)
+
+    def _work(self, part: Part, own: trace_context.TraceContext, parent_span: int, offset_ns: int) -> Iterable[Any]:
+        work = part.work
+        if not work.stamps:
             return
         attributes = {
             "triton.model_name": work.model,
             "triton.model_version": work.version,
-            "triton.trace_id": trace.number,
-            "triton.trace_parent_id": trace.parent,
+            "triton.trace_id": part.number,
+            "triton.trace_parent_id": part.parent,
         }
         if work.request_id:
             attributes["triton.request_id"] = work.request_id
         model = own._replace(span_id=work.span)
-        outside = [stamp for stamp in work.stamps if not stamp.name.startswith(_COMPUTE)]
-        yield self._span(work.model, model, own.span_id, outside, offset_ns, attributes)
+        outside = [stamp for stamp in work.stamps if not stamp.name.startswith(_COMPUTE) and stamp.name != _ANSWERED]
+        yield self._span(work.model, model, parent_span, outside, offset_ns, attributes)
         compute = [stamp for stamp in work.stamps if stamp.name.startswith(_COMPUTE)]
         if compute:
             context = own._replace(span_id=trace_context.new_span_id())
@@ -96,13 +109,13 @@ class TraceExporter:
         offset_ns: int,
         attributes: dict[str, Any],
         *,
-        server: bool = False,
+        remote_parent: bool = False,
     ) -> Any:
         from opentelemetry.sdk.trace import Event, ReadableSpan
         from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
         flags = TraceFlags(TraceFlags.SAMPLED)
-        parent = SpanContext(context.trace_id, parent_span, is_remote=server, trace_flags=flags)
+        parent = SpanContext(context.trace_id, parent_span, is_remote=remote_parent, trace_flags=flags)
         times = [stamp.ns + offset_ns for stamp in stamps] or [offset_ns]
         return ReadableSpan(
             name=name,
@@ -113,7 +126,7 @@ class TraceExporter:
             events=[
                 Event(stamp.name, {"triton.steady_timestamp_ns": stamp.ns}, stamp.ns + offset_ns) for stamp in stamps
             ],
-            kind=SpanKind.SERVER if server else SpanKind.INTERNAL,
+            kind=SpanKind.SERVER,
             start_time=min(times),
             end_time=max(times),
         )

@@ -114,25 +114,31 @@ def _is_whole(path: Path) -> bool:
 
 
 def records(trace: Trace) -> list[dict[str, Any]]:
-    """Return the objects of a trace, in Triton's order."""
+    """Return the objects of a trace, in Triton's order: the youngest part first."""
+    found: list[dict[str, Any]] = []
+    for part in reversed(trace.parts):
+        found += _work(part.number, part.work, part.parent)
     number = trace.number
-    found = [_stamp(number, stamp) for stamp in trace.begin.stamps]
-    work = trace.work
-    if work is not None:
-        about: dict[str, Any] = {"id": number, "model_name": work.model, "model_version": work.version}
-        if work.request_id:
-            about["request_id"] = work.request_id
-        if trace.parent:
-            about["parent_id"] = trace.parent
-        found.append(about)
-        tensors = list(work.tensors)
-        for index, stamp in enumerate(work.stamps):
-            found += [_tensor(number, tensor) for tensor in tensors if tensor.after == index]
-            found.append(_stamp(number, stamp))
-        found += [_tensor(number, tensor) for tensor in tensors if tensor.after >= len(work.stamps)]
+    found += [_stamp(number, stamp) for stamp in trace.begin.stamps]
+    if trace.work is not None:
+        found += _work(number, trace.work, 0)
     if trace.end is not None:
         found += [_stamp(number, stamp) for stamp in trace.end.stamps]
     return found
+
+
+def _work(number: int, work: Any, parent: int) -> list[dict[str, Any]]:
+    about: dict[str, Any] = {"id": number, "model_name": work.model, "model_version": work.version}
+    if work.request_id:
+        about["request_id"] = work.request_id
+    if parent:
+        about["parent_id"] = parent
+    found = [about]
+    tensors = list(work.tensors)
+    for index, stamp in enumerate(work.stamps):
+        found += [_tensor(number, tensor) for tensor in tensors if tensor.after == index]
+        found.append(_stamp(number, stamp))
+    return found + [_tensor(number, tensor) for tensor in tensors if tensor.after >= len(work.stamps)]
 
 
 def _stamp(number: int, stamp: Any) -> dict[str, Any]:

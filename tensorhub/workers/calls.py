@@ -72,7 +72,14 @@ class ModelCalls:
     def _call_here(self, call: ModelCall, model: ServingModel, on_response: OnResponse, inline_runs: int) -> Cancel:
         request = model.decoder.accept_call(call, time.monotonic_ns())
         request.responder = _Answers(model, on_response)
-        model.submit(request, inline_runs)
+        if call.trace is not None:
+            request.trace = call.trace.called(request)
+        try:
+            model.submit(request, inline_runs)
+        except TensorhubError:
+            if call.trace is not None and request.trace is not None:
+                call.trace.refused()
+            raise
         if model.gathers:
             model.poll(inline_runs)
         return lambda: model.cancel(request)
@@ -80,7 +87,15 @@ class ModelCalls:
     def _call_by_message(self, call: ModelCall, target: ServedVersion, on_response: OnResponse) -> Cancel:
         remote = _RemoteCall(on_response, call.tally)
         body, placed = write_request(call, target, self._gateway.reserve)
-        request_id = self._gateway.infer(target, body, remote.replied, flags=wire.FLAG_FROM_HTTP, placed=placed)
+        origin = None if call.trace is None else call.trace.called_elsewhere()
+        try:
+            request_id = self._gateway.infer(
+                target, body, remote.replied, flags=wire.FLAG_FROM_HTTP, placed=placed, origin=origin
+            )
+        except TensorhubError:
+            if call.trace is not None and origin is not None:
+                call.trace.refused()
+            raise
 
         def cancel() -> None:
             self._gateway.cancel(request_id)
@@ -172,6 +187,8 @@ class _Answers:
         self._on_response = on_response
 
     def __call__(self, request: InferRequest, response: InferResponse | None, final: bool) -> None:
+        if request.trace is not None:
+            request.trace.responded(response, final, time.monotonic_ns())
         answer = _Answer(self._model.spec, request, response)
         if self._model.decoupled:
             # A model that goes on sending must not wait, nor its caller for the end of its run.

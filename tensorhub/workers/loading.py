@@ -22,7 +22,9 @@ from tensorhub.workers.caching import CachedModel, Entries
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
+from tensorhub.workers.ensemble import EnsembleGraph
 from tensorhub.workers.instances import share_of, wanted_instances
+from tensorhub.workers.labels import StepLabels, read_labels
 from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
@@ -85,7 +87,7 @@ def load(
         loaded = backend.load(source)
         undo.callback(loaded.unload)
         folder = Path(order.path)
-        spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, folder))
+        spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=read_labels(config, folder))
         if order.gpu == _CPU:
             # A model on the processor need not be able to reach a GPU, whatever its config says.
             spec = replace(spec, takes_device_inputs=False)
@@ -141,12 +143,15 @@ def _ensemble(
     cache: CacheStore | None,
 ) -> ServingModel:
     """Load an ensemble, which the hub has validated against the models of its steps."""
-    spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=_labels(config, Path(order.path)))
+    graph = EnsembleGraph.from_config(config)
+    labels = StepLabels(graph, read_labels(config, Path(order.path)), calls.find)
+    spec = replace(ModelSpec.from_config(config, order.model, order.version), labels=labels)
     cache = _maybe_cache(order, config, cache)
     if cache is not None:
         spec = replace(spec, copies_region_inputs=True)
     decoder, encoder = RequestDecoder(spec, memory), ResponseEncoder(spec, memory)
-    running = RunningEnsemble(_news(order, config), config, spec, decoder, encoder, calls, statistics)
+    limit = config.ensemble_scheduling.max_inflight_requests
+    running = RunningEnsemble(_news(order, config), graph, limit, spec, decoder, encoder, calls, statistics)
     if cache is None:
         return running
     # The parameters of its responses name the sequence of the request: they are no part of the answer.
@@ -198,24 +203,3 @@ def _of_backend(settings: Sequence[Scoped], backend: str) -> dict[str, str]:
     """Return the settings of one backend; its own go before those of all."""
     ordered = sorted(settings, key=lambda item: item.scope != "")
     return {item.name: item.value for item in ordered if item.scope in ("", backend)}
-
-
-def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
-    """Read the label files of the outputs, one label a line.
-
-    Raises:
-        InternalError: a file is not there, or is no text.
-    """
-    labels = {}
-    for output in config.output:
-        if output.label_filename:
-            path = folder / output.label_filename
-            try:
-                # Lines end at a line feed and nowhere else; what is before it belongs to the label, as in Triton.
-                labels[output.name] = path.read_bytes().decode().removesuffix("\n").split("\n")
-            except (OSError, UnicodeDecodeError) as exc:
-                reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-                raise InternalError(
-                    f"failed to open text file for read {config.name}/{output.label_filename}: {reason}"
-                ) from exc
-    return labels

@@ -2,8 +2,13 @@
 
 A trace is told to the hub once, when both the run of the request and its last answer are over, whichever is later; one
 that never ran, when it is answered. Requests that are not traced have no such object, and cost nothing.
+
+What a traced request asks of other models (the steps of an ensemble, and what a model calls with its trace) is traced
+too, as a part that names its parent. Each part says how many it has made, so that the hub knows what to wait for.
 """
 
+import itertools
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,6 +37,10 @@ class RequestTrace:
     """
 
     def __init__(self, origin: Any, request: InferRequest, tell: Tell) -> None:
+        self._origin = origin
+        self._part: bool = origin.part
+        self._children = 0
+        self._over = False
         self._level: int = origin.level
         self._tell = tell
         self._lock = threading.Lock()
@@ -45,6 +54,8 @@ class RequestTrace:
             version=request.version,
             request_id=request.request_id,
             part=messages.TraceFragment.WORK,
+            id=_new_id() if self._part else 0,
+            parent=origin.parent,
         )
         if self._context is not None:
             self._context = self._context._replace(span_id=trace_context.new_span_id())
@@ -55,6 +66,36 @@ class RequestTrace:
     def carrier(self) -> str:
         """See requests.Trace."""
         return "" if self._context is None else self._context.carrier()
+
+    def called(self, request: InferRequest) -> "RequestTrace | None":
+        """See requests.Trace."""
+        origin = self.called_elsewhere()
+        if origin is None:
+            return None
+        trace = RequestTrace(origin, request, self._tell)
+        trace.queued(request, request.arrival_ns)
+        return trace
+
+    def called_elsewhere(self) -> Any:
+        """See requests.Trace."""
+        with self._lock:
+            if self._over:
+                return None
+            self._children += 1
+        origin, context = self._origin, self._context
+        return messages.TraceOrigin(
+            pid=origin.pid,
+            number=origin.number,
+            level=self._level,
+            context="" if context is None else context.header(),
+            part=True,
+            parent=self._fragment.id,
+        )
+
+    def refused(self) -> None:
+        """See requests.Trace."""
+        with self._lock:
+            self._children -= 1
 
     def queued(self, request: InferRequest, now_ns: int) -> None:
         """It goes into the queue of its model."""
@@ -84,13 +125,17 @@ class RequestTrace:
         with self._lock:
             if response is not None:
                 self._tensors("TENSOR_BACKEND_OUTPUT", response.outputs)
-                self._stamp("INFER_RESPONSE_COMPLETE", now_ns)
+                if not self._part:
+                    self._stamp("INFER_RESPONSE_COMPLETE", now_ns)
             self._answered = self._answered or final
             done = final and not self._running
         if done:
             self._finish(now_ns)
 
     def _finish(self, now_ns: int) -> None:
+        with self._lock:
+            self._over = True
+            self._fragment.children = self._children
         self._stamp("REQUEST_END", now_ns)
         self._tell(self._fragment)
 
@@ -109,6 +154,14 @@ class RequestTrace:
                     datatype=tensor.datatype.value,
                     after=len(self._fragment.stamps),
                 )
+
+
+_numbers = itertools.count(1)
+
+
+def _new_id() -> int:
+    """Return what no other part of any trace has, for as long as traces take."""
+    return os.getpid() << 32 | next(_numbers) & 0xFFFFFFFF
 
 
 def _text(tensor: Tensor) -> str:

@@ -40,7 +40,7 @@ class RunningEnsemble:
 
     Args:
         calls: how the steps' models are reached.
-        config: with `max_inflight_requests`, no step has more requests at its model; the others wait.
+        limit: no step has more requests at its model, the others wait; 0: no limit.
     """
 
     gathers = False
@@ -49,7 +49,8 @@ class RunningEnsemble:
     def __init__(
         self,
         news: Any,
-        config: Any,
+        graph: EnsembleGraph,
+        limit: int,
         spec: ModelSpec,
         decoder: RequestDecoder,
         encoder: ResponseEncoder,
@@ -61,10 +62,10 @@ class RunningEnsemble:
         self.decoder = decoder
         self.encoder = encoder
         self.spec = spec
-        self.graph = EnsembleGraph.from_config(config)
+        self.graph = graph
         self.decoupled = self.graph.decoupled
         self.calls = calls
-        self.limiter = _Limiter(len(self.graph.steps), config.ensemble_scheduling.max_inflight_requests)
+        self.limiter = _Limiter(len(graph.steps), limit)
         self.output_dims = {
             name: output.dims if output.reshape is None else output.reshape for name, output in spec.outputs.items()
         }
@@ -366,6 +367,7 @@ class _Request:
             request.parameters,
             frozenset([name for name in run.exclusive if name in run.given or is_private(run.inputs[name])]),
             tally,
+            request.trace,
         )
         run.inputs.clear()
         try:

@@ -16,7 +16,7 @@ from tensorhub.backends.python.model_calls import ResponseIterator
 from tensorhub.backends.python.responses import InferenceResponse, InferenceResponseSender, checked_parameters
 from tensorhub.backends.python.tensors import NUMPY_TYPES, Tensor
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import InferRequest
+from tensorhub.requests import InferRequest, Trace
 from tensorhub.tensors import element_count
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ class PreferredMemory:
 
 
 class InferenceTrace:
-    """The trace of a request."""
+    """The trace of a request; a request that is made with it is a part of it."""
 
-    __slots__ = ("_carrier",)
+    __slots__ = ("_carrier", "_server")
 
     def __init__(self, carrier: str = "") -> None:
         self._carrier = carrier
+        self._server: Trace | None = None
 
     def get_context(self) -> str | None:
         """Return the carrier of the trace's context, JSON of its headers; None if there is no context."""
@@ -129,6 +130,7 @@ class InferenceRequest:
         request._spec = spec
         request._decoupled = decoupled
         request._sender = None
+        request._trace = None
         request._tensors = None
         request._requested = all_outputs
         if server.requested:
@@ -188,7 +190,10 @@ class InferenceRequest:
     def trace(self) -> InferenceTrace:
         if self._server is None:
             return self._trace if self._trace is not None else InferenceTrace()
-        return InferenceTrace(self._server.trace.carrier if self._server.trace is not None else "")
+        trace = InferenceTrace()
+        if self._server.trace is not None:
+            trace._server, trace._carrier = self._server.trace, self._server.trace.carrier
+        return trace
 
     def is_cancelled(self) -> bool:
         """Tell whether the client has gone."""
@@ -280,4 +285,5 @@ class InferenceRequest:
             0,
             self.timeout(),
             parameters,
+            trace=None if self._trace is None else self._trace._server,
         )
