@@ -53,6 +53,7 @@ CONFIGURATIONS = {
     "core": Configuration("core"),
     "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
     "graph": Configuration("graph"),
+    "composed": Configuration("composed"),
     "observed": Configuration(
         "observed",
         (

@@ -205,3 +205,35 @@ def test_numbers_only_rise() -> None:
     for part in (Fragment.BEGIN, Fragment.WORK, Fragment.END):
         done = traces.take(fragment(part, 1), 0)
     assert [trace.number for trace in done] == [10]
+
+
+def part(id: int, parent: int, children: int, at_ns: int) -> Any:
+    work = fragment(Fragment.WORK)
+    work.id, work.parent, work.children = id, parent, children
+    work.stamps.add(name="REQUEST_START", ns=at_ns)
+    return work
+
+
+def test_a_trace_waits_for_what_it_has_made() -> None:
+    traces = desk()
+    traces.take(part(8, 5, 0, 30), 0)
+    traces.take(fragment(Fragment.BEGIN), 0)
+    for work in (part(5, 0, 2, 20), part(0, 0, 1, 10)):
+        assert traces.take(work, 0) == []
+    assert traces.take(fragment(Fragment.END), 0) == []
+    [done] = traces.take(part(7, 5, 0, 25), 0)
+    assert [(item.number, item.parent, item.work.id) for item in done.parts] == [(2, 1, 5), (3, 2, 7), (4, 2, 8)]
+    assert [item["id"] for item in records(done) if "model_name" in item] == [4, 3, 2, 1]
+    traces.take(fragment(Fragment.BEGIN, 2), 0)
+    [after] = traces.close()
+    assert after.number == 5
+
+
+def test_a_part_that_a_dead_worker_had_is_given_up() -> None:
+    traces = desk()
+    traces.take(fragment(Fragment.BEGIN), 0)
+    traces.take(part(0, 0, 2, 10), 0)
+    traces.take(fragment(Fragment.END), 0)
+    traces.take(part(9, 77, 0, 12), 0)
+    [overdue] = traces.overdue(1 + PATIENCE_NS)
+    assert [(item.number, item.parent) for item in overdue.parts] == [(2, 1)]
