@@ -1,12 +1,14 @@
-"""Gunicorn's ASGI worker, with connections of our own (`gunicorn_protocol`) and two repairs.
+"""Gunicorn's ASGI worker, with connections of our own (`gunicorn_protocol`) and three repairs.
 
 1. At shutdown Gunicorn waits for idle connections too, until graceful_timeout. Here they are closed at once.
-2. Gunicorn serves without encryption if it cannot use the certificate. Here it ends.
+2. It sees that it is to shut down at its next heartbeat, within a second. Here it begins at once.
+3. Gunicorn serves without encryption if it cannot use the certificate. Here it ends.
 
 It relies on names of Gunicorn that are not public. If they are not what is expected, the worker is Gunicorn's own, and
 says so.
 """
 
+import asyncio
 import weakref
 from typing import Any
 
@@ -26,6 +28,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self.direct: DirectInfer | None = None
         self.direct_parser: DirectParser | None = None
+        self._resting: asyncio.Task[Any] | None = None  # what waits for the next heartbeat
 
     def init_process(self) -> None:
         """Serve with our connections: Gunicorn has no setting for them, so their name is rebound in this process."""
@@ -52,6 +55,18 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
         super().load_wsgi()
         if self.direct_parser is not None:
             self.direct = getattr(self.asgi, "direct", None)
+
+    def notify(self) -> None:
+        """A heartbeat: the loop that makes them is going to wait, and to shut down when that is cancelled."""
+        super().notify()
+        self._resting = asyncio.current_task()
+
+    def handle_exit_signal(self) -> None:
+        """SIGTERM."""
+        super().handle_exit_signal()
+        resting, self._resting = self._resting, None
+        if resting is not None:
+            resting.cancel()
 
     async def _shutdown(self) -> None:
         for connection in list(self.connections):

@@ -48,7 +48,8 @@ class MetricsEndpoint:
             address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
         self._server = Server((address.strip("[]"), port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        # It waits for clients, and for nothing else: `close` wakes it up.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(None,), name="metrics", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -57,6 +58,7 @@ class MetricsEndpoint:
     def close(self) -> None:
         """Stop listening. Not to be called from the loop that makes pages while `start` has not been called."""
         if self._thread.is_alive():
+            self._server.socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
         self._server.server_close()
 

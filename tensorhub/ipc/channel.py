@@ -109,9 +109,9 @@ class Outbox:
             socket.close(linger=0)
 
     def close(self) -> None:
-        """Close every connection; what is queued may still leave for a second."""
+        """Close every connection; what is queued for a peer that is there may still leave for a second."""
         with self._lock:
             self._closed = True
-            sockets, self._sockets = list(self._sockets.values()), {}
-        for socket in sockets:
-            socket.close()
+            sockets, self._sockets = self._sockets, {}
+        for path, socket in sockets.items():
+            socket.close(linger=None if path.exists() else 0)
