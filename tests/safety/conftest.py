@@ -1,10 +1,11 @@
-"""A server for all tests of safety but those that change it, on models of their own."""
+"""The servers of the tests of safety, on models of their own: started once for all of them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tensorhub.restrictions import Category
 from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.processes import FOREIGN_UID
 from tests.serving import RunningServer, serving
@@ -31,6 +32,35 @@ def guarded(safety_log: Path) -> Iterator[RunningServer]:
     ]
     with serving(safety_log.parent, options, repository=MODELS) as running:
         _introduce(running)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def plain_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `plain` writes its log."""
+    return tmp_path_factory.mktemp("plain") / "server.log"
+
+
+@pytest.fixture(scope="session")
+def plain(plain_log: Path) -> Iterator[RunningServer]:
+    """Yield a server with no option but where its models are and where to listen; its worker may die."""
+    with serving(plain_log.parent, [], repository=MODELS) as running:
+        yield running
+
+
+KEY, SECRET = "d10-key", "d10-secret"
+"""What `closed` asks for."""
+
+
+@pytest.fixture(scope="session")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Yield a server all of whose groups are restricted, but for the health over HTTP, by which its start is seen."""
+    groups = [category.value for category in Category]
+    options = [
+        f"--grpc-restricted-protocol={','.join(groups)}:{KEY}={SECRET}",
+        f"--http-restricted-api={','.join(group for group in groups if group != Category.HEALTH.value)}:{KEY}={SECRET}",
+    ]
+    with serving(tmp_path_factory.mktemp("closed"), options, repository=MODELS) as running:
         yield running
 
 

@@ -16,22 +16,14 @@ import pytest
 
 from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Http
-from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, worker
 from tests.safety.soak import turns
-from tests.serving import RunningServer, serving
+from tests.serving import RunningServer
 from tests.shm.segments import Segment, segment
 
 SIZE = 1 << 20
 TURNS = turns(5, 1_000)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a segment to another user")
-
-
-@pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Yield a server whose worker may die."""
-    with serving(tmp_path_factory.mktemp("fragile"), [], repository=MODELS) as running:
-        yield running
 
 
 def _made_by(uid: int, content: bytes) -> Segment:
@@ -131,13 +123,13 @@ def test_another_user_truncates_all_the_time(guarded: RunningServer, http: Http)
     assert worker(guarded) == pid
 
 
-def test_our_own_users_segment(fragile: RunningServer, tmp_path: Path) -> None:
-    client = Http(fragile.http)
-    dead = worker(fragile)
+def test_our_own_users_segment(plain: RunningServer, tmp_path: Path) -> None:
+    client = Http(plain.http)
+    dead = worker(plain)
     with segment(b"\1" * SIZE) as made, segment(b"\2" * SIZE) as other:
         assert client.register("d06", made.key, 0, SIZE)[0] == 200
         assert client.register("d06_other", other.key, 0, SIZE)[0] == 200
-        with _in_flight(fragile.http, "d06", SIZE, tmp_path) as (gate, answers):
+        with _in_flight(plain.http, "d06", SIZE, tmp_path) as (gate, answers):
             made.truncate(0)
             gate.touch()
             wait_until(lambda: answers, "an answer")
@@ -145,7 +137,7 @@ def test_our_own_users_segment(fragile: RunningServer, tmp_path: Path) -> None:
         assert status == 503, body
         assert b"worker process" in body
         wait_until(lambda: client.infer("d06_other", 0, SIZE) == (200, b"\2" * SIZE), "another worker serves")
-        assert worker(fragile) != dead
+        assert worker(plain) != dead
         wait_until(lambda: client.regions() == ["d06_other"], "the region that was truncated is dropped")
         assert json.loads(client.infer("d06", 0, SIZE)[1])["error"] == "Unable to find shared memory region: 'd06'"
         assert client.unregister("d06_other") == 200

@@ -1,31 +1,19 @@
 """D10: the same over gRPC: every method of a restricted group needs the pair."""
 
-from collections.abc import Iterator
-
 import grpc
 import pytest
 
 from tensorhub.protocol import messages
-from tensorhub.restrictions import Category
-from tests.safety.conftest import MODELS
-from tests.serving import RunningServer, serving
+from tests.safety.conftest import KEY, SECRET
+from tests.serving import RunningServer
 
-_KEY, _VALUE = "d10-key", "d10-secret"
-_GROUPS = [category.value for category in Category]
 _SERVICE = "inference.GRPCInferenceService"
 _METHODS = [(method.name, method.client_streaming) for method in messages.service(_SERVICE).methods]
 
 
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    option = f"--grpc-restricted-protocol={','.join(_GROUPS)}:{_KEY}={_VALUE}"
-    with serving(tmp_path_factory.mktemp("closed"), [option], repository=MODELS) as running:
-        yield running
-
-
 @pytest.mark.parametrize(("name", "streams"), _METHODS)
 def test_every_method(closed: RunningServer, name: str, streams: bool) -> None:
-    pair = (f"triton-grpc-protocol-{_KEY}", _VALUE)
+    pair = (f"triton-grpc-protocol-{KEY}", SECRET)
     with grpc.insecure_channel(closed.grpc) as channel:
 
         def outcome(*metadata: tuple[str, str]) -> tuple[str, str]:
@@ -39,10 +27,10 @@ def test_every_method(closed: RunningServer, name: str, streams: bool) -> None:
                 return exc.code().name, exc.details() or ""
             return "OK", ""
 
-        for wrong in ((), ((pair[0], "wrong"),), ((pair[0], ""),), ((_KEY, _VALUE),)):
+        for wrong in ((), ((pair[0], "wrong"),), ((pair[0], ""),), ((KEY, SECRET),)):
             code, text = outcome(*wrong)
             assert code == "UNAVAILABLE", (name, wrong, code)
             assert "is restricted, expecting header" in text
-            assert _VALUE not in text
+            assert SECRET not in text
         code, text = outcome(pair)
         assert "is restricted" not in text, (name, code, text)

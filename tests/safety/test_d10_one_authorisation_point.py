@@ -1,38 +1,26 @@
 """D10: a restricted group is closed in all its routes, whatever way leads to an operation."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tensorhub.restrictions import Category
 from tests.http.test_restricted import ROUTES
 from tests.safety.client import Http
-from tests.safety.conftest import MODELS
-from tests.serving import RunningServer, serving
-
-_KEY, _VALUE = "x-d10-key", "d10-secret"
-_GROUPS = [category.value for category in Category if category is not Category.HEALTH]  # whose start is waited for
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    option = f"--http-restricted-api={','.join(_GROUPS)}:{_KEY}={_VALUE}"
-    with serving(tmp_path_factory.mktemp("closed"), [option], repository=MODELS) as running:
-        yield running
+from tests.safety.conftest import KEY, SECRET
+from tests.serving import RunningServer
 
 
 @pytest.mark.parametrize(("category", "path"), ROUTES)
 def test_every_route(closed: RunningServer, category: Category, path: str) -> None:
     client = Http(closed.http)
     for method in ("GET", "POST"):
-        for headers in ({}, {_KEY: "wrong"}, {_KEY: ""}, {"x-other": _VALUE}, {_KEY: _VALUE + " x"}):
+        for headers in ({}, {KEY: "wrong"}, {KEY: ""}, {"x-other": SECRET}, {KEY: SECRET + " x"}):
             status, body = client.ask(method, path, b"{}" if method == "POST" else None, headers)
             if category is Category.HEALTH:
                 assert status != 403, (method, path)
             elif status != 405:
                 assert status == 403, (method, path, headers, status)
-                assert _VALUE.encode() not in body
-        status, _ = client.ask(method, path, b"{}" if method == "POST" else None, {_KEY.upper(): _VALUE})
+                assert SECRET.encode() not in body
+        status, _ = client.ask(method, path, b"{}" if method == "POST" else None, {KEY.upper(): SECRET})
         assert status != 403, (method, path)
     client.close()
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,6 @@ from tests.shm.segments import segment
 PAGE = 4096
 _PROXIES = ({"X-Forwarded-For": "203.0.113.7"}, {"Forwarded": "for=203.0.113.7"}, {"X-Real-IP": "203.0.113.7"})
 _DISABLED = "Client shared memory is disabled"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("plain")
-
-
-@pytest.fixture(scope="module")
-def plain(place: Path) -> Iterator[RunningServer]:
-    """Yield a server with no option but where its models are and where to listen."""
-    with serving(place, [], repository=MODELS) as running:
-        yield running
 
 
 def test_memory_is_registered_from_this_host_only(plain: RunningServer) -> None:
@@ -83,7 +70,7 @@ def test_models_cannot_be_loaded_or_unloaded(plain: RunningServer) -> None:
     rpc.close()
 
 
-def test_the_log_names_all_that_listens(plain: RunningServer, place: Path) -> None:
+def test_the_log_names_all_that_listens(plain: RunningServer, plain_log: Path) -> None:
     assert plain.run_dir is not None
     inodes = set()
     for pid in processes_of(plain.run_dir):
@@ -99,5 +86,5 @@ def test_the_log_names_all_that_listens(plain: RunningServer, place: Path) -> No
             if fields[9] in inodes and fields[3] == "0A":
                 ports.add(int(fields[1].rpartition(":")[2], 16))
     assert ports, "nothing listens"
-    log = (place / "server.log").read_text("utf-8", "replace")
+    log = plain_log.read_text("utf-8", "replace")
     assert [port for port in ports if not re.search(rf":{port}\b", log)] == []
