@@ -1,13 +1,12 @@
 """`tensorhub doctor`: why shared memory does not work, and what to do.
 
 Runs where the client runs, in its container too, and needs nothing but what is there: it looks at this side, asks the
-server over HTTP, and tries a registration for real. Where it can see the server's processes (the same host and user) it
-compares both sides.
+server over HTTP, and tries a registration for real. Where it can see the server's processes (on the same host) it
+compares both sides, and says what is wrong instead of what could be.
 """
 
 import json
 import os
-import pwd
 import re
 import secrets
 import sys
@@ -16,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tensorhub.cli.arguments import Parser
+from tensorhub.cli.sides import Side, by_server, find_workers, look_at_segments, look_here, user_name
 from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable
-from tensorhub.client.shared_memory import SharedMemoryError, SystemRegion
-from tensorhub.ipc.gpus import find_gpus
+from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket, SystemRegion
 
 _PROG = "tensorhub doctor"
 
@@ -29,29 +29,15 @@ GOOD, WARNING, BAD = "ok", "warning", "problem"
 SMALL_BYTE_SIZE = 256 << 20
 """Of /dev/shm. Containers have 64 MiB if nobody asks for more."""
 
-_NAMESPACES = ("ipc", "mnt", "pid", "net", "user")
+SHARE = (
+    "share it: docker run --ipc=host, or --ipc=container:<server>; Kubernetes: one emptyDir with medium Memory, "
+    "mounted at /dev/shm of both; or use --shm-socket, which needs none of it"
+)
+
 _DRIVER_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s")
 _GPU_LABEL = re.compile(r'gpu_uuid="([^"]+)"')
 _PROBE_BYTE_SIZE = 4096
 _TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What one process sees.
-
-    Attributes:
-        shm_device: which file system /dev/shm is; two sides with one number share it.
-        namespaces: kind to inode; "" where it cannot be told.
-        gpus: UUIDs.
-    """
-
-    pid: int
-    uid: int
-    groups: Sequence[int]
-    shm_device: int
-    namespaces: Mapping[str, str]
-    gpus: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +75,33 @@ def run(argv: Sequence[str]) -> int:
         "Say why shared memory between this client and a server does not work, and what to do.",
         "Exit status: 0 if nothing is wrong, 1 if something is.",
     )
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"the server; default: {DEFAULT_URL}")
+    parser.add_argument("--url", default=DEFAULT_URL, help=f"the server's HTTP; default: {DEFAULT_URL}")
     parser.add_argument("--metrics-url", metavar="URL", help="its metrics, for the GPUs; default: port 8002 of --url")
+    parser.add_argument("--shm-socket", metavar="PATH", help="its --shm-socket as it is seen here: try that as well")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
     report = Report()
-    here = look_here(os.getpid())
+    here = look_here()
     check_segment_folder(report)
     check_driver(report, here)
+    servers = by_server(find_workers())
+    asked = meant(servers, arguments.url)
     try:
         with Server.connected(arguments.url, _TIMEOUT_S) as server:
             metadata = server.metadata()
             report.add(GOOD, f"{metadata.get('name')} {metadata.get('version')} answers at {server.url}")
-            probe(report, server)
+            probe(report, server, here, [side for sides in asked.values() for side in sides])
     except (Unreachable, Refused, OSError, ValueError) as exc:
-        report.add(BAD, str(exc), "without a server only this side can be looked at")
-    others = find_servers(here)
-    for other in others:
-        compare(report, here, other)
+        report.add(BAD, str(exc) or type(exc).__name__, which_server(servers))
+    if arguments.shm_socket:
+        probe_socket(report, arguments.shm_socket)
+    for run_dir, workers in asked.items():
+        compare(report, here, workers, run_dir)
     if here.gpus:
         compare_gpus(report, here.gpus, gpus_of_metrics(arguments.metrics_url or _metrics_url(arguments.url)))
     if arguments.json:
-        document = {"here": asdict(here), "servers": [asdict(item) for item in others]}
+        sides = [asdict(side) for workers in asked.values() for side in workers]
+        document = {"here": asdict(here), "servers": sides}
         sys.stdout.write(json.dumps({**document, "findings": [asdict(item) for item in report.findings]}) + "\n")
     else:
         sys.stdout.write("\n".join(lines(here, report)) + "\n")
@@ -120,73 +111,67 @@ def run(argv: Sequence[str]) -> int:
 def lines(here: Side, report: Report) -> list[str]:
     """Return the report for a person to read."""
     shown = [
-        f"here: pid {here.pid}, {_user_name(here.uid)}, groups {', '.join(map(str, here.groups)) or 'none'}",
+        f"here: pid {here.pid}, {user_name(here.uid)}, groups {', '.join(map(str, here.groups)) or 'none'}",
         "      namespaces: " + ", ".join(f"{kind} {inode or '?'}" for kind, inode in here.namespaces.items()),
         "",
     ]
     for finding in report.findings:
         shown.append(f"{finding.state:>8}  {finding.text}")
-        if finding.remedy:
-            shown.append(f"{'':>8}  -> {finding.remedy}")
+        shown += [f"{'':>8}  -> {remedy}" for remedy in finding.remedy.splitlines()]
     return shown
 
 
-def look_here(pid: int) -> Side:
-    """Look at this process's side."""
-    return Side(
-        pid,
-        os.geteuid(),
-        tuple(sorted(os.getgroups())),
-        _device(Path("/dev/shm")),
-        {kind: _namespace(pid, kind) for kind in _NAMESPACES},
-        tuple(gpu.uuid for gpu in find_gpus()),
+def meant(servers: Mapping[str, Sequence[Side]], url: str) -> dict[str, Sequence[Side]]:
+    """Return the servers that can be the one at this address, by the port that they were started with.
+
+    If there is none, it is the only one that can be seen; of several, nobody knows.
+    """
+    port = urlsplit(url if "//" in url else f"//{url}").port or 8000
+    found = {run_dir: sides for run_dir, sides in servers.items() if any(side.http_port == port for side in sides)}
+    return found or (dict(servers) if len(servers) == 1 else {})
+
+
+def which_server(servers: Mapping[str, Sequence[Side]]) -> str:
+    """Say how to name a server."""
+    ports = sorted({side.http_port for sides in servers.values() for side in sides})
+    if not ports:
+        return "name the server's HTTP address with --url; no server can be seen from here"
+    return "name the server's HTTP address with --url; those seen here were started with --http-port " + ", ".join(
+        map(str, ports)
     )
-
-
-def find_servers(here: Side) -> list[Side]:
-    """Look at the workers of servers that this process can see, which are the ones that open memory."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-            if b"tensorhub.workers.main" not in command and b"tensorhub-worker" not in command:
-                continue
-            environ = (folder / "environ").read_bytes()
-            groups = re.search(r"^Groups:[ \t]*(.*)$", (folder / "status").read_text(encoding="ascii"), re.MULTILINE)
-            pid = int(folder.name)
-            chosen = re.search(rb"(?:^|\0)CUDA_VISIBLE_DEVICES=([^\0]*)", environ)
-            found.append(
-                Side(
-                    pid,
-                    folder.stat().st_uid,
-                    tuple(int(group) for group in groups[1].split()) if groups else (),
-                    _device(folder / "root/dev/shm"),
-                    {kind: _namespace(pid, kind) for kind in _NAMESPACES},
-                    (chosen[1].decode(),) if chosen and chosen[1].startswith(b"GPU-") else (),
-                )
-            )
-        except OSError:
-            continue  # another user's, or gone
-    return sorted(found, key=lambda side: side.pid)
 
 
 def check_segment_folder(report: Report) -> None:
     """Check /dev/shm as this process has it."""
     try:
-        found = os.statvfs("/dev/shm")
+        found = look_at_segments()
     except OSError as exc:
-        report.add(BAD, f"/dev/shm cannot be used: {exc.strerror}", "mount a tmpfs there")
+        report.add(BAD, f"/dev/shm cannot be used: {exc.strerror}", "mount -t tmpfs tmpfs /dev/shm")
         return
-    size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
-    text = f"/dev/shm has {size >> 20} MiB, {free >> 20} MiB of them free; it is device {_device(Path('/dev/shm')):#x}"
-    if size < SMALL_BYTE_SIZE:
+    text = f"/dev/shm has {_mib(found.size)}, {_mib(found.free)} of them free"
+    if found.kind not in ("", "tmpfs", "ramfs"):
+        report.add(
+            BAD,
+            f"/dev/shm is a folder of a {found.kind} and no tmpfs: what lies there is on a disk, and servers refuse it",
+            "mount -t tmpfs tmpfs /dev/shm; in a container, do not mount a folder of the host there",
+        )
+    elif found.read_only or not found.writable:
+        why = "is mounted read-only" if found.read_only else "may not be written to by this user"
+        report.add(BAD, f"{text}, and it {why}", "mount -o remount,rw /dev/shm, or chmod 1777 /dev/shm")
+    elif found.free < _PROBE_BYTE_SIZE:
+        report.add(
+            BAD, f"{text}: it is full", "unlink segments that nobody uses any more (ls -l /dev/shm), or enlarge it"
+        )
+    elif found.size < SMALL_BYTE_SIZE:
         report.add(WARNING, text, "docker run --shm-size=1g, or --ipc=host; Kubernetes: an emptyDir with medium Memory")
-    elif free < size // 10:
+    elif found.free < found.size // 10:
         report.add(WARNING, text, "segments that nobody uses any more stay until they are unlinked: ls -l /dev/shm")
     else:
         report.add(GOOD, text)
+
+
+def _mib(byte_size: int) -> str:
+    return f"{byte_size >> 20} MiB"
 
 
 def check_driver(report: Report, here: Side) -> None:
@@ -218,15 +203,21 @@ def check_driver(report: Report, here: Side) -> None:
     )
 
 
-def probe(report: Report, server: Server) -> None:
-    """Make a segment, register it, and let it go again."""
+def probe(report: Report, server: Server, here: Side, workers: Sequence[Side]) -> None:
+    """Make a segment, register it, and let it go again.
+
+    Args:
+        workers: those of the server that can be seen.
+    """
     name = f"doctor_{secrets.token_hex(4)}"
     try:
         with SystemRegion.create(_PROBE_BYTE_SIZE) as region:
             try:
                 server.register_system(name, region.key, region.byte_size)
             except Refused as exc:
-                report.add(BAD, f"a segment of this user cannot be registered: {exc}", _remedy_of(str(exc)))
+                report.add(
+                    BAD, f"a segment of this user cannot be registered: {exc}", remedy_of(str(exc), here, workers)
+                )
                 return
             finally:
                 server.unregister_system(name)
@@ -234,42 +225,70 @@ def probe(report: Report, server: Server) -> None:
     except SharedMemoryError as exc:
         report.add(BAD, str(exc), "see /dev/shm above")
     except Refused as exc:
-        report.add(BAD, f"nothing can be unregistered: {exc}", _remedy_of(str(exc)))
+        report.add(BAD, f"nothing can be unregistered: {exc}", remedy_of(str(exc), here, workers))
 
 
-def _remedy_of(text: str) -> str:
+def probe_socket(report: Report, path: str) -> None:
+    """Register a file over the server's socket, and let it go again."""
+    name = f"doctor_{secrets.token_hex(4)}"
+    try:
+        with FileRegion.create(_PROBE_BYTE_SIZE) as region, SharedMemorySocket(path) as sockets:
+            sockets.register(name, region)
+            sockets.unregister(name)
+    except SharedMemoryError as exc:
+        report.add(
+            BAD,
+            f"a file cannot be registered over {path}: {exc}",
+            "the server needs --shm-socket, its socket has to be mounted here, and this user has to be the server's, "
+            f"root or one of --shm-allowed-uids={os.geteuid()}",
+        )
+    else:
+        report.add(GOOD, f"a file was registered over {path}, and let go")
+
+
+def remedy_of(text: str, here: Side, workers: Sequence[Side]) -> str:
+    """Say what to do about a refusal, a line for each thing; no more than fits what is known of both sides."""
     if "disabled" in text:
         return "the server has --allow-client-shm=false, or this client is on another host, or behind a proxy"
-    if "Unable to open" in text:
-        return (
-            "the server does not see this /dev/shm, or may not open the segment: share it (docker run --ipc=host, or "
-            "--ipc=container:<server>), run both as one user, or start the server with "
-            f"--shm-allowed-uids={os.geteuid()} and make segments with a mode and group that let it in "
-            "(SystemRegion.create(mode=0o660, group=...)); or use --shm-socket, which needs no name and no --ipc=host"
-        )
     if "--shm-max" in text:
         return "unregister what is not used, or raise the limit"
-    return "the server's log has more"
+    if "Unable to open" not in text:
+        return "the server's log has more"
+    share = f"the server does not see this /dev/shm: {SHARE}"
+    user = (
+        f"the server may not use segments of this user: run both as one user, or start it with "
+        f"--shm-allowed-uids={here.uid} and make segments with a mode and group that let it in "
+        "(SystemRegion.create(mode=0o660, group=...)); or use --shm-socket"
+    )
+    if any(side.shm_device and side.shm_device != here.shm_device for side in workers):
+        return share
+    if any(side.uid != here.uid for side in workers):
+        return user
+    return f"either {share}\nor {user}"
 
 
-def compare(report: Report, here: Side, server: Side) -> None:
-    """Compare this side with a worker that can be seen."""
-    where = f"the worker with pid {server.pid}"
-    if server.shm_device and server.shm_device != here.shm_device:
-        report.add(BAD, f"{where} has another /dev/shm", "share it: docker run --ipc=host, or --ipc=container:<server>")
-    elif server.shm_device:
+def compare(report: Report, here: Side, workers: Sequence[Side], run_dir: str) -> None:
+    """Compare this side with the workers of a server that can be seen."""
+    where = f"the worker of the server at {run_dir or 'an unknown place'}"
+    if len(workers) > 1:
+        where = f"each of the {len(workers)} workers of the server at {run_dir or 'an unknown place'}"
+    devices = {side.shm_device for side in workers} - {0}
+    if devices - {here.shm_device}:
+        report.add(BAD, f"{where} has another /dev/shm", SHARE)
+    elif devices:
         report.add(GOOD, f"{where} has the same /dev/shm")
-    if server.uid == here.uid:
-        report.add(GOOD, f"{where} runs as the same user: memory is used in place")
-    else:
-        report.add(
-            WARNING,
-            f"{where} runs as {_user_name(server.uid)}, not {_user_name(here.uid)}: memory is copied, if it is allowed",
-            f"--shm-allowed-uids={here.uid} allows it; one user for both, or --shm-socket, needs no copy",
-        )
+    for uid in sorted({side.uid for side in workers}):
+        if uid == here.uid:
+            report.add(GOOD, f"{where} runs as the same user: memory is used in place")
+        else:
+            report.add(
+                WARNING,
+                f"{where} runs as {user_name(uid)}, not {user_name(here.uid)}: memory is copied, if it is allowed",
+                f"--shm-allowed-uids={here.uid} allows it; one user for both, or --shm-socket, needs no copy",
+            )
     for kind, why in (("ipc", "CUDA regions need one IPC namespace"), ("pid", "CUDA regions need one PID namespace")):
-        one, other = here.namespaces.get(kind, ""), server.namespaces.get(kind, "")
-        if here.gpus and one and other and one != other:
+        one, others = here.namespaces.get(kind, ""), {side.namespaces.get(kind, "") for side in workers} - {""}
+        if here.gpus and one and others - {one}:
             report.add(WARNING, f"{where} is in another {kind} namespace", f"{why}: docker run --{kind}=host")
 
 
@@ -306,24 +325,3 @@ def gpus_of_metrics(url: str) -> list[str] | None:
 def _metrics_url(url: str) -> str:
     host = url.rpartition("//")[2].rpartition(":")[0] or "127.0.0.1"
     return f"http://{host}:8002/metrics"
-
-
-def _device(path: Path) -> int:
-    try:
-        return path.stat().st_dev
-    except OSError:
-        return 0
-
-
-def _namespace(pid: int, kind: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}").rpartition("[")[2].rstrip("]")
-    except OSError:
-        return ""
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except KeyError:
-        return f"uid {uid}"
