@@ -7,6 +7,7 @@ app(environ, start_response)   WSGI, through an adapter with an event loop in a 
 
 import functools
 import logging
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -21,6 +22,8 @@ from tensorhub.http.infer import InferEndpoint
 from tensorhub.http.routes import generate_target, infer_target
 
 log = logging.getLogger(__name__)
+
+_ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 _WSGI_NOTICE = (
     "serving through the WSGI adapter, which costs much of the speed. The fast way: 'gunicorn -c "
@@ -62,10 +65,13 @@ class App:
         if scope["type"] == "http":
             if "wsgi_environ" in scope:
                 _complete_wsgi_scope(scope)
-            target = infer_target(scope.get("raw_path") or scope["path"].encode())
+            if not scope["path"].startswith("/"):
+                _to_origin_form(scope)
+            path = scope.get("raw_path") or scope["path"].encode()
+            target = infer_target(path)
             if target is not None:
                 return self._infer.serve(scope, receive, send, *target)
-            generate = generate_target(scope.get("raw_path") or scope["path"].encode())
+            generate = generate_target(path)
             if generate is not None:
                 return self._generate.serve(scope, receive, send, *generate)
             serve: Awaitable[None] = self._control(scope, receive, send)
@@ -98,6 +104,14 @@ class App:
                 log.warning(_WSGI_NOTICE)
                 self._wsgi = cast(Callable[..., Any], ASGIMiddleware(cast(Any, self._serve)))
         return self._wsgi(environ, start_response)
+
+
+def _to_origin_form(scope: Scope) -> None:
+    """Make "/path" of "http://host/path", which requests to a proxy say and every server must take (RFC 9112, 3.2.2)."""
+    scope["path"] = _ORIGIN.sub("", scope["path"], count=1) or "/"
+    if "raw_path" in scope:
+        raw = scope["raw_path"].decode("latin-1")
+        scope["raw_path"] = (_ORIGIN.sub("", raw, count=1) or "/").encode("latin-1")
 
 
 def _complete_wsgi_scope(scope: Scope) -> None:

@@ -42,6 +42,7 @@ from . import (
     trace,
     versions,
     warmup,
+    wire,
 )
 
 GROUPS: dict[str, tuple[Case, ...]] = {
@@ -85,5 +86,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         logging,
         trace,
         caching,
+        wire,
     )
 }
