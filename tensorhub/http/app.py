@@ -107,7 +107,7 @@ class App:
 
 
 def _to_origin_form(scope: Scope) -> None:
-    """Make "/path" of "http://host/path", which requests to a proxy say and every server must take (RFC 9112, 3.2.2)."""
+    """Make "/path" of "http://host/path", as clients of a proxy write it; servers must take it (RFC 9112, 3.2.2)."""
     scope["path"] = _ORIGIN.sub("", scope["path"], count=1) or "/"
     if "raw_path" in scope:
         raw = scope["raw_path"].decode("latin-1")
