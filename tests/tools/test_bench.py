@@ -131,24 +131,38 @@ class TestReport:
         self, goal: Goal, mine: float, ratio: float, cpu_ratio: float | None, expected: bool | None
     ) -> None:
         cpu = None if cpu_ratio is None else report.Ratio(cpu_ratio, cpu_ratio, cpu_ratio)
-        side = report.Side(mine, None, None, None)
+        side = report.Side(mine, None, None, None, None)
         assert report.judge(goal, REQUESTS_PER_S, side, report.Ratio(ratio, ratio, ratio), cpu) is expected
 
     def test_a_goal_beside_nothing_is_not_met(self) -> None:
-        assert report.judge(Goal(ratio=1.0), REQUESTS_PER_S, report.Side(1.0, None, None, None), None, None) is False
+        assert (
+            report.judge(Goal(ratio=1.0), REQUESTS_PER_S, report.Side(1.0, None, None, None, None), None, None) is False
+        )
 
     def test_judge_latency_leaves_cpu_time_out(self) -> None:
-        side, even, bad = report.Side(1.0, None, None, None), report.Ratio(1.0, 1.0, 1.0), report.Ratio(0.1, 0.1, 0.1)
+        side, even, bad = (
+            report.Side(1.0, None, None, None, None),
+            report.Ratio(1.0, 1.0, 1.0),
+            report.Ratio(0.1, 0.1, 0.1),
+        )
         assert report.judge(Goal(ratio=1.0), MEDIAN_US, side, even, bad) is True
 
     @pytest.mark.parametrize(("fraction", "expected"), [(None, False), (0.79, False), (0.8, True)])
     def test_judge_copy_fraction(self, fraction: float | None, expected: bool) -> None:
-        side = report.Side(1.0, None, None, fraction)
+        side = report.Side(1.0, None, None, None, fraction)
         ratio = report.Ratio(4.0, 4.0, 4.0)
         assert report.judge(Goal(3.5, copy_fraction=0.8), REQUESTS_PER_S, side, ratio, None) is expected
 
+    @pytest.mark.parametrize(
+        ("p50_us", "p99_us", "expected"), [(100.0, 300.0, True), (100.0, 301.0, False), (None, None, False)]
+    )
+    def test_judge_tail(self, p50_us: float | None, p99_us: float | None, expected: bool) -> None:
+        side = report.Side(1.0, None, p50_us, p99_us, None)
+        assert report.judge(Goal(tail=3.0), REQUESTS_PER_S, side, None, None) is expected
+
     def test_row_and_table(self) -> None:
         row = report.row(Comparison(BY_NAME["grpc_8"], _numbers("100 210 330"), _numbers("50 100 150")))
+        assert "p99 <= 3 x p50" in report.markdown([row], "triton")
         assert row.tensorhub.value == 210
         assert row.ratio is not None
         assert row.ratio.median == 2.1
@@ -359,6 +373,9 @@ class TestH2load:
 
     STREAMS = h2load.Streams([[b"a", b"b"]] * 2, responses=2, answer_bytes=100)
 
+    def test_a_slow_server_that_answers_no_stream_in_full_is_measured_too(self) -> None:
+        assert h2load.verify_streams([h2load.Summary(1.0, 0, 0, 50)] * 2, self.STREAMS) == 2
+
     @pytest.mark.parametrize(("body_bytes", "responses"), [(1000, 20), (1150, 23), (1200, 24)])
     def test_streams_count_responses(self, body_bytes: int, responses: int) -> None:
         halves = [h2load.Summary(1.0, 5, 0, body_bytes // 2)] * 2
@@ -366,7 +383,7 @@ class TestH2load:
 
     @pytest.mark.parametrize(
         ("succeeded", "failed", "body_bytes", "message"),
-        [(0, 0, 0, "0 streams"), (5, 1, 500, "2 failed"), (5, 0, 499, "errors"), (5, 0, 601, "errors")],
+        [(0, 0, 0, "0 bytes of answers"), (5, 1, 500, "2 failed"), (5, 0, 499, "errors"), (5, 0, 601, "errors")],
     )
     def test_streams_refused(self, succeeded: int, failed: int, body_bytes: int, message: str) -> None:
         with pytest.raises(BenchError, match=message):
@@ -536,7 +553,7 @@ class TestServers:
             "dies", [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], tmp_path, tmp_path / "log"
         )
         with (
-            pytest.raises(BenchError, match=r"(?s)dies ended with status 3 at start; .*the reason"),
+            pytest.raises(BenchError, match=r"(?s)dies: ended with status 3 at start; .*the reason"),
             servers.Server(launch, servers.FreePorts(21190, 9).take()),
         ):
             pass

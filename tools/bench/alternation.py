@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.bench import footprint, leftovers
-from tools.bench.errors import BenchError
+from tools.bench.errors import ServerError
 from tools.bench.measurements import Comparison, Sample
 from tools.bench.servers import FreePorts, Launch, Server
 from tools.bench.workloads import Against, Driver, Transport, Workload
@@ -90,10 +90,16 @@ def _compare_footprints(plan: Plan, peer: Launch, workloads: Sequence[Workload])
             footprint.with_one_model(launch, Path(folder, str(place)))
             for place, launch in enumerate((plan.tensorhub, peer))
         )
-        for turn in range(plan.alternations):
-            plan.tell(f"processes: pair {turn + 1} of {plan.alternations}")
-            a = footprint.measure(mine, plan.ports.take(), idle_s)
-            b = footprint.measure(theirs, plan.ports.take(), idle_s)
+        patience = _Patience(plan, peer)
+        while len(pairs) < plan.alternations:
+            plan.tell(f"processes: pair {len(pairs) + 1} of {plan.alternations}")
+            try:
+                a = footprint.measure(mine, plan.ports.take(), idle_s)
+                b = footprint.measure(theirs, plan.ports.take(), idle_s)
+            except ServerError as exc:
+                if patience.is_over(exc, "processes"):
+                    return
+                continue
             pairs.append((a, b))
     for workload in workloads:
         name = workload.name
@@ -105,8 +111,7 @@ def _compare_loads(plan: Plan, peer: Launch, workloads: Sequence[Workload]) -> I
     # with it would count as half a page.
     from tools.bench import load
 
-    waiting = deque(workloads)
-    failed: str | None = None
+    waiting, patience = deque(workloads), _Patience(plan, peer)
     while waiting:
         with ExitStack() as stack:
             mine = stack.enter_context(Server(plan.tensorhub, plan.ports.take()))
@@ -117,18 +122,32 @@ def _compare_loads(plan: Plan, peer: Launch, workloads: Sequence[Workload]) -> I
                 try:
                     with load.target(workload, mine) as a, load.target(workload, theirs) as b:
                         pairs = _pairs(plan, a, b)
-                except BenchError as exc:
-                    if mine.ended or not theirs.ended:
-                        raise
-                    # It has been seen to crash. Hours of other rows are not lost for that: it gets a second chance.
-                    plan.tell(f"{peer.name} ended in the middle of {workload.name} ({exc}); {theirs.last_words()}")
-                    if failed == workload.name:
-                        plan.tell(f"{workload.name}: left out, {peer.name} does not survive it")
+                except ServerError as exc:
+                    if patience.is_over(exc, workload.name):
                         waiting.popleft()
-                    failed = workload.name
                     break
                 yield Comparison(workload, [x for x, _ in pairs], [y for _, y in pairs])
                 waiting.popleft()
+
+
+class _Patience:
+    """What is done about a peer that fails: it is started anew for a second chance, and then the row is left out.
+
+    Triton has been seen to crash under load, and hours of other rows must not be lost for that.
+    """
+
+    def __init__(self, plan: Plan, peer: Launch) -> None:
+        self._plan = plan
+        self._peer = peer
+        self._failed = ""
+
+    def is_over(self, error: ServerError, row: str) -> bool:
+        """Return whether the row is to be left out, and tell; an error that is not the peer's is raised again."""
+        if error.server != self._peer.name or self._peer.name == self._plan.tensorhub.name:
+            raise error
+        over, self._failed = self._failed == row, row
+        self._plan.tell(f"{row}: {'left out' if over else 'once more'}, {error}")
+        return over
 
 
 def _pairs(plan: Plan, a: Target, b: Target) -> list[tuple[Sample, Sample]]:

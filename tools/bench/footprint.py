@@ -13,7 +13,7 @@ from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from tools.bench.errors import BenchError
+from tools.bench.errors import ServerError
 from tools.bench.measurements import Sample
 from tools.bench.servers import HOST, Launch, Ports, Server
 
@@ -36,7 +36,7 @@ def measure(launch: Launch, ports: Ports, idle_s: float) -> dict[str, Sample]:
         idle_s: how long CPU time is counted while nothing is asked; 0 leaves that out.
 
     Raises:
-        BenchError: it does not start, or an answer is wrong.
+        ServerError: it does not start, or an answer is wrong.
     """
     with Server(launch, ports) as server:
         samples = {"startup": Sample(server.start_s)}
@@ -65,12 +65,12 @@ def _thousand_requests(server: Server) -> float:
             response = connection.getresponse()
             answer = response.read()
             if response.status != 200:
-                raise BenchError(f"{server.name}: HTTP status {response.status}: {answer[:300]!r}")
+                raise ServerError(server.name, f"HTTP status {response.status}: {answer[:300]!r}")
             got = {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}
             if got != want:
-                raise BenchError(f"{server.name}: wrong answer to {MODEL}: {got} and not {want}")
+                raise ServerError(server.name, f"wrong answer to {MODEL}: {got} and not {want}")
     except (OSError, HTTPException, ValueError, LookupError) as exc:
-        raise BenchError(f"{server.name}: bad answer to {MODEL}: {exc!r}") from exc
+        raise ServerError(server.name, f"bad answer to {MODEL}: {exc!r}") from exc
     finally:
         connection.close()
     return (server.cpu_s() - before_s) / REQUESTS * 1e6

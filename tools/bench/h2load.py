@@ -121,12 +121,12 @@ def verify_streams(summaries: Sequence[Summary], streams: Streams) -> int:
     """Check that all streams were answered in full, and return how many responses came.
 
     Raises:
-        BenchError: a stream failed, none was answered, or there are fewer or more bytes than the right answers have.
+        BenchError: a stream failed, nothing was answered, or there are fewer or more bytes than the right answers have.
     """
     succeeded, failed = sum(each.succeeded for each in summaries), sum(each.failed for each in summaries)
-    if failed or not succeeded:
-        raise BenchError(f"h2load: {succeeded} streams succeeded, {failed} failed")
     body_bytes = sum(each.body_bytes for each in summaries)
+    if failed or not body_bytes:
+        raise BenchError(f"h2load: {succeeded} streams succeeded, {failed} failed, {body_bytes} bytes of answers came")
     # The streams under way when time is up have a part of their answers; those count as well.
     least, most = succeeded * streams.answer_bytes, (succeeded + len(summaries)) * streams.answer_bytes
     if not least <= body_bytes <= most:
@@ -151,9 +151,6 @@ def run(
     Args:
         requests: send so many instead, of which none is cut off in the middle.
 
-    Returns:
-        The load; latencies only at one request in flight, since a log of all would slow h2load down.
-
     Raises:
         BenchError: as `verify`, or h2load failed.
     """
@@ -162,12 +159,11 @@ def run(
         body.write_bytes(frame(message))
         length = f"-n{requests}" if requests else f"-D{max(1, round(seconds))}"
         command = [*_command(authority, path, body), length, f"-c{in_flight}"]
-        if in_flight == 1:
-            command.append(f"--log-file={log}")
+        command.append(f"--log-file={log}")
         with _running(command) as process:
             summary = _finish(process)
         verify(summary, answer_bytes)
-        latencies = sorted(parse_log(log.read_text(encoding="ascii"))) if in_flight == 1 else []
+        latencies = sorted(parse_log(log.read_text(encoding="ascii")))
     p50_us, p99_us = (percentile(latencies, 0.5), percentile(latencies, 0.99)) if latencies else (None, None)
     return Load(summary.succeeded, summary.elapsed_s, p50_us, p99_us)
 

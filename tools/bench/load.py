@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from tensorhub.client.shared_memory import SharedMemoryError
 from tools.bench import closed_loop, h2load, payloads, phases, regions, wrk
 from tools.bench.beside import company
-from tools.bench.errors import BenchError
+from tools.bench.errors import BenchError, ServerError
 from tools.bench.grpc_client import INFER, STREAM_INFER, GrpcClient
 from tools.bench.http_client import HttpClient, build
 from tools.bench.measurements import Load, Sample
@@ -53,7 +53,7 @@ class Target:
         before_s = self.server.cpu_by_kind_s()
         load = self.drive(seconds)
         if self.server.ended:
-            raise BenchError(f"{self.server.name} ended under load")
+            raise ServerError(self.server.name, f"it ended under load; {self.server.last_words()}")
         after_s = self.server.cpu_by_kind_s()
         spent = {}
         if alone:
@@ -65,7 +65,15 @@ class Target:
         by_kind = {kind: (spent - before_s.get(kind, 0.0)) / load.requests * 1e6 for kind, spent in after_s.items()}
         per_s = load.requests / load.elapsed_s
         fraction = None if copy_s is None else per_s * copy_s
-        return Sample(_value(self.workload.metric, load), sum(by_kind.values()), load.p99_us, fraction, by_kind, spent)
+        return Sample(
+            _value(self.workload.metric, load),
+            sum(by_kind.values()),
+            load.p50_us,
+            load.p99_us,
+            fraction,
+            by_kind,
+            spent,
+        )
 
 
 @contextmanager
@@ -73,7 +81,7 @@ def target(workload: Workload, server: Server) -> Iterator[Target]:
     """Open connections and regions, check the answers, and yield the target; close everything at the end.
 
     Raises:
-        BenchError: an answer is wrong or an error; the message begins with the server's name.
+        ServerError: an answer is wrong or an error.
     """
     data = payloads.tensors(workload)
     with ExitStack() as stack:
@@ -81,7 +89,7 @@ def target(workload: Workload, server: Server) -> Iterator[Target]:
             alone = _OPENERS[workload.driver, workload.transport](workload, data, server, stack)
             accompany = stack.enter_context(company(workload.beside, server))
         except (BenchError, InferenceServerException, SharedMemoryError, OSError, ValueError) as exc:
-            raise BenchError(f"{server.name}: {exc}") from exc
+            raise ServerError(server.name, str(exc)) from exc
 
         def drive(seconds: float) -> Load:
             return accompany(lambda: alone.drive(seconds))
@@ -102,7 +110,7 @@ def _named(name: str, drive: Drive) -> Drive:
         try:
             return drive(seconds)
         except (BenchError, OSError) as exc:
-            raise BenchError(f"{name}: {exc}") from exc
+            raise ServerError(name, str(exc)) from exc
 
     return driven
 

@@ -31,7 +31,7 @@ class Sample:
     Attributes:
         value: in the unit of the workload's metric.
         cpu_us: CPU time of all processes of the server per request (for a stream: per response); None without requests.
-        p99_us: None where not measured.
+        p50_us, p99_us: latency; None where not measured.
         copy_fraction: bytes per second of one direction, as a share of a plain NumPy copy; None where meaningless.
         by_kind: CPU time per request in microseconds of each kind of its processes; of `memory`, MiB.
         phases: at one request at a time, where its time goes, in microseconds; see `phases`, whose names it has, and
@@ -40,6 +40,7 @@ class Sample:
 
     value: float
     cpu_us: float | None = None
+    p50_us: float | None = None
     p99_us: float | None = None
     copy_fraction: float | None = None
     by_kind: Mapping[str, float] = field(default_factory=dict)

@@ -33,11 +33,11 @@ Examples:
       --model-repository={repository} --http-port={http_port} --grpc-port={grpc_port}
       --metrics-port={metrics_port} --run-dir={run_dir}'
 
-Every ratio says how many times better tensorhub is. Answers are checked before anything is measured: a wrong one ends
-the bench. Most rows need wrk and h2load (Debian: apt install wrk nghttp2-client), some need more cores, or a GPU and
-CuPy; what is left out is told, with the reason. DIR/history.jsonl keeps every finished run, and a row that falls behind
-the runs before it is marked LOSS. Servers, shared memory and temporary files are gone when the bench is, however it
-ends.
+Every ratio says how many times better tensorhub is. Answers are checked before anything is measured: a wrong one of
+tensorhub ends the bench, and a row in which the peer fails twice is left out. Most rows need wrk and h2load (Debian:
+apt install wrk nghttp2-client), some need more cores, or a GPU and CuPy; what is left out is told, with the reason.
+DIR/history.jsonl keeps every finished run, and a row that falls behind the runs before it is marked LOSS. Servers,
+shared memory and temporary files are gone when the bench is, however it ends.
 """
 
 

@@ -35,6 +35,7 @@ class Side:
 
     value: float
     cpu_us: float | None
+    p50_us: float | None
     p99_us: float | None
     copy_fraction: float | None
     phases: Mapping[str, float] = field(default_factory=dict)
@@ -87,6 +88,9 @@ def judge(goal: Goal, metric: Metric, mine: Side, ratio: Ratio | None, cpu_ratio
             verdicts.append(cpu_ratio.median >= goal.ratio)
     if goal.ceiling is not None:
         verdicts.append(mine.value <= goal.ceiling)
+    if goal.tail is not None:
+        measured = mine.p50_us is not None and mine.p99_us is not None
+        verdicts.append(measured and (mine.p99_us or 0.0) <= goal.tail * (mine.p50_us or 0.0))
     if goal.copy_fraction is not None:
         verdicts.append(mine.copy_fraction is not None and mine.copy_fraction >= goal.copy_fraction)
     return all(verdicts) if verdicts else None
@@ -124,7 +128,7 @@ def markdown(rows: Sequence[Row], peer_name: str, lost: Collection[str] = ()) ->
         lost: names of the rows that fell behind their history.
     """
     head = ["workload", "unit", "tensorhub", peer_name, "ratio (low-high)", "CPU us/request", peer_name, "CPU ratio"]
-    head += ["p99 us", peer_name, "of a copy", peer_name, "goal", "verdict"]
+    head += ["p50 us", peer_name, "p99 us", peer_name, "of a copy", peer_name, "goal", "verdict"]
     cells = [_cells(item) for item in rows]
     for line in cells:
         if line[0] in lost:
@@ -217,6 +221,8 @@ def goal_text(goal: Goal, metric: Metric) -> str:
         parts.append(f">= {goal.ratio:g} x")
     if goal.ceiling is not None:
         parts.append(f"<= {goal.ceiling:g} {metric.unit}")
+    if goal.tail is not None:
+        parts.append(f"p99 <= {goal.tail:g} x p50")
     if goal.copy_fraction is not None:
         parts.append(f">= {goal.copy_fraction:g} of a copy")
     return ", ".join(parts) or "-"
@@ -230,6 +236,7 @@ def _side(samples: Sequence[Sample]) -> Side:
     return Side(
         median(sample.value for sample in samples),
         _median(sample.cpu_us for sample in samples),
+        _median(sample.p50_us for sample in samples),
         _median(sample.p99_us for sample in samples),
         _median(sample.copy_fraction for sample in samples),
         _medians(sample.phases for sample in samples),
@@ -268,6 +275,8 @@ def _cells(item: Row) -> list[str]:
         _number(item.tensorhub.cpu_us),
         _number(peer.cpu_us if peer else None),
         _ratio(item.cpu_ratio),
+        _number(item.tensorhub.p50_us),
+        _number(peer.p50_us if peer else None),
         _number(item.tensorhub.p99_us),
         _number(peer.p99_us if peer else None),
         _fraction(item.tensorhub),

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from tools.bench import leftovers, processes
-from tools.bench.errors import BenchError
+from tools.bench.errors import BenchError, ServerError
 
 HOST = "127.0.0.1"
 READY_WITHIN_S = 120.0
@@ -140,7 +140,7 @@ class Server:
         """Start it and wait until it is ready.
 
         Raises:
-            BenchError: the command is not there, the server ended, or it is not ready in time. Nothing is left running.
+            ServerError: the command is not there, the server ended, or it is not ready in time; nothing is left.
         """
         words = self._launch.words(self.ports, Path(self._run_dir.name))
         self._launch.log.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ class Server:
             self._wait_ready(began + READY_WITHIN_S)
         except OSError as exc:
             self._run_dir.cleanup()
-            raise BenchError(f"{self.name}: cannot start {shlex.join(words)}: {exc}") from exc
+            raise ServerError(self.name, f"cannot start {shlex.join(words)}: {exc}") from exc
         except BaseException:
             self._stop()
             raise
@@ -205,11 +205,11 @@ class Server:
         assert self._process is not None
         while not _answers_ready(self.ports.http):
             if self._process.poll() is not None:
-                raise BenchError(
-                    f"{self.name} ended with status {self._process.returncode} at start; {self._log_tail()}"
+                raise ServerError(
+                    self.name, f"ended with status {self._process.returncode} at start; {self._log_tail()}"
                 )
             if time.perf_counter() > deadline:
-                raise BenchError(f"{self.name} was not ready within {READY_WITHIN_S:.0f} s; {self._log_tail()}")
+                raise ServerError(self.name, f"not ready within {READY_WITHIN_S:.0f} s; {self._log_tail()}")
             time.sleep(POLL_READY_S)
 
     def _log_tail(self) -> str:

@@ -36,7 +36,15 @@ def _small() -> list[Workload]:
     ):
         rows.append(
             Workload(
-                f"{name}_8", f"{title}, 8 in flight", "add_sub", transport, driver, REQUESTS_PER_S, 16, 8, Goal(goal)
+                f"{name}_8",
+                f"{title}, 8 in flight",
+                "add_sub",
+                transport,
+                driver,
+                REQUESTS_PER_S,
+                16,
+                8,
+                Goal(goal, tail=3.0),
             )
         )
         rows.append(

@@ -76,11 +76,13 @@ class Goal:
         ratio: tensorhub is at least this many times better than the peer; for a throughput, in CPU time too.
         ceiling: tensorhub's own value is at most this, in the metric's unit.
         copy_fraction: tensorhub moves at least this share of the bytes per second of a plain NumPy copy.
+        tail: tensorhub's p99 is at most so many times its median.
     """
 
     ratio: float | None = None
     ceiling: float | None = None
     copy_fraction: float | None = None
+    tail: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
