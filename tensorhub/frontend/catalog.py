@@ -14,7 +14,7 @@ from typing import Any
 from tensorhub.errors import InvalidArgument, NotFound, Unavailable
 from tensorhub.ownership import parse_scope
 from tensorhub.protocol import messages
-from tensorhub.protocol.model_names import model_key
+from tensorhub.protocol.model_names import bare_name, model_key
 
 READY = "READY"
 LOADING = "LOADING"
@@ -254,6 +254,7 @@ class Catalog:
                 return found
         self.check_serving()
         model = self.models.get(name) or self._of_a_repository(name)
+        name, key = bare_name(name), name
         if not self.started and (model is None or not model.ready_versions):
             raise Unavailable(f"Request for model '{name}': the server is starting, try again")
         if model is None or not (model.versions or model.known):
@@ -264,7 +265,7 @@ class Catalog:
                 if any(item.awaits_worker for item in model.versions.values()):
                     raise Unavailable(f"Request for model '{name}': its worker process is being restarted, try again")
                 raise NotFound(f"Request for unknown model: '{name}' has no available versions")
-            found = self._latest[name] = model.versions[model.ready_versions[-1]]
+            found = self._latest[key] = model.versions[model.ready_versions[-1]]
             return found
         served = model.versions.get(version)
         if served is None:

@@ -26,7 +26,7 @@ from tensorhub.hub.repository import (
 from tensorhub.option_groups import ModelRepository
 from tensorhub.protocol import messages
 from tensorhub.protocol.config_files import LeadsOut
-from tensorhub.protocol.model_names import bare_name
+from tensorhub.protocol.model_names import bare_name, namespace_of
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +183,9 @@ class ModelCatalogue:
         if not definition.versions:
             self._without_version.add(name)
             raise InvalidArgument(f"load failed for model '{name}': {no_version(name)}\n")
+        for step in definition.config.ensemble_scheduling.step:
+            # As in Triton, which repository it is follows from the ensemble's, whatever its config says.
+            step.model_namespace = namespace_of(self._repository.step_key(name, step.model_name))
         groups = definition.config.instance_group
         own = own_worker(definition.config, name, found.path, _stamp)
         if own is not None and not self._supervised:

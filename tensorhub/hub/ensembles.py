@@ -20,6 +20,7 @@ from tensorhub.hub.models import Model
 from tensorhub.hub.plans import LoadPlan
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.config_steps import check_steps
+from tensorhub.protocol.model_names import bare_name, step_model
 
 
 @dataclass(slots=True)
@@ -187,24 +188,27 @@ class Ensembles:
         name = ensemble.plan.model
         circle = self._circle(name)
         if circle:
-            raise InvalidArgument(f"circular dependency between ensembles: {name} -> ... -> {circle[-1]} -> {name}")
+            first, last = bare_name(name), bare_name(circle[-1])
+            raise InvalidArgument(f"circular dependency between ensembles: {first} -> ... -> {last} -> {first}")
         models = self._lifecycle.models
         missing = sorted(step for step in ensemble.steps if not self._is_there(step))
         if missing:
             raise InvalidArgument(
-                f"ensemble {name} contains models that are not available or ambiguous: {', '.join(missing)}"
+                f"ensemble {bare_name(name)} contains models that are not available or ambiguous: "
+                f"{', '.join(map(bare_name, missing))}"
             )
         configs = {}
         for step, versions in sorted(ensemble.steps.items()):
             served = _served(models[step])
-            depends = f"ensemble '{name}' depends on '{step}'"
+            step_name = bare_name(step)
+            depends = f"ensemble '{bare_name(name)}' depends on '{step_name}'"
             if step in self._wanted and (problem := self._wanted[step].problem) is not None:
                 raise InvalidArgument(
-                    f"{depends} which is not valid. Model '{step}' failed with error: {problem.message}"
+                    f"{depends} which is not valid. Model '{step_name}' failed with error: {problem.message}"
                 )
             if not served:
                 raise InvalidArgument(
-                    f"{depends} which has no loaded version. Model '{step}' loading failed with error: "
+                    f"{depends} which has no loaded version. Model '{step_name}' loading failed with error: "
                     f"{_reasons(models[step])}"
                 )
             for version in sorted(versions - served.keys() - {-1}):
@@ -253,7 +257,7 @@ class Ensembles:
             models[name] = Model(name, reason=error.message, known=False)
             self._lifecycle.dirty |= not ensemble.settled
         ensemble.settled, ensemble.problem, ensemble.tried = True, error, ""
-        told = InvalidArgument(f"load failed for model '{name}': {error.message}\n")
+        told = InvalidArgument(f"load failed for model '{bare_name(name)}': {error.message}\n")
         askers, ensemble.askers = ensemble.askers, []
         return actions + [Answer(asker, told) for asker in askers]
 
@@ -273,7 +277,8 @@ def step_names(plan: LoadPlan) -> Iterator[str]:
 def _steps(config: Any) -> dict[str, frozenset[int]]:
     steps: dict[str, frozenset[int]] = {}
     for step in config.ensemble_scheduling.step:
-        steps[step.model_name] = steps.get(step.model_name, frozenset()) | {step.model_version}
+        key = step_model(step)
+        steps[key] = steps.get(key, frozenset()) | {step.model_version}
     return steps
 
 

@@ -170,6 +170,22 @@ class Repository:
         having = [path for path in self.paths if os.path.isdir(os.path.join(path, name))]
         return [model_key(path, name) for path in having] if len(having) > 1 else [name]
 
+    def step_key(self, ensemble: str, step: str) -> str:
+        """Return the key of the model that a step names: of several, the one in the ensemble's own repository.
+
+        Args:
+            ensemble: its key.
+
+        Returns:
+            The name itself if several repositories have the model and the ensemble's is not among them; no key is so.
+        """
+        keys = self.keys(step)
+        if len(keys) == 1:
+            return keys[0]
+        having = (path for path in self.paths if os.path.isdir(os.path.join(path, ensemble)))
+        own = model_key(namespace_of(ensemble) or next(having, ""), step)
+        return own if own in keys else step
+
     def _places(self) -> dict[str, list[str]]:
         """Return the folders of each model's name; a repository that cannot be read any more has none."""
         places: dict[str, list[str]] = {}

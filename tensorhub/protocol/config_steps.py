@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tensorhub.errors import InvalidArgument
+from tensorhub.protocol.model_names import step_model
 from tensorhub.tensors import DataType, shape_text
 
 Dims = tuple[int, ...]
@@ -41,7 +42,7 @@ def check_steps(config: Any, models: Mapping[str, Any]) -> bool:
 
     Args:
         config: of the ensemble, valid in itself.
-        models: the configs of the steps' models, complete, by name.
+        models: the configs of the steps' models, complete, by their keys.
 
     Returns:
         Whether the ensemble is decoupled, because one of its steps is.
@@ -57,7 +58,7 @@ def check_steps(config: Any, models: Mapping[str, Any]) -> bool:
         sink.sources.append(node)
         node.targets.append(sink)
     for step in config.ensemble_scheduling.step:
-        model = models[step.model_name]
+        model = models[step_model(step)]
         if model.max_batch_size and model.max_batch_size < config.max_batch_size:
             raise InvalidArgument(
                 f"ensemble {name} allows maximum batch size {config.max_batch_size}, but it contains model "

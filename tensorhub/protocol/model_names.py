@@ -4,6 +4,8 @@ A model is known by its key. That is its name, but for a name that several repos
 repository's path, a slash and the name. A name holds no slash, so that no key of the second kind is a name.
 """
 
+from typing import Any
+
 _SEPARATOR = "/"
 
 
@@ -15,6 +17,11 @@ def model_key(namespace: str, name: str) -> str:
 def bare_name(key: str) -> str:
     """Return the name that clients use."""
     return key.rpartition(_SEPARATOR)[2]
+
+
+def step_model(step: Any) -> str:
+    """Return the key of the model of a `ModelEnsembling.Step`, whose namespace has been filled in."""
+    return model_key(step.model_namespace, step.model_name)
 
 
 def namespace_of(key: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from tensorhub.errors import Cancelled, InvalidArgument, TensorhubError, error_for
 from tensorhub.protocol.infer_validation import prefix
+from tensorhub.protocol.model_names import step_model
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, NO_SEQUENCE, InferResponse, Parameter, Tensor
 
 Path = tuple[int, ...]
@@ -39,7 +40,7 @@ class Step:
     """A step of the config.
 
     Attributes:
-        version: of its model; -1 for the newest.
+        model: its key. version: of its model; -1 for the newest.
         inputs: the model's input to the ensemble's tensor; `outputs`: likewise.
     """
 
@@ -109,7 +110,7 @@ class EnsembleGraph:
         steps = tuple(
             Step(
                 index,
-                step.model_name,
+                step_model(step),
                 step.model_version,
                 dict(sorted(step.input_map.items())),
                 dict(sorted(step.output_map.items())),

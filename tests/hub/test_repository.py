@@ -441,3 +441,19 @@ def test_with_namespacing_a_name_may_be_in_several_repositories(tmp_path: Path) 
     assert [(found.read(key).name, found.read(key).path) for key in keys] == [("both", key) for key in keys]
     assert Repository(paths).keys("both") == ["both"]
     assert Repository(paths).duplicates() == ["both"]
+
+
+def test_a_step_means_the_model_of_its_ensembles_repository(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    for path, names in zip(paths, (("both", "chain", "first"), ("both", "second"), ("other",)), strict=True):
+        for name in names:
+            (path / name).mkdir(parents=True)
+    first, second = (f"{path}/both" for path in paths[:2])
+    found = Repository([str(path) for path in paths], namespacing=True)
+    assert found.step_key("chain", "both") == first
+    assert found.step_key(f"{paths[1]}/both", "both") == second
+    assert found.step_key("chain", "second") == "second"
+    assert found.step_key("second", "first") == "first"
+    assert found.step_key("other", "both") == "both", "which is no key: nobody can say which one is meant"
+    assert found.step_key("chain", "nothing") == "nothing"
+    assert Repository([str(path) for path in paths]).step_key("chain", "both") == "both"

@@ -687,6 +687,23 @@ _REPOSITORIES = (
         Grpc("ModelReady", pb.ModelReadyRequest(name="both")),
         Grpc("ModelMetadata", pb.ModelMetadataRequest(name="both")),
     ),
+    *(
+        _two(f"namespaces-ensemble-{name}", "namespaces", _infer(name), _index(name))
+        for name in (
+            "own_of_a",
+            "own_of_b",
+            "across",
+            "twin_chain",
+            "of_twin_a",
+            "of_twin_b",
+            "says_otherwise",
+            "across_and_otherwise",
+        )
+    ),
+    *(
+        _two(f"duplicates-ensemble-{name}", "duplicates", _infer(name), _index(name))
+        for name in ("own_of_a", "across", "twin_chain", "across_and_otherwise")
+    ),
     _two("namespaces-readiness", "namespaces", _SERVER_READY),
     _two("namespaces-unknown", "namespaces", _infer("neither"), _load("neither"), _unload("neither")),
     _two(
