@@ -135,6 +135,8 @@ class DeviceMemory:
         """
         if len(data) > self.nbytes:
             raise ValueError(f"{len(data)} bytes into {self.nbytes}")
+        if not len(data):
+            return
         if isinstance(data, memoryview):
             self.port.write(self.ordinal, self.pointer, data)
         elif data.pointer != self.pointer:

@@ -22,6 +22,8 @@ PORT_VARIABLE = "TENSORHUB_DEVICE_PORT"
 
 NO_CUPY = "CuPy is not installed where the server runs: pip install 'tensorhub[cuda]'"
 
+_DEFAULT_STREAM = 0
+
 _PORTABLE = 1
 """cudaHostRegisterPortable."""
 
@@ -30,9 +32,10 @@ _DEVICE_TO_HOST = 2
 _ANY_DIRECTION = 4
 """cudaMemcpyKind."""
 
-# Errors after which no call of the process works any more: illegal address, misaligned address, invalid program
-# counter, hardware stack error, illegal instruction, launch failure, assertion, launch timeout, ECC, driver at its end.
-_POISONING = frozenset((214, 700, 702, 710, 714, 715, 716, 717, 718, 719, 4))
+# Errors after which no call of the process works any more: driver at its end, ECC, NVLink, contained exception, illegal
+# address, launch timeout, assertion, hardware stack error, illegal instruction, misaligned address, invalid address
+# space, invalid program counter, launch failure, leaked tensor memory.
+_POISONING = frozenset((4, 214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721))
 
 
 def open_port() -> DevicePort:
@@ -123,13 +126,22 @@ class CupyPort:
         """See DevicePort."""
         with self._on(ordinal):
             self._runtime.memcpy(pointer, _address(data), len(data), _HOST_TO_DEVICE)
-        self.wait(ordinal)  # from memory that is not locked, the driver may return before the last piece has arrived
+            self._finish()
 
     def move(self, ordinal: int, target: int, source: int, byte_size: int) -> None:
         """See DevicePort."""
         with self._on(ordinal):
             self._runtime.memcpy(target, source, byte_size, _ANY_DIRECTION)
-        self.wait(ordinal)
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the copy that has just been asked for: from memory that is not locked, the driver may return before
+        its last piece has arrived, and on a GPU before anything has.
+
+        Copies go through the default stream, so it is enough to wait for that one: what other models have running on
+        this GPU, in streams of their own, does not matter. Source: the runtime API's chapter on synchronisation.
+        """
+        self._runtime.streamSynchronize(_DEFAULT_STREAM)
 
     def wait(self, ordinal: int) -> None:
         """See DevicePort."""

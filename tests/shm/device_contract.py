@@ -51,6 +51,9 @@ class DeviceContract:
             segment.memory(SIZE - 64, 64).fill(segment.memory(16, 64))
             assert made.content[-64:] == b"\xee" * 64
             segment.memory(16, 64).fill(segment.memory(16, 64))
+            segment.memory(16, 64).fill(memoryview(b""))
+            segment.memory(16, 64).fill(segment.memory(0, 0))
+            assert segment.memory(16, 0).to_host() == b""
             with pytest.raises(ValueError, match="65 bytes into 64"):
                 segment.memory(16, 64).fill(memoryview(bytes(65)))
             segment.close()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import tritonclient.grpc
 
 from tensorhub.client.cuda_memory import CudaMemory
+from tensorhub.client.shared_memory import SystemRegion
 from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Http
 from tests.serving import EXAMPLE_MODELS, RunningServer, serving
@@ -142,11 +144,79 @@ def test_a_client_that_is_killed(gpus: RunningServer, client: Any) -> None:
     http.close()
 
 
-@pytest.mark.parametrize("count", [16, 16 << 20, 256 << 20])
+def test_memory_on_another_gpu(tmp_path: Path) -> None:
+    """A model on GPU 1 alone, and tensors on GPU 0 and 1: right answers, and what crosses is counted."""
+    import cupy
+
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("this host has one GPU")
+    options = ["--model-control-mode=explicit", "--load-model=identity_gpu1"]
+    with (
+        serving(tmp_path, options, Path(__file__).parent / "gpu_models") as running,
+        tritonclient.grpc.InferenceServerClient(running.grpc) as client,
+    ):
+        made = {}
+        for device, name in ((0, "on0"), (1, "on1")):
+            with cupy.cuda.Device(device):
+                made[name] = cupy.full(COUNT, device + 1, cupy.uint8)
+                cupy.cuda.runtime.deviceSynchronize()
+            place = CudaMemory.of(made[name])
+            client.register_cuda_shared_memory(name, place.base64_handle, place.device_id, place.byte_size)
+        for source, target in (("on0", "on1"), ("on1", "on0"), ("on0", "on0")):
+            places = {name: CudaMemory.of(array) for name, array in made.items()}
+            tensor = tritonclient.grpc.InferInput("INPUT0", [100], "UINT8")
+            tensor.set_shared_memory(source, 100, offset=places[source].offset)
+            output = tritonclient.grpc.InferRequestedOutput("OUTPUT0")
+            output.set_shared_memory(target, 100, offset=places[target].offset + 1_000)
+            expected = made[source][:100].get()
+            client.infer("identity_gpu1", [tensor], outputs=[output])
+            assert (made[target][1_000:1_100].get() == expected).all()
+        http = Http(running.metrics)
+        lines = http.ask("GET", "/metrics")[1].decode().splitlines()
+        http.close()
+        assert sum(float(line.split()[-1]) for line in lines if line.startswith("tensorhub_device_copies{")) >= 4
+        client.unregister_cuda_shared_memory()
+
+
+def _median_seconds(call: Any, turns: int = 20) -> float:
+    call()
+    taken = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[turns // 2]
+
+
+def _record(line: str) -> None:
+    print(line)
+    Path("bench-results").mkdir(exist_ok=True)
+    with Path("bench-results/gpu.txt").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def test_latency_beside_system_regions(client: Any) -> None:
+    """The same small request, once with CUDA regions and once with system regions."""
+    import cupy
+
+    count = 16
+    source, target = cupy.zeros(count, cupy.float32), cupy.zeros(count, cupy.float32)
+    places = CudaMemory.of(source), CudaMemory.of(target)
+    with SystemRegion.create(count * 4) as one, SystemRegion.create(count * 4) as two:
+        for name, place, region in zip(("in", "out"), places, (one, two), strict=True):
+            client.register_cuda_shared_memory(f"c_{name}", place.base64_handle, place.device_id, place.byte_size)
+            client.register_system_shared_memory(f"s_{name}", region.key, region.byte_size)
+        on_gpu = _median_seconds(
+            lambda: _identity(client, ("c_in", places[0].offset), ("c_out", places[1].offset), count), 500
+        )
+        on_host = _median_seconds(lambda: _identity(client, ("s_in", 0), ("s_out", 0), count), 500)
+        client.unregister_system_shared_memory()
+    _record(f"identity {count * 4} bytes: CUDA regions {on_gpu * 1e6:.0f} us, system regions {on_host * 1e6:.0f} us")
+
+
+@pytest.mark.parametrize("count", [16 << 20, 256 << 20])
 def test_bandwidth(client: Any, count: int) -> None:
     """The identity between two regions is one copy on the GPU; the figures belong into docs/performance.md."""
-    import time
-
     import cupy
 
     if _free_bytes() < 3 * count * 4:
@@ -156,22 +226,12 @@ def test_bandwidth(client: Any, count: int) -> None:
     for name, place in zip(("big_in", "big_out"), places, strict=True):
         client.register_cuda_shared_memory(name, place.base64_handle, place.device_id, place.byte_size)
 
-    def seconds(call: Any) -> float:
-        call()
-        taken = []
-        for _ in range(20):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-        return sorted(taken)[len(taken) // 2]
-
     def copy() -> None:
         cupy.copyto(target, source)
         cupy.cuda.runtime.deviceSynchronize()
 
-    plain = seconds(copy)
-    served = seconds(lambda: _identity(client, ("big_in", places[0].offset), ("big_out", places[1].offset), count))
-    print(f"{count * 4 >> 20} MiB: copy {plain * 1e3:.2f} ms, served {served * 1e3:.2f} ms, ratio {plain / served:.2f}")
-    Path("bench-results").mkdir(exist_ok=True)
-    with Path("bench-results/gpu.txt").open("a", encoding="utf-8") as file:
-        file.write(f"identity {count * 4} bytes: device copy {plain:.6f} s, served {served:.6f} s\n")
+    plain = _median_seconds(copy)
+    served = _median_seconds(
+        lambda: _identity(client, ("big_in", places[0].offset), ("big_out", places[1].offset), count)
+    )
+    _record(f"identity {count * 4} bytes: copy {plain:.6f} s, served {served:.6f} s, ratio {plain / served:.2f}")
