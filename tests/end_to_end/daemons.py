@@ -29,10 +29,17 @@ ADD_SUB = {
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S, account: object = "") -> None:
     """Poll until a condition holds; an assertion error that says what did not happen in time, and gives an account."""
+    assert comes_true(condition, timeout_s), f"not within {timeout_s:.0f} s: {what} {account}"
+
+
+def comes_true(condition: Callable[[], Any], timeout_s: float = 5.0) -> bool:
+    """Poll until a condition holds; whether it has in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what} {account}"
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(_POLL_S)
+    return True
 
 
 def ask(

@@ -25,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.crash.processes import arenas_mapped, by_kind, open_files
 from tests.end_to_end import stream_models
-from tests.end_to_end.daemons import wait_until
+from tests.end_to_end.daemons import comes_true, wait_until
 from tests.serving import RunningServer, serving
 
 SOAK_REQUESTS = int(os.environ.get("TENSORHUB_STREAM_REQUESTS", "1500"))
@@ -331,12 +331,17 @@ def test_many_requests_over_many_streams_with_cancellations_leave_nothing(server
         for thread in threads:
             thread.join()
 
-    soak(10 * STREAMS)  # so that what is opened once is open
-    _nothing_is_held(server)
-    before = holdings()
-    began_s = time.monotonic()
-    soak(SOAK_REQUESTS)
-    print(f"{SOAK_REQUESTS} requests over {STREAMS} streams in {time.monotonic() - began_s:.0f} s")
-    assert failures == []
-    _nothing_is_held(server)
-    wait_until(lambda: holdings() == before, "no more descriptors and mappings than before")
+    # What is opened once, such as ZeroMQ's descriptors at the first word between two processes, may be opened late;
+    # a leak grows each time.
+    soak(10 * STREAMS)
+    for _ in range(3):
+        _nothing_is_held(server)
+        before = holdings()
+        began_s = time.monotonic()
+        soak(SOAK_REQUESTS)
+        print(f"{SOAK_REQUESTS} requests over {STREAMS} streams in {time.monotonic() - began_s:.0f} s")
+        assert failures == []
+        _nothing_is_held(server)
+        if comes_true(lambda before=before: holdings() == before):  # type: ignore[misc]
+            return
+    pytest.fail(f"descriptors or mappings grow: {before} have become {holdings()}")
