@@ -66,6 +66,9 @@ class DevicePort(Protocol):
     def move(self, ordinal: int, target: int, source: int, byte_size: int) -> None:
         """Copy on a GPU, or from another one that it reaches."""
 
+    def used(self, ordinal: int) -> int:
+        """Return how many bytes of a GPU's memory are in use, by all processes together."""
+
     def wait(self, ordinal: int) -> None:
         """Wait until a GPU has done all it was told; finds out whether the context is poisoned."""
 

@@ -4,6 +4,8 @@
 it exactly once, whatever happens to the request.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from tensorhub.devices import DeviceMemory
@@ -106,6 +108,9 @@ class Memory(Protocol):
         Raises:
             Unavailable: the arena's budget is used up.
         """
+
+    def measured_load(self) -> AbstractContextManager[Callable[[], int]]:
+        """Load a model in the block; yields what says how much of this process's GPU that has taken, 0 if unknown."""
 
     def prepare_staging(self) -> None:
         """A model has been loaded on the GPU of this process: make ready what `maybe_stage` needs."""

@@ -68,6 +68,8 @@ class StatisticsBook:
 def _add(total: Any, part: Any, *, alive: bool) -> None:
     """Add one `tensorhub.wire.LoadStatistics` to another; of a dead worker only what does not pass."""
     statistics.add(total.statistics, part.statistics)
+    if not alive:
+        del total.statistics.memory_usage[:]  # went with the process
     for reason, count in part.failures.items():
         total.failures[reason] += count
     for reason, count in part.batches_closed.items():

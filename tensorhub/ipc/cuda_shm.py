@@ -143,6 +143,12 @@ class CupyPort:
         """
         self._runtime.streamSynchronize(_DEFAULT_STREAM)
 
+    def used(self, ordinal: int) -> int:
+        """See DevicePort."""
+        with self._on(ordinal):
+            free, total = self._runtime.memGetInfo()
+            return int(total - free)
+
     def wait(self, ordinal: int) -> None:
         """See DevicePort."""
         with self._on(ordinal):

@@ -21,6 +21,7 @@ from tensorhub.workers.cache_stores import CacheStore
 from tensorhub.workers.caching import CachedModel, Entries
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
+from tensorhub.workers.device_use import Taken
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.ensemble import EnsembleGraph
 from tensorhub.workers.instances import share_of, wanted_instances
@@ -70,6 +71,22 @@ def load(
     Raises:
         TensorhubError: it cannot be loaded; nothing of it is left. The message is what the repository index shows.
     """
+    with memory.measured_load() as taken:
+        return _load(order, memory, alarms, calls, metrics, backends, turns, cache, progress, taken)
+
+
+def _load(
+    order: Any,
+    memory: Memory,
+    alarms: Alarms,
+    calls: ModelCalls,
+    metrics: MetricsConfig,
+    backends: Sequence[Scoped],
+    turns: Turns | None,
+    cache: CacheStore | None,
+    progress: Callable[[str], None],
+    taken: Taken,
+) -> ServingModel:
     began_ns = time.monotonic_ns()
     config = messages.ModelConfig.FromString(order.config)
     if model_config.is_ensemble(config):
@@ -113,6 +130,9 @@ def load(
             instances.append((name, instance))
         active = [wanted.needs for wanted in share if not wanted.passive]
         state_files = {name: read_file(folder, INITIAL_STATE_FOLDER, name) for name in initial_files(config)}
+        statistics = _recorder(config, metrics, began_ns, time.monotonic_ns())
+        if order.gpu >= 0:
+            statistics.gpu, statistics.gpu_byte_size = order.gpu, taken()
         running = RunningModel(
             _news(order, config),
             loaded,
@@ -123,7 +143,7 @@ def load(
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
             alarms=alarms,
-            statistics=_recorder(config, metrics, began_ns, time.monotonic_ns()),
+            statistics=statistics,
             order=ResponseOrder() if preserves_ordering(config) else None,
             states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
             turns=ModelTurns(turns, order.load_id, active) if turns is not None else None,

@@ -8,6 +8,7 @@ nothing of the kind: they are written to this worker's arena anyway.
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 from tensorhub.devices import DeviceError, DevicePort
@@ -16,6 +17,7 @@ from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.memory import Lease, Slot
+from tensorhub.workers.device_use import DeviceUse, Taken
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class StagedInput:
 class WorkerMemory:
     """See tensorhub.memory.Memory. Thread-safe; what it is made of stays its maker's."""
 
-    __slots__ = ("_arena", "_handles", "_lock", "_locked_byte_size", "_peers", "_prepared", "_regions")
+    __slots__ = ("_arena", "_device_use", "_handles", "_lock", "_locked_byte_size", "_peers", "_prepared", "_regions")
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class WorkerMemory:
         self._handles = handles
         self._locked_byte_size = locked_byte_size
         self._prepared = False
+        self._device_use = DeviceUse(self._maybe_device_used)
         self._lock = threading.Lock()
 
     def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
@@ -75,6 +78,17 @@ class WorkerMemory:
     def allocate(self, byte_size: int) -> Slot:
         """Take a piece of the own arena."""
         return self._arena.allocate(byte_size)
+
+    def measured_load(self) -> AbstractContextManager[Taken]:
+        """Load a model in the block."""
+        return self._device_use.measured()
+
+    def _maybe_device_used(self) -> int | None:
+        try:
+            return None if self._handles is None else self._handles.port.used(0)  # a worker sees one GPU
+        except DeviceError as exc:
+            log.info("the GPU does not tell how much of its memory is in use: %s", exc.message)
+            return None
 
     def prepare_staging(self) -> None:
         """Lock pages, once; without them everything works as well, only slower."""

@@ -78,11 +78,13 @@ class StatisticsRecorder:
 
     Attributes:
         changed: something has been counted since the last `export`.
+        gpu, gpu_byte_size: the ordinal of a GPU, and what loading has taken of its memory; 0: none, or it is not known.
     """
 
     def __init__(self, latencies: Latencies | None = None, load_ns: int = 0) -> None:
         self._latencies = latencies
         self._load_ns = load_ns
+        self.gpu = self.gpu_byte_size = 0
         self.inference_count = 0
         self.execution_count = 0
         self.success_count = 0
@@ -265,6 +267,8 @@ class StatisticsRecorder:
                 (entry.compute_output, batch.output_ns),
             ):
                 target.count, target.ns = batch.count, max(0, duration_ns)
+        if self.gpu_byte_size:
+            shown.memory_usage.add(type="GPU", id=self.gpu, byte_size=self.gpu_byte_size)
         for index, response in enumerate(self._responses):
             answer = shown.response_stats[str(index)]
             for name in _Response.__slots__:

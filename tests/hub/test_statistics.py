@@ -58,6 +58,19 @@ def test_the_metrics_page_has_every_reason_of_the_schedulers() -> None:
     assert set(CLOSED_REASONS) == {reason.value for reason in Closed}
 
 
+def test_memory_goes_with_its_process() -> None:
+    book = StatisticsBook()
+    load = counted(7, 2)
+    load.statistics.memory_usage.add(type="GPU", id=1, byte_size=100)
+    for pid in (1, 2):
+        book.reported(pid, report(load))
+    [usage] = book.total(7).statistics.memory_usage
+    assert (usage.type, usage.id, usage.byte_size) == ("GPU", 1, 200)
+    book.died(1)
+    [usage] = book.total(7).statistics.memory_usage
+    assert usage.byte_size == 100
+
+
 def test_a_load_that_is_gone_is_forgotten() -> None:
     book = StatisticsBook()
     book.reported(1, report(counted(7, 2)))

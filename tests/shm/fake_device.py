@@ -142,6 +142,13 @@ class FakePort:
         if any(base <= pointer < base + size for base, (_, size, _) in self._open.items()):
             self._allocation(pointer, byte_size)
 
+    def used(self, ordinal: int) -> int:
+        """See DevicePort; a file named by TENSORHUB_FAKE_USED says it, of all GPUs."""
+        try:
+            return int(Path(os.environ["TENSORHUB_FAKE_USED"]).read_text())
+        except (KeyError, OSError) as exc:
+            raise DeviceError("cudaErrorNotSupported: operation not supported") from exc
+
     def wait(self, ordinal: int) -> None:
         poison = os.environ.get("TENSORHUB_FAKE_POISON")
         if poison and Path(poison).exists():

@@ -34,7 +34,9 @@ def gpus(work: Path) -> Iterator[RunningServer]:
         **ENVIRON,
         "TENSORHUB_FAKE_POISON": str(work / "poison"),
         "TENSORHUB_FAKE_ACCOUNT": str(work / "account"),
+        "TENSORHUB_FAKE_USED": str(work / "used"),
     }
+    (work / "used").write_text("1000000")
     options = ["--model-control-mode=explicit", "--load-model=*", f"--pinned-memory-pool-byte-size={LOCKED_SIZE}"]
     with serving(work, options, MODELS, environ=environ) as running:
         yield running
@@ -169,6 +171,20 @@ def _copies(server: RunningServer) -> float:
     client.close()
     lines = [line for line in page.decode().splitlines() if line.startswith("tensorhub_device_copies{")]
     return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_statistics_tell_what_a_model_has_taken_of_its_gpu(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
+    def usage(model: str) -> list[dict[str, Any]]:
+        status, body = http.ask("GET", f"/v2/models/{model}/stats")
+        assert status == 200, body
+        found: list[dict[str, Any]] = json.loads(body)["model_stats"][0]["memory_usage"]
+        return found
+
+    assert usage("identity_cpu") == []
+    for _ in range(2):  # alone: of loads at the same time it is not known
+        assert http.ask("POST", "/v2/repository/models/weights/unload")[0] == 200
+        assert http.ask("POST", "/v2/repository/models/weights/load")[0] == 200
+        assert usage("weights") == [{"type": "GPU", "id": 1, "byte_size": 4096}]
 
 
 def test_models_that_want_the_hosts_memory_get_it(gpus: RunningServer, http: Http, rpc: Grpc) -> None:
