@@ -80,11 +80,17 @@ class RequestedOutput:
 
 @dataclass(slots=True, eq=False)
 class InferResponse:
-    """One response of a model: outputs, or an error, which wins."""
+    """One response of a model: outputs, or an error, which wins.
+
+    Attributes:
+        taken: set if who sends the responses of a call waits when too many are on their way: to be called when this one
+            is dealt with.
+    """
 
     outputs: list[Tensor] = field(default_factory=list)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     error: TensorhubError | None = None
+    taken: Callable[[], None] | None = None
 
 
 class Tally:

@@ -10,6 +10,7 @@ that does it all the same, because it never did so before, steps aside: the loop
 model never runs on it again.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -85,17 +86,17 @@ class ModelCalls:
         return lambda: model.cancel(request)
 
     def _call_by_message(self, call: ModelCall, target: ServedVersion, on_response: OnResponse) -> Cancel:
-        remote = _RemoteCall(on_response, call.tally)
+        remote = _RemoteCall(on_response, call.tally, self._gateway.credit if target.decoupled else None)
+        flags = wire.FLAG_FROM_HTTP | (wire.FLAG_STREAM if target.decoupled else 0)
         body, placed = write_request(call, target, self._gateway.reserve)
         origin = None if call.trace is None else call.trace.called_elsewhere()
         try:
-            request_id = self._gateway.infer(
-                target, body, remote.replied, flags=wire.FLAG_FROM_HTTP, placed=placed, origin=origin
-            )
+            request_id = self._gateway.infer(target, body, remote.replied, flags=flags, placed=placed, origin=origin)
         except TensorhubError:
             if call.trace is not None and origin is not None:
                 call.trace.refused()
             raise
+        remote.started(request_id)
 
         def cancel() -> None:
             self._gateway.cancel(request_id)
@@ -236,15 +237,42 @@ class _Answer:
 
 
 class _RemoteCall:
-    """A call that another worker answers, until its last answer or its cancellation."""
+    """A call that another worker answers, until its last answer or its cancellation.
 
-    __slots__ = ("_ended", "_on_response", "_started_ns", "_tally")
+    Args:
+        credit: if the model is decoupled: gives it credit for so many responses of a request.
+    """
 
-    def __init__(self, on_response: OnResponse, tally: Tally | None) -> None:
+    __slots__ = ("_credit", "_ended", "_lock", "_on_response", "_request_id", "_started_ns", "_taken", "_tally")
+
+    def __init__(
+        self, on_response: OnResponse, tally: Tally | None, credit: Callable[[int, int], None] | None = None
+    ) -> None:
         self._on_response = on_response
         self._ended = False
         self._tally = tally
         self._started_ns = time.monotonic_ns()
+        self._credit = credit
+        self._lock = threading.Lock()
+        self._request_id = 0
+        self._taken = 0
+
+    def started(self, request_id: int) -> None:
+        """The request is on its way; answers may have come already."""
+        self._request_id = request_id
+        self._give_credit(0)
+
+    def _took(self) -> None:
+        self._give_credit(1)
+
+    def _give_credit(self, count: int) -> None:
+        with self._lock:
+            self._taken += count
+            if self._taken < wire.CREDIT_STEP or not self._request_id:
+                return
+            count, self._taken = self._taken, 0
+        if self._credit is not None and not self._ended:
+            self._credit(self._request_id, count)
 
     def replied(self, reply: InferReply) -> None:
         if reply.error is not None:
@@ -254,6 +282,8 @@ class _RemoteCall:
         if reply.final:
             self.end(response)
         elif not self._ended:
+            if response is not None and self._credit is not None:
+                response.taken = self._took
             self._on_response(response, False)
 
     def end(self, response: InferResponse | None) -> None:

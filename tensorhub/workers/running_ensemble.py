@@ -295,7 +295,7 @@ class _Request:
         )
         self._lock = threading.Lock()
         self._cancels: dict[int, Cancel] = {}
-        self._responses: deque[Respond] = deque()
+        self._responses: deque[Respond | Callable[[], None]] = deque()
         self._sending = False
 
     def begin(self, *, inline: bool) -> None:
@@ -395,7 +395,13 @@ class _Request:
                 self._cancels.pop(id(run), None)
                 self._tally.add(tally.input_ns, tally.infer_ns, tally.output_ns)
             self._ensemble.limiter.leave(run.step.index)
+        taken = None if response is None else response.taken
         self._go_on(lambda: self._took(run, response, final), inline=True)
+        if taken is not None:
+            # When what has come of it is sent: a client that reads slowly makes the step's worker wait.
+            with self._lock:
+                self._responses.append(taken)
+            self._flush_somewhere()
 
     def _took(self, run: StepRun, response: InferResponse | None, final: bool) -> list[Action]:
         actions = self._run.answered(run, response, final)
@@ -409,6 +415,9 @@ class _Request:
             tally = self._tally
             durations = Durations(tally.input_ns, tally.infer_ns, tally.output_ns)
             self._ensemble.ended(self._request, self._started_ns, durations, failed=failed)
+        self._flush_somewhere()
+
+    def _flush_somewhere(self) -> None:
         if self._ensemble.decoupled and self._ensemble.calls.on_loop:
             # The client of a stream may let us wait, and what ends the wait comes in through the loop.
             self._ensemble.senders().submit(self._flush)
@@ -424,7 +433,10 @@ class _Request:
                 self._sending = True
                 action = self._responses.popleft()
             try:
-                self._request.respond(action.response, action.final)
+                if isinstance(action, Respond):
+                    self._request.respond(action.response, action.final)
+                else:
+                    action()
             finally:
                 with self._lock:
                     self._sending = False

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from tensorhub.backends import calling
 from tensorhub.backends.calling import ModelCall
@@ -143,19 +144,30 @@ def unload_operation(name: str, unload_dependents: bool) -> Any:
 
 
 class _Answers:
-    """What has come for a call, in order; for one thread that waits."""
+    """What has come for a call, in order; for one thread that waits.
 
-    __slots__ = ("_changed", "_on_first", "_received")
+    A model of another worker waits when its responses are not taken. It must not wait for a caller that has let go of
+    them, nor for one that waits for another call, whose turn may come only when this one is over: then they are taken
+    from the worker as they come (`let_come`).
+    """
+
+    __slots__ = ("__weakref__", "_abandoned", "_changed", "_let_come", "_on_first", "_received")
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
         self._changed = threading.Condition()
         self._received: deque[tuple[InferResponse | None, bool]] = deque()
         self._on_first = on_first
+        self._let_come = False
+        self._abandoned = False
 
     def put(self, response: InferResponse | None, final: bool) -> None:
         with self._changed:
-            self._received.append((response, final))
+            if not self._abandoned:
+                self._received.append((response, final))
+            let_come = self._let_come
             self._changed.notify()
+        if let_come:
+            _take(response)
         on_first, self._on_first = self._on_first, None
         if on_first is not None:
             on_first()
@@ -164,11 +176,29 @@ class _Answers:
         """Wait for the next response; return it, and whether it is the last one."""
         if not self._received:
             calling.caller().may_block()
+            for other in list(_iterated()):
+                if other is not self:
+                    other.let_come()
             with self._changed:
                 while not self._received:
                     self._changed.wait()
-        response, final = self._received.popleft()
+        with self._changed:
+            response, final = self._received.popleft()
+            let_come = self._let_come
+        if not let_come:
+            _take(response)
         return _received(response), final
+
+    def let_come(self, *, abandoned: bool = False) -> None:
+        """Have no more of them wait for their being taken; what is `abandoned` is not kept either."""
+        with self._changed:
+            waiting = [] if self._let_come else list(self._received)
+            self._let_come = True
+            if abandoned:
+                self._abandoned = True
+                self._received.clear()
+        for response, _ in waiting:
+            _take(response)
 
 
 class ResponseIterator:
@@ -201,10 +231,27 @@ class ResponseIterator:
         self._next += 1
         return self._seen[self._next - 1]
 
+    def __del__(self) -> None:
+        if self._answers is not None:
+            self._answers.let_come(abandoned=True)
+
     def cancel(self) -> None:
         """Tell the called model that no more responses are wanted; it decides what it does then."""
         if self._answers is not None:
             self._cancel()
+
+
+def _iterated() -> WeakSet[_Answers]:
+    """Return the answers of the calls with several responses that this thread has made."""
+    found: WeakSet[_Answers] | None = getattr(_state, "iterated", None)
+    if found is None:
+        found = _state.iterated = WeakSet()
+    return found
+
+
+def _take(response: InferResponse | None) -> None:
+    if response is not None and response.taken is not None:
+        response.taken()
 
 
 def _check_executing() -> None:
@@ -217,6 +264,7 @@ def _iterate(call: ModelCall, on_first: Callable[[], None] | None, *, inline: bo
     cancels: list[Callable[[], None]] = []
     error = _start(call, answers, decoupled=True, inline=inline, cancels=cancels)
     if error is None:
+        _iterated().add(answers)
         return ResponseIterator(answers, cancels[0], None)
     if on_first is not None:
         on_first()
