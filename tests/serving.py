@@ -151,7 +151,7 @@ def await_grpc(port: int, method: str = "ServerLive") -> None:
                 if ask(b"", timeout=_GRPC_DEADLINE_S) == b"\x08\x01":
                     return
             except grpc.RpcError as exc:
-                if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+                if exc.code() is not grpc.StatusCode.UNAVAILABLE or "is restricted" in (exc.details() or ""):
                     return  # it is there, and does not let everybody ask
             time.sleep(_POLL_S)
 
