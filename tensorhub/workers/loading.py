@@ -115,7 +115,8 @@ def _load(
         cache = _maybe_cache(order, config, cache)
         entries: Entries | None = None
         if cache is not None:
-            spec = replace(spec, copies_region_inputs=True)
+            # SAFETY: what is looked up and kept is read from copies that no client can change meanwhile.
+            spec = replace(spec, copies_region_inputs=True, takes_device_inputs=False)
             progress("reading the model's files for the response cache")
             entries = cache.entries_of_model(order.load_id, spec, order.path, config)
         samples = read_samples(config, spec, folder)

@@ -37,7 +37,12 @@ def gpus(work: Path) -> Iterator[RunningServer]:
         "TENSORHUB_FAKE_USED": str(work / "used"),
     }
     (work / "used").write_text("1000000")
-    options = ["--model-control-mode=explicit", "--load-model=*", f"--pinned-memory-pool-byte-size={LOCKED_SIZE}"]
+    options = [
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        f"--pinned-memory-pool-byte-size={LOCKED_SIZE}",
+        "--cache-config=local,size=1048576",
+    ]
     with serving(work, options, MODELS, environ=environ) as running:
         yield running
         workers = {str(_worker(running, f"gpu{index}")) for index in range(2)}
@@ -83,6 +88,17 @@ def _infer(rpc: Grpc, model: str, region: str, size: int = 64, offset: int = 0) 
     code, answer = rpc.ask("ModelInfer", infer_request(region, offset, size, model=model))
     assert code == "OK", answer
     return answer
+
+
+def _await_ready(http: Http, rpc: Grpc, model: str) -> None:
+    """Wait until both frontends know that a model is back."""
+    wait_until(
+        lambda: (
+            http.ask("GET", f"/v2/models/{model}/ready")[0] == 200
+            and rpc.ask("ModelReady", pb.ModelReadyRequest(name=model))[1].ready
+        ),
+        f"{model} is back",
+    )
 
 
 def test_each_worker_sees_its_own_gpu_and_no_other(gpus: RunningServer) -> None:
@@ -202,6 +218,18 @@ def test_models_that_want_the_hosts_memory_get_it(gpus: RunningServer, http: Htt
     assert _copies(gpus) == before + 2
 
 
+def test_a_cached_answer_is_of_what_was_in_the_region(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as made:
+        assert _register(http, "in", made, gpu=0) == (200, "")
+        for value in (7, 9, 7, 9, 9):
+            made.path.write_bytes(bytes([value]) * SIZE)
+            assert _infer(rpc, "cached", "in").raw_output_contents[0] == bytes([value]) * 64
+        [counted] = json.loads(http.ask("GET", "/v2/models/cached/stats")[1])["model_stats"]
+        statistics = counted["inference_stats"]
+        assert (statistics["cache_miss"]["count"], statistics["cache_hit"]["count"]) == (2, 3)
+        _unregister(http)
+
+
 def test_mixed_requests(http: Http, rpc: Grpc) -> None:
     """System in, CUDA out; CUDA in, system out; inline in, CUDA out."""
     with segment(bytes([7]) * SIZE) as device, segment(bytes([3]) * SIZE) as host:
@@ -286,7 +314,7 @@ def test_a_gpu_whose_worker_dies_while_another_needs_it(gpus: RunningServer, htt
             lambda: rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))[0] == "OK", "it is back"
         )
         assert _worker(gpus, "gpu1") == other
-        wait_until(lambda: http.ask("GET", "/v2/models/views/ready")[0] == 200, "its models are back")
+        _await_ready(http, rpc, "views")
         _unregister(http)
 
 
@@ -322,7 +350,7 @@ def test_a_gpu_worker_that_dies_comes_back_with_its_regions(gpus: RunningServer,
         dead, other = _worker(gpus, "gpu0"), _worker(gpus, "gpu1")
         os.kill(dead, signal.SIGKILL)
         wait_until(lambda: _worker(gpus, "gpu0") not in (0, dead), "another worker")
-        wait_until(lambda: http.ask("GET", "/v2/models/views/ready")[0] == 200, "it has its models")
+        _await_ready(http, rpc, "views")
         assert _infer(rpc, "views", "r").raw_output_contents[0] == bytes([2]) * 64
         assert _worker(gpus, "gpu1") == other
         _unregister(http)
@@ -343,7 +371,7 @@ def test_a_lost_context_ends_its_worker_and_no_other(gpus: RunningServer, http: 
         wait_until(lambda: _worker(gpus, "gpu0") not in (0, before["gpu0"]), "the worker is started again")
         (work / "poison").unlink()
         assert _infer(rpc, "identity_gpu1", "r").raw_output_contents[0] == bytes([1]) * 64
-        wait_until(lambda: http.ask("GET", "/v2/models/hosted/ready")[0] == 200, "its models are back")
+        _await_ready(http, rpc, "hosted")
         assert {name: _worker(gpus, name) for name in ("cpu0", "gpu1")} == {
             name: before[name] for name in ("cpu0", "gpu1")
         }
