@@ -64,7 +64,7 @@ def test_violation_is_found(module: str, source: str) -> None:
     [
         ("tensorhub.http.infer", "from tensorhub.ipc import wire"),
         ("tensorhub.workers.loop", "from tensorhub.backends.registry import find_backend"),
-        ("tensorhub.ipc.node", "import zmq, time, threading"),
+        ("tensorhub.ipc.hub_line", "import zmq, time, threading"),
         ("tensorhub.grpc.threads", "from grpc import aio"),
     ],
 )

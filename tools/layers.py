@@ -59,6 +59,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.ipc": Layer.IO,
     "tensorhub.ipc.arena": Layer.PURE,
     "tensorhub.ipc.wire": Layer.PURE,
+    "tensorhub.ipc.zmtp": Layer.PURE,
     "tensorhub.backends": Layer.IO,
     "tensorhub.backends.calling": Layer.PURE,
     "tensorhub.backends.destinations": Layer.PURE,
@@ -211,7 +212,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "redis": ("tensorhub.redis_link",),
     "torch": ("tensorhub.backends.pytorch",),
     "uvloop": ("tensorhub.http",),
-    "zmq": ("tensorhub.ipc.channel", "tensorhub.ipc.node"),
+    "zmq": ("tensorhub.ipc.hub_line",),
 }
 """By top-level name: the modules or packages that import it."""
 

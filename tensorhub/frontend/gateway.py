@@ -27,9 +27,9 @@ from tensorhub.frontend.routing import nearest, regions_named
 from tensorhub.frontend.tracer import FrontendTrace, Tracer
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
-from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.node import Node
+from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
@@ -459,47 +459,31 @@ class Gateway:
         self._arena.close()
 
 
-class AsyncGateway(Gateway):
-    """Read by an asyncio event loop: callbacks run there."""
+class _TurningGateway(Gateway):
+    """What is sent in one turn of a loop leaves together at its end, and wakes a worker once."""
 
     def __init__(self, node: Node, arena: Arena) -> None:
         super().__init__(node, arena)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._unsent: list[tuple[_Worker, bytes]] = []
+        self._unsent: dict[_Worker, list[bytes]] = {}
 
-    def attach(self, loop: "asyncio.AbstractEventLoop") -> None:
-        """Begin to read the mailbox on `loop`."""
-        self._loop = loop
-        loop.add_reader(self._node.mailbox.fd, self._drain)
-        loop.call_soon(self._drain)
-
-    def _drain(self) -> None:
-        # The mailbox's descriptor is edge-triggered: after this wake-up it stays silent until the queue was empty.
-        receive = self._node.mailbox.receive_nowait
-        while (frame := receive()) is not None:
+    def _read_mail(self) -> None:
+        """Deal with what is in the mailbox."""
+        for frame in self._node.mailbox.take():
             try:
                 self.handle(frame)
             except Exception:
                 log.exception("a message could not be dealt with")
 
-    def _post(self, worker: _Worker, frame: bytes) -> None:
-        # PERF: what is sent in one turn of the loop leaves together and wakes the worker once.
-        if self._loop is None:
-            super()._post(worker, frame)
-            return
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append((worker, frame))
-
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        for worker, frame in unsent:
+        unsent, self._unsent = self._unsent, {}
+        for worker, frames in unsent.items():
             if worker.pid not in self._workers:
                 continue  # its funeral has answered for it
             try:
-                super()._post(worker, frame)
+                self._node.outbox.send(worker.mailbox, *frames)
             except PeerFull:
-                self._refuse(worker, wire.decode(frame))
+                for frame in frames:
+                    self._refuse(worker, wire.decode(frame))
 
     def _refuse(self, worker: _Worker, message: wire.Message) -> None:
         """Answer a request that could not be sent; other messages are lost."""
@@ -509,6 +493,27 @@ class AsyncGateway(Gateway):
             if entry.on_reply is not None:
                 entry.on_reply(InferReply(error=Unavailable(_QUEUE_FULL)))
 
+
+class AsyncGateway(_TurningGateway):
+    """Read by an asyncio event loop: callbacks run there."""
+
+    def __init__(self, node: Node, arena: Arena) -> None:
+        super().__init__(node, arena)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: "asyncio.AbstractEventLoop") -> None:
+        """Begin to read the mailbox on `loop`."""
+        self._loop = loop
+        loop.add_reader(self._node.mailbox.fd, self._read_mail)
+
+    def _post(self, worker: _Worker, frame: bytes) -> None:
+        if self._loop is None:
+            super()._post(worker, frame)
+            return
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.setdefault(worker, []).append(frame)
+
     async def close(self) -> None:
         """Leave the server; requests in flight get no answer any more."""
         if self._loop is not None:
@@ -517,27 +522,65 @@ class AsyncGateway(Gateway):
         self.close_down()
 
 
-class ThreadGateway(Gateway):
-    """Read by a thread of its own: callbacks run there."""
+class ThreadGateway(_TurningGateway):
+    """Read by a thread of its own, or by a loop that has the turn: callbacks run there.
+
+    Who has the turn reads the mailbox. The gateway's thread takes it when something has come; a loop that is busy
+    with other things keeps it, and sends and reads now and then. So one thread does all the work as long as there is
+    much of it, and two need not hand Python's lock to and fro.
+    """
 
     def __init__(self, node: Node, arena: Arena) -> None:
         super().__init__(node, arena)
         self._stopping = False
+        self._turn = threading.Lock()
+        self._turn_of = 0  # the thread that has it
         self._thread = threading.Thread(target=self._read, name="replies", daemon=True)
 
     def attach(self) -> None:
         """Begin to read the mailbox."""
         self._thread.start()
 
+    @property
+    def fd(self) -> int | None:
+        """Readable while there is mail."""
+        return self._node.mailbox.fd
+
+    def hold(self) -> None:
+        """Take the turn, when the thread that has it is done."""
+        self._turn.acquire()
+        self._turn_of = threading.get_ident()
+
+    def release(self) -> None:
+        """Give the turn back; `send` before."""
+        self._turn_of = 0
+        self._turn.release()
+
+    def send(self) -> None:
+        """Send what was sent since the last time. For the turn."""
+        if self._unsent:
+            self._flush()
+
+    def read(self) -> None:
+        """Deal with what has come. For the turn."""
+        self._read_mail()
+
+    def _post(self, worker: _Worker, frame: bytes) -> None:
+        if self._turn_of == threading.get_ident():
+            self._unsent.setdefault(worker, []).append(frame)
+        else:
+            super()._post(worker, frame)
+
     def _read(self) -> None:
-        receive = self._node.mailbox.receive
+        mailbox = self._node.mailbox
         while not self._stopping:
-            frame = receive()
-            if frame is not None:
-                try:
-                    self.handle(frame)
-                except Exception:
-                    log.exception("a message could not be dealt with")
+            mailbox.wait()
+            self.hold()
+            try:
+                self.read()
+                self.send()
+            finally:
+                self.release()
 
     def close(self) -> None:
         """Leave the server; requests in flight get no answer any more. Not to be called from a callback."""

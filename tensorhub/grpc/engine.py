@@ -201,6 +201,29 @@ class EngineUnfit(Exception):
     """An engine does not work with this grpcio; the message is the reason, on one line."""
 
 
+class Mail(Protocol):
+    """What else than calls the process reads: the answers to them. Somebody reads it who has the turn.
+
+    An engine with a loop of its own holds the turn while it is busy, and sends and reads between calls.
+    """
+
+    @property
+    def fd(self) -> int | None:
+        """A descriptor that is readable while there is mail; None: there is none to wait for."""
+
+    def hold(self) -> None:
+        """Take the turn, when the thread that has it is done."""
+
+    def release(self) -> None:
+        """Give the turn back, for as long as the loop waits."""
+
+    def send(self) -> None:
+        """Send what was sent since the last time; the turn holds it back so that it leaves together."""
+
+    def read(self) -> None:
+        """Deal with what has come."""
+
+
 class Engine(Protocol):
     """A server. It is started once, and stopped once; what is stopped stays so."""
 

@@ -20,6 +20,7 @@ Locking: one lock for the few fields that decide who ends a call. Nothing is cal
 """
 
 import logging
+import select
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from typing import Any
 
 from grpc._cython import cygrpc
 
+from tensorhub.grpc import core_poll
 from tensorhub.grpc.credentials import server_credentials
 from tensorhub.grpc.engine import (
     CAUGHT_UP,
@@ -41,6 +43,7 @@ from tensorhub.grpc.engine import (
     UNSENT_LIMIT,
     Endpoint,
     ListenError,
+    Mail,
     Metadata,
     Methods,
     Stream,
@@ -58,6 +61,17 @@ PREFILL = 64
 
 _NEVER_S = 1e11
 """CLOCK_REALTIME; a call without a deadline has one at the end of time."""
+
+_NOW_S = 0.0
+"""CLOCK_REALTIME; a poll that ends then does not wait."""
+
+_EVENTS_BETWEEN_MAIL = 24
+"""Of some eight calls. A busy loop sees answers so often, and sends what it has gathered for the workers."""
+
+_IDLE_S = 0.2
+_UNNOTICED_S = 0.05
+"""How often the loop looks at the core unasked, when it does not wait inside of it: what the core does by itself (it
+cancels a call whose deadline is over) wakes only who waits there."""
 
 _STOPPING_POLL_S = 0.05
 _CANCEL_WAIT_S = 5.0
@@ -361,8 +375,9 @@ class ReactorEngine:
         unwatched: those of them whose cancellation nobody would notice yet, oldest first.
     """
 
-    def __init__(self, methods: Methods, endpoint: Endpoint) -> None:
+    def __init__(self, methods: Methods, endpoint: Endpoint, mail: Mail | None = None) -> None:
         self.lock = threading.Lock()
+        self._mail = mail or _NoMail()
         self.live: set[_CoreCall] = set()
         self.unwatched: dict[_UnaryCall, None] = {}
         self._methods = {name.encode(): method for name, method in methods.items()}
@@ -375,6 +390,7 @@ class ReactorEngine:
         self._stopping = False
         self._shut_down = False  # by the core: it listens no more, and its connections are closed
         self._look_s = 0.0  # CLOCK_REALTIME; when to look for slow calls again
+        self._both: select.epoll | None = None  # readable if the core has something to do, or there is mail
         self._thread = threading.Thread(target=self._run, name="grpc-loop", daemon=True)
 
     def __repr__(self) -> str:
@@ -401,6 +417,11 @@ class ReactorEngine:
         self._server.start()
         for _ in range(PREFILL):
             self._ask()
+        core = core_poll.find(port)
+        if core is not None and self._mail.fd is not None:
+            self._both = select.epoll()
+            self._both.register(core, select.EPOLLIN)
+            self._both.register(self._mail.fd, select.EPOLLIN)
         self._thread.start()
         return int(port)
 
@@ -420,6 +441,8 @@ class ReactorEngine:
             # SAFETY: the core's objects stay, since the loop still uses them.
             log.error("%d calls do not end", len(self.live))
             return
+        if self._both is not None:
+            self._both.close()
         self._server.destroy()
         self._queue.shutdown()
         while self._queue.poll().completion_type != cygrpc.CompletionType.queue_shutdown:
@@ -431,19 +454,56 @@ class ReactorEngine:
         self._requested += 1
 
     def _run(self) -> None:
-        poll = self._queue.poll
+        poll, mail = self._queue.poll, self._mail
+        wait = self._wait_for_calls if self._both is None else self._wait_for_both
+        handled = 0  # events since the mail was looked at
+        mail.hold()
         while not (self._shut_down and not self._requested and not self.live):
             try:
-                event = poll(self._wake_s())
+                event = poll(_NOW_S)
                 tag = event.tag
+                if tag is None and handled:
+                    # After a batch was started the core does not look at its sockets the first time.
+                    event = poll(_NOW_S)
+                    tag = event.tag
+                if tag is None:
+                    mail.send()
+                    event = wait(self._wake_s())
+                    handled = 1
+                    tag = event.tag
                 if tag is not None:
                     tag(event)
+                    handled += 1
+                if handled > _EVENTS_BETWEEN_MAIL:
+                    handled = 1
+                    mail.send()
+                    mail.read()
                 if self.unwatched:
                     self._look_for_the_slow()
             except Exception:
                 log.exception("the loop goes on after an error")
             # The last reference to a call may be in here, and it must not wait for the next event.
             event = tag = None
+        mail.send()
+        mail.release()
+
+    def _wait_for_both(self, until_s: float | None) -> Any:
+        """Wait for an event or for mail, and read the mail; return the event, which may be that there is none."""
+        wait_s = _UNNOTICED_S if self.live else _IDLE_S
+        if until_s is not None:
+            wait_s = max(0.0, min(wait_s, until_s - time.time()))
+        ready = self._both.poll(wait_s, 2)  # type: ignore[union-attr]
+        if any(fd == self._mail.fd for fd, _ in ready):
+            self._mail.read()
+        return self._queue.poll(_NOW_S)
+
+    def _wait_for_calls(self, until_s: float | None) -> Any:
+        """Wait for an event; who has the turn meanwhile reads the mail."""
+        self._mail.release()
+        try:
+            return self._queue.poll(until_s)
+        finally:
+            self._mail.hold()
 
     def _wake_s(self) -> float | None:
         """When the next poll must end without an event, CLOCK_REALTIME; None: never."""
@@ -495,6 +555,24 @@ class ReactorEngine:
         call = _UnaryCall(self, event, _REFUSED)
         self.live.add(call)
         call.fail(status, details)
+
+
+class _NoMail:
+    """Nothing but calls."""
+
+    fd = None
+
+    def hold(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def send(self) -> None:
+        pass
+
+    def read(self) -> None:
+        pass
 
 
 _REFUSED = UnaryMethod(lambda call, message: None)

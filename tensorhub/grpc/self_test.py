@@ -2,15 +2,21 @@
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 
-from tensorhub.grpc.engine import Call, Endpoint, Engine, EngineUnfit, Methods, UnaryMethod
+from tensorhub.grpc.engine import Call, Endpoint, Engine, EngineUnfit, Mail, Methods, UnaryMethod
 from tensorhub.grpc.threads import ThreadsEngine
 
 log = logging.getLogger(__name__)
 
-EngineFactory = Callable[[Methods, Endpoint], Engine]
+
+class EngineFactory(Protocol):
+    """Makes an engine, which is not started yet."""
+
+    def __call__(self, methods: Methods, endpoint: Endpoint, mail: Mail | None = None) -> Engine: ...
+
 
 _METHOD = "/tensorhub.SelfTest/Echo"
 _TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tensorhub.frontend.port import GatewayPort
-from tensorhub.grpc.engine import Endpoint, Tls
+from tensorhub.grpc.engine import Endpoint, Mail, Tls
 from tensorhub.grpc.listening import check_port
 from tensorhub.grpc.options import GrpcOptions, TlsFiles
 from tensorhub.grpc.routes import methods
@@ -23,7 +23,7 @@ from tensorhub.settings import SettingsError
 log = logging.getLogger(__name__)
 
 
-class OwnedGateway(GatewayPort, Protocol):
+class OwnedGateway(GatewayPort, Mail, Protocol):
     """A gateway that the daemon opened."""
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> N
         gateway = open_gateway(options.run_dir)
         try:
             endpoint = Endpoint(options.address, options.channel_options, options.compression_level, tls)
-            engine = engine_class(methods(gateway, options.rules), endpoint)
+            engine = engine_class(methods(gateway, options.rules), endpoint, gateway)
             port = engine.start()
             # PERF: what is here now stays; the collector need not look at it again.
             gc.collect()

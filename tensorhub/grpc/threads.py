@@ -22,6 +22,7 @@ from tensorhub.grpc.engine import (
     UNSENT_LIMIT,
     Endpoint,
     ListenError,
+    Mail,
     Metadata,
     Methods,
     Stream,
@@ -257,9 +258,9 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 class ThreadsEngine:
-    """See engine.Engine."""
+    """See engine.Engine. Its threads leave the mail to the thread that has it anyway."""
 
-    def __init__(self, methods: Methods, endpoint: Endpoint) -> None:
+    def __init__(self, methods: Methods, endpoint: Endpoint, mail: Mail | None = None) -> None:
         self._endpoint = endpoint
         self._live: set[_ContextCall] = set()
         self._call_over = threading.Condition()

@@ -33,10 +33,10 @@ from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import Gatherings, StatisticsBook
 from tensorhub.hub.traces import Traces
 from tensorhub.ipc import wire
-from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
+from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
 from tensorhub.protocol import messages
@@ -148,7 +148,7 @@ class Hub:
         self._traces.close()
 
     def stop(self) -> None:
-        """End; from any thread."""
+        """End; from any thread, and from signal handlers."""
         self._node.post(self._stop)
 
     def _stop(self) -> None:
@@ -556,9 +556,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_dir.forget_the_dead()
             node = Node(run_dir, wire.Role.HUB)
             hub = Hub(node, chosen, catalogue, gpus)
-            # A handler may interrupt the loop while it holds the outbox's lock: post from another thread.
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: threading.Thread(target=hub.stop, daemon=True).start())
+                signal.signal(number, lambda *_: hub.stop())
             with ExitStack() as held:
                 held.callback(catalogue.close)
                 held.callback(node.close)

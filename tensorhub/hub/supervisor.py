@@ -38,9 +38,9 @@ from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
 from tensorhub.hub.summary import Progress, endpoints, has_failed, model_rows, next_command
 from tensorhub.hub.tls import check_http_tls
 from tensorhub.ipc import wire
-from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
+from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
@@ -295,7 +295,6 @@ class Supervisor:
     # Mail
 
     def _read_mail(self) -> None:
-        # The descriptor is edge-triggered: it stays silent until the queue was empty.
         while (frame := self._node.mailbox.receive_nowait()) is not None:
             message = self._node.decode(frame)
             if message is None:

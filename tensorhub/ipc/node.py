@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
 from tensorhub.ipc import wire
-from tensorhub.ipc.channel import Mailbox, Outbox, PeerFull
+from tensorhub.ipc.hub_line import HubLine
+from tensorhub.ipc.mailbox import Mailbox
+from tensorhub.ipc.outbox import Outbox, PeerFull
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.ipc.watch import Watcher, start_ticks
 from tensorhub.protocol import messages
@@ -56,10 +56,9 @@ class Node:
         self._on_hub_lost: Callable[[], None] = lambda: None
         self._posted: deque[Callable[[], None]] = deque()
         self._request_ids = itertools.count(1)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._path = run_dir.mailbox(role, self.pid)
-        self.mailbox = Mailbox(self._context, self._path)
-        self.outbox = Outbox(self._context)
+        self.mailbox = Mailbox(run_dir.mailbox(role, self.pid), wire.encode(wire.Kind.WAKE, role, self.pid))
+        self.outbox = Outbox()
+        self._hub_line = HubLine(run_dir.hub)
         self.watcher = Watcher()
         self._closed = False
 
@@ -102,7 +101,7 @@ class Node:
         if pid == self.hub_pid:
             self.hub_pid = 0
             # A fresh connection: frames queued for the dead hub must not reach the next one.
-            self.outbox.forget(self.run_dir.hub)
+            self._hub_line.forget()
             self._on_hub_lost()
             self._say_hello()
 
@@ -115,11 +114,10 @@ class Node:
         Raises:
             PeerFull: the hub has not read for long.
         """
-        self.outbox.send(
-            self.run_dir.hub,
+        self._hub_line.send(
             wire.encode(
                 kind, self.role, self.pid, request_id=request_id, generation=self.generation, flags=flags, head=head
-            ),
+            )
         )
 
     def acknowledge(self, revision: int) -> None:
@@ -130,10 +128,9 @@ class Node:
             log.warning("the hub does not read its mail")
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have `call` run on the mailbox's thread; callable from any thread."""
+        """Have `call` run on the mailbox's thread; callable from any thread, and from signal handlers."""
         self._posted.append(call)
-        if not self._closed:
-            self.outbox.send(self._path, wire.encode(wire.Kind.WAKE, self.role, self.pid))
+        self.mailbox.wake()
 
     def run_posted(self) -> None:
         """Run what was posted; the reader of the mailbox calls it for WAKE."""
@@ -160,5 +157,5 @@ class Node:
         self._closed = True
         self.watcher.close()
         self.outbox.close()
+        self._hub_line.close()
         self.mailbox.close()
-        self._context.term()

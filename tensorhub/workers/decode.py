@@ -14,6 +14,7 @@ For a model on a GPU, inputs in the sender's arena are copied to pages that the 
 which are in the message, are not: the driver puts such copies into its own commands.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,24 +70,37 @@ _FAMILIES: tuple[tuple[str, DataType, frozenset[DataType]], ...] = (
 )
 
 
+_PARAMETERS_FLAGS = wire.FLAG_FROM_HTTP | wire.FLAG_PLAIN_PARAMETERS
+
+
 class _Usual(NamedTuple):
     """What is known of a request that has come before: of its inputs name, datatype and the model's shape."""
 
     inputs: tuple[tuple[str, DataType, tuple[int, ...]], ...]
     requested: tuple[RequestedOutput, ...]
     batch_size: int
+    parameters: Mapping[str, Parameter]
+    correlation_id: int | str
+    flags: int
+    priority: int
+    timeout_us: int
 
 
 class RequestDecoder:
     """Decodes the requests for one model version. Thread-safe as far as `memory` is."""
 
-    __slots__ = ("_called", "_layouts", "_memory", "_spec", "_validator")
+    __slots__ = ("_called", "_layouts", "_memory", "_seen", "_spec", "_validator")
 
     def __init__(self, spec: ModelSpec, memory: Memory) -> None:
         self._spec = spec
         self._memory = memory
         self._validator = InputValidator(spec)
-        self._layouts: LayoutTable[_Usual] = LayoutTable(RAW_INPUT_CONTENTS)
+        # What a parameter means depends on the way that the request came.
+        self._layouts: dict[int, LayoutTable[_Usual]] = {
+            way: LayoutTable(RAW_INPUT_CONTENTS)
+            for way in (0, wire.FLAG_FROM_HTTP, wire.FLAG_PLAIN_PARAMETERS, _PARAMETERS_FLAGS)
+        }
+        self._seen: set[bytes] = set()
         self._called: dict[tuple[str, ...], tuple[RequestedOutput, ...]] = {}
 
     def decode(self, message: wire.Message, arrival_ns: int) -> InferRequest:
@@ -103,7 +117,7 @@ class RequestDecoder:
             TensorhubError: Triton's error for what is wrong first.
         """
         if not message.tail:
-            layout = self._layouts.find(message.head)
+            layout = self._layouts[message.flags & _PARAMETERS_FLAGS].find(message.head)
             if layout is not None:
                 return self._decode_usual(message, layout, arrival_ns)
         try:
@@ -125,8 +139,8 @@ class RequestDecoder:
             for lease in request.leases:
                 lease.release()
             raise
-        if not message.tail and not head.id and not head.parameters:
-            self._learn(message.head, head, request)
+        if not message.tail and not head.id:
+            self._learn(message, head, request)
         return request
 
     def _decode_usual(self, message: wire.Message, layout: Layout["_Usual"], arrival_ns: int) -> InferRequest:
@@ -142,28 +156,52 @@ class RequestDecoder:
                 for (name, datatype, shape), (start, end) in zip(usual.inputs, layout.spans, strict=True)
             },
             usual.requested,
-            deadline_ns=message.deadline_ns + DEADLINE_GRACE_NS if message.deadline_ns else 0,
-            arrival_ns=arrival_ns,
-            batch_size=usual.batch_size,
+            usual.parameters,
+            usual.correlation_id,
+            usual.flags,
+            usual.priority,
+            usual.timeout_us,
+            message.deadline_ns + DEADLINE_GRACE_NS if message.deadline_ns else 0,
+            arrival_ns,
+            usual.batch_size,
         )
 
-    def _learn(self, body: bytes, head: Any, request: InferRequest) -> None:
+    def _learn(self, message: wire.Message, head: Any, request: InferRequest) -> None:
         """Remember a valid request if nothing but the bytes of its raw contents can make another one like it invalid.
 
         Strings are looked at each time, and a region may be gone the next time.
         """
         inputs = request.inputs.values()
         if (
-            self._spec.correlation is None
-            and len(head.raw_input_contents) == len(head.inputs)
+            len(head.raw_input_contents) == len(head.inputs)
             and not any(item.parameters for item in head.inputs)
             and not any(item.datatype is DataType.BYTES for item in inputs)
             and not any(type(output) is PlacedOutput for output in request.requested)
         ):
+            if head.parameters and not self._comes_again(head):
+                return
             usual = _Usual(
-                tuple((item.name, item.datatype, item.shape) for item in inputs), request.requested, request.batch_size
+                tuple((item.name, item.datatype, item.shape) for item in inputs),
+                request.requested,
+                request.batch_size,
+                request.parameters,
+                request.correlation_id,
+                request.flags,
+                request.priority,
+                request.timeout_us,
             )
-            self._layouts.learn(body, [len(data) for data in head.raw_input_contents], usual)
+            table = self._layouts[message.flags & _PARAMETERS_FLAGS]
+            table.learn(message.head, [len(data) for data in head.raw_input_contents], usual)
+
+    def _comes_again(self, head: Any) -> bool:
+        """Whether a request with these parameters was here before: most beginnings and ends of sequences come once."""
+        key = b"".join(sorted(item.SerializeToString() + name.encode() for name, item in head.parameters.items()))
+        if key in self._seen:
+            return True
+        if len(self._seen) >= LIMIT:
+            self._seen.clear()
+        self._seen.add(key)
+        return False
 
     def accept_call(self, call: ModelCall, arrival_ns: int) -> InferRequest:
         """Validate what a model of this process asks for.

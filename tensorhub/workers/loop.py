@@ -22,8 +22,8 @@ from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
-from tensorhub.ipc.channel import PeerFull
 from tensorhub.ipc.node import Node
+from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.watch import start_ticks
@@ -56,7 +56,7 @@ SlotKey = tuple[int, int, int]
 _GATHER_LIMIT = 64
 """Messages that are taken before models that batch are polled: enough to fill a batch, and a few milliseconds."""
 
-_ANSWER_DELAY_NS = 300_000
+_ANSWER_DELAY_NS = 30_000
 """How long an answer may wait for others to the same frontend while there is more to run."""
 
 REPORT_INTERVAL_S = 0.5
@@ -73,6 +73,10 @@ class _Token(NamedTuple):
     model: ServingModel
     from_http: bool
     window: Window | None
+
+
+_Answer = tuple[_Token, int, bytes]
+"""Whose it is, the number of its slots, and the frame."""
 
 
 class WorkerLoop:
@@ -131,7 +135,7 @@ class WorkerLoop:
         self._open: dict[Key, InferRequest] = {}
         self._slots: dict[SlotKey, list[Slot]] = {}
         self._slot_numbers = itertools.count(1)
-        self._answers: list[tuple[_Token, int, bytes]] = []
+        self._answers: list[_Answer] = []
         self._answers_due_ns = 0
         self._report_due = False
         self._stopping = False
@@ -208,11 +212,17 @@ class WorkerLoop:
 
     def _send_answers(self) -> None:
         answers, self._answers, self._answers_due_ns = self._answers, [], 0
-        for token, number, frame in answers:
-            self._post(token, number, frame)
+        if len(answers) == 1:
+            self._post(answers)
+            return
+        by_frontend: dict[int, list[_Answer]] = {}
+        for answer in answers:
+            by_frontend.setdefault(answer[0].key[0], []).append(answer)
+        for together in by_frontend.values():
+            self._post(together)
 
     def stop(self, timeout_s: float) -> None:
-        """Take no more requests, answer those that are open, end; from any thread."""
+        """Take no more requests, answer those that are open, end; from any thread, and from signal handlers."""
         self._node.post(lambda: self._stop(timeout_s))
 
     def _stop(self, timeout_s: float) -> None:
@@ -400,18 +410,20 @@ class WorkerLoop:
         )
         # A partial answer goes at once: the last one may come from another thread, and must not overtake it.
         if kind is wire.Kind.PARTIAL or threading.get_ident() != self._thread:
-            self._post(token, number, frame)
+            self._post([(token, number, frame)])
             return
         if not self._answers:
             self._answers_due_ns = time.monotonic_ns() + _ANSWER_DELAY_NS
         self._answers.append((token, number, frame))
 
-    def _post(self, token: _Token, number: int, frame: bytes) -> None:
+    def _post(self, answers: Sequence[_Answer]) -> None:
+        """Send answers to one frontend."""
         try:
-            self._node.outbox.send(token.mailbox, frame)
+            self._node.outbox.send(answers[0][0].mailbox, *[frame for _, _, frame in answers])
         except PeerFull:
-            log.warning("frontend %d takes no mail: an answer is lost", token.key[0])
-            self._release((*token.key, number))
+            for token, number, _ in answers:
+                log.warning("frontend %d takes no mail: an answer is lost", token.key[0])
+                self._release((*token.key, number))
 
     def _fail(self, mailbox: Path, key: Key, generation: int, error: TensorhubError, flags: int) -> None:
         frame = wire.encode(

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,9 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         loop.reap()
     calling.install(loop.calls)
     timeout_s = float(chosen.server.exit_timeout_secs)
-    # A handler runs between two bytecodes of the loop, which may hold the outbox's lock: post from elsewhere.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threading.Thread(target=loop.stop, args=(timeout_s,), daemon=True).start())
+        signal.signal(number, lambda *_: loop.stop(timeout_s))
     gc.collect()
     gc.freeze()
     if copies is not None:

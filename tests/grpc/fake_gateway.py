@@ -175,6 +175,20 @@ class FakeGateway:
         else:
             self._later(0, lambda: on_result(answer, None))
 
+    fd = None
+
+    def hold(self) -> None:
+        """Its answers come on threads of their own: there is no turn to take."""
+
+    def release(self) -> None:
+        """See `hold`."""
+
+    def send(self) -> None:
+        """See `hold`."""
+
+    def read(self) -> None:
+        """See `hold`."""
+
     def close(self) -> None:
         self.closed = True
         with self._changed:

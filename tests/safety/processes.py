@@ -37,7 +37,7 @@ def holdings(server: RunningServer) -> dict[int, Counter[str]]:
     assert server.run_dir is not None
     found = {}
     for pid in processes_of(server.run_dir):
-        # ZeroMQ makes an eventfd when a process talks to another for the first time, which may be at any time.
+        # A process makes an eventfd when it sends to another for the first time, which may be at any time.
         held = Counter(
             name for name in open_files(pid) if not name.startswith("socket:") and name != "anon_inode:[eventfd]"
         )

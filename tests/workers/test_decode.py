@@ -106,25 +106,26 @@ def test_the_verdict_is_tritons(name: str) -> None:
 
 
 def test_a_request_like_one_before_has_the_same_verdict() -> None:
-    """All cases in turn, several times, at decoders that remember."""
+    """All cases in turn, several times and on both ways, at decoders that remember."""
     decoders: dict[str, RequestDecoder] = {}
-    first: dict[str, tuple[object, ...]] = {}
-    for _ in range(3):
+    first: dict[tuple[str, bool], tuple[object, ...]] = {}
+    for from_http in (False, True) * 3:
         for name, head in CASES.items():
             if head.model_name not in decoders:
                 spec = ModelSpec.from_config(decode_cases.config(head.model_name), head.model_name, 3)
                 decoders[head.model_name] = RequestDecoder(spec, FakeMemory())
             try:
-                got = decoders[head.model_name].decode(frame(head), 5)
+                got = decoders[head.model_name].decode(frame(head, from_http=from_http), 5)
                 seen: tuple[object, ...] = (
                     got.batch_size,
                     got.requested,
                     got.deadline_ns,
+                    (got.parameters, got.correlation_id, got.flags, got.priority, got.timeout_us),
                     [(key, item.name, item.datatype, item.shape, bytes(item.data)) for key, item in got.inputs.items()],
                 )
             except TensorhubError as error:
                 seen = (error.code, error.message)
-            assert first.setdefault(name, seen) == seen
+            assert first.setdefault((name, from_http), seen) == seen
 
 
 def test_a_request_like_one_before_has_its_own_data() -> None:

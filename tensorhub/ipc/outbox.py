@@ -1,0 +1,246 @@
+"""How a process sends to the mailboxes of others: ZeroMQ PUSH sockets at `ipc://`, without libzmq (see `mailbox`).
+
+A frame goes into the connection at once, on the thread that sends it. What does not fit, because the peer is slower or
+has not greeted yet, waits in a queue that one thread empties as the peer takes its mail.
+
+Nothing blocks on a send: a peer whose queue is full is full, and that is an error at once. A peer that is not there has
+died: what is sent to it is lost, and who waits for its answer hears of the death from its pidfd.
+"""
+
+import errno
+import io
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+from tensorhub.ipc import zmtp
+
+log = logging.getLogger(__name__)
+
+QUEUE_LIMIT = 16_384
+"""Sends that wait. Above the bound of requests in flight, so that it is met only by a peer that hangs."""
+
+_LINGER_S = 1.0
+_ONE = (1).to_bytes(8, "little")
+_GREETING_LIMIT = 1_024
+_OPENING = zmtp.opening("PUSH")
+
+
+class PeerFull(Exception):
+    """The peer's mailbox takes no more."""
+
+
+class _Line:
+    """The connection to one peer. `lock` guards all of it.
+
+    Attributes:
+        greeted: the peer has said that it is a mailbox; nothing may be sent before.
+        waiting: what is still to be sent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.greeted = False
+        self.waiting: deque[memoryview] = deque()
+        self._greeting = b""
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self.connection.connect(os.fspath(path))
+            self.connection.send(_OPENING)
+        except OSError:
+            self.connection.close()
+            raise
+
+    def flush(self) -> bool:
+        """Send what waits; whether all has left. Under `lock`.
+
+        Raises:
+            OSError: the peer is gone.
+            ProtocolError: it is no mailbox.
+        """
+        if not self.greeted and not self._hear():
+            return False
+        while self.waiting:
+            data = self.waiting[0]
+            try:
+                sent = self.connection.send(data)
+            except BlockingIOError:
+                return False
+            if sent < len(data):
+                self.waiting[0] = data[sent:]
+            else:
+                self.waiting.popleft()
+        return True
+
+    def _hear(self) -> bool:
+        """Read the peer's greeting; whether it is complete."""
+        try:
+            data = self.connection.recv(_GREETING_LIMIT)
+        except BlockingIOError:
+            return False
+        if not data:
+            raise ConnectionResetError
+        self._greeting += data
+        self.greeted = zmtp.is_whole_opening(self._greeting, "PULL")
+        return self.greeted
+
+
+class Outbox:
+    """How this process sends. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # of what follows
+        self._lines: dict[Path, _Line] = {}
+        self._closed = False
+        self._carrier: _Carrier | None = None
+
+    def __repr__(self) -> str:
+        return f"<Outbox to {', '.join(path.name for path in self._lines)}>"
+
+    def send(self, path: Path, *frames: bytes) -> None:
+        """Send frames to the mailbox at `path`, in one go, connecting first if need be.
+
+        Raises:
+            PeerFull: the peer takes no more; none of them was sent.
+        """
+        data = zmtp.frame(frames[0]) if len(frames) == 1 else b"".join(map(zmtp.frame, frames))
+        line = self._lines.get(path) or self._connect(path)
+        while line is not None and not self._sent(line, data):
+            # Whoever was there has gone; the same process may have opened a new mailbox.
+            self._drop(line)
+            line = self._connect(path)
+
+    def _sent(self, line: _Line, data: bytes) -> bool:
+        """Send or queue; False if the connection has ended.
+
+        Raises:
+            PeerFull: the queue is full.
+        """
+        with line.lock:
+            waiting = line.waiting
+            if waiting or not line.greeted:
+                if len(waiting) >= QUEUE_LIMIT:
+                    raise PeerFull(line.path.name)
+                waiting.append(memoryview(data))
+                if len(waiting) > 1:
+                    return True  # it is being carried
+            else:
+                try:
+                    sent = line.connection.send(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    return False
+                if sent == len(data):
+                    return True
+                waiting.append(memoryview(data)[sent:])
+        self._carry(line)
+        return True
+
+    def _connect(self, path: Path) -> _Line | None:
+        with self._lock:
+            line = self._lines.get(path)
+            if line is not None or self._closed:
+                return line
+            try:
+                line = self._lines[path] = _Line(path)
+            except OSError as exc:
+                if exc.errno == errno.EAGAIN:  # it does not even accept connections
+                    raise PeerFull(path.name) from None
+                log.debug("%s is not there: %s", path.name, exc)
+            return line
+
+    def _carry(self, line: _Line) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._carrier is None:
+                self._carrier = _Carrier()
+            self._carrier.take(line)
+
+    def forget(self, path: Path) -> None:
+        """Drop a peer that has died, with everything still queued for it."""
+        line = self._lines.get(path)
+        if line is not None:
+            self._drop(line)
+
+    def _drop(self, line: _Line) -> None:
+        with self._lock:
+            if self._lines.get(line.path) is line:
+                del self._lines[line.path]
+        with line.lock:
+            line.waiting.clear()
+            line.connection.close()
+
+    def close(self) -> None:
+        """Close every connection; what is queued may still leave for a second."""
+        with self._lock:
+            self._closed = True
+            lines, self._lines = list(self._lines.values()), {}
+            carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.close(_LINGER_S)
+        for line in lines:
+            with line.lock:
+                line.connection.close()
+
+
+class _Carrier:
+    """The thread that sends what had to wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # of `_lines`; taken after a line's own
+        self._lines: set[_Line] = set()
+        self._bell = io.FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
+        self._ends_s = float("inf")
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def take(self, line: _Line) -> None:
+        """Send what waits for this peer as soon as it can be sent."""
+        with self._lock:
+            self._lines.add(line)
+        self._bell.write(_ONE)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                lines = {line.connection.fileno(): line for line in self._lines}
+            left_s = self._ends_s - time.monotonic()
+            if self._ends_s != float("inf") and (not lines or left_s <= 0):
+                return
+            ready = select.poll()
+            ready.register(self._bell.fileno(), select.POLLIN)
+            for fd, line in lines.items():
+                if fd >= 0:
+                    ready.register(fd, select.POLLOUT if line.greeted else select.POLLIN)
+            for fd, _ in ready.poll(None if left_s == float("inf") else left_s * 1_000):
+                if fd == self._bell.fileno():
+                    self._bell.read(8)
+            for line in lines.values():
+                self._flush(line)
+
+    def _flush(self, line: _Line) -> None:
+        with line.lock:
+            try:
+                done = line.flush()
+            except (OSError, zmtp.ProtocolError) as exc:
+                log.debug("%s takes no mail: %s", line.path.name, exc)
+                line.waiting.clear()
+                done = True
+            if done:
+                with self._lock:
+                    self._lines.discard(line)
+
+    def close(self, linger_s: float) -> None:
+        """End when everything has left, or after so long."""
+        self._ends_s = time.monotonic() + linger_s
+        self._bell.write(_ONE)
+        self._thread.join()
+        self._bell.close()
