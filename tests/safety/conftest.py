@@ -8,11 +8,19 @@ import pytest
 from tensorhub.restrictions import Category
 from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.processes import FOREIGN_UID
+from tests.safety.soak import FULL, FULL_TIMEOUT_S
 from tests.serving import RunningServer, serving
 from tests.shm.segments import segment
 
 MODELS = Path(__file__).parent / "models"
 ARENA_BYTES = 8 << 20  # little: what is not given back is soon missed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the long forms of these tests the time that they need."""
+    for item in items if FULL else ():
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FULL_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
