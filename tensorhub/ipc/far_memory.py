@@ -90,6 +90,8 @@ class CopyServer:
     def _answer(self, arena: PeerArena, asked: bytes) -> tuple[int, bytes]:
         what, handle, device_hint, offset, byte_size, place = _REQUEST.unpack(asked)
         try:
+            if what not in (_READ, _WRITE):
+                raise InvalidArgument(f"no operation has the number {what}")
             view = arena.view(place, byte_size)
             opened = self._handles.open("", handle, device_hint)
             try:

@@ -1,7 +1,9 @@
 """Memory of a GPU that a process does not see: the halves of two workers, each with a fake GPU of its own."""
 
 import os
+import random
 import socket
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,6 +208,36 @@ def test_a_worker_that_does_not_answer(tmp_path: Path) -> None:
         assert (arena.blocks, released) == (2, [2])
     far.close()
     arena.close()
+
+
+def test_random_requests(workers: tuple[Worker, Worker], tmp_path: Path) -> None:
+    """Each is answered, nothing is written but where it may be, and the next one is served."""
+    near, far = workers
+    chance = random.Random(6)
+    numbers = (0, 1, SIZE, SIZE + 1, 1 << 20, (1 << 20) + 1, 2**31, 2**32, 2**63, 2**64 - 1)
+    with segment(CONTENT) as made, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        _register(workers, _message(made, gpu=0), 0)
+        peer.settimeout(20)
+        peer.connect(os.fspath(tmp_path / "0.copies"))
+        socket.send_fds(peer, [b"\0"], [far.arena.fd])
+        outcomes = set()
+        for turn in range(2_000):
+            what = 1 if turn % 2 else chance.choice((0, 1, 3, 255))  # never write
+            handle = handle_of(made.key) if turn % 3 else chance.randbytes(64)
+            offset, byte_size, place = (chance.choice(numbers) for _ in range(3))
+            peer.sendall(struct.pack("<B64sqQQQ", what, handle, chance.randrange(-9, 9), offset, byte_size, place))
+            code, length = struct.unpack("<BI", peer.recv(5, socket.MSG_WAITALL))
+            text = peer.recv(length, socket.MSG_WAITALL) if length else b""
+            outcomes.add(code)
+            assert (code == 0) == (text == b"")
+            inside = offset + byte_size <= SIZE and place + byte_size <= 1 << 20
+            assert code or (what == 1 and inside)
+        assert 0 in outcomes
+        assert len(outcomes) > 1
+        assert made.content == CONTENT
+        assert far.table.lease("r", 0, 10, writable=False).view == CONTENT[:10]
+        near.table.close("r")
+    assert near.port.opened == near.port.closed
 
 
 def _is_hung_up(peer: socket.socket) -> bool:
