@@ -167,6 +167,9 @@ class TestReport:
         assert row.ratio is not None
         assert row.ratio.median == 2.1
         assert row.met is False, "CPU time is even, and the goal must hold in it too"
+        assert report.sentence(row, "triton") == (
+            "210.0 requests/s, triton 100.0, ratio 2.10 (2.00-2.20), CPU 1.00 (1.00-1.00): NOT MET"
+        )
         lines = report.markdown([row], "triton").splitlines()
         assert len({len(line) for line in lines[:3]}) == 1, "padded"
         assert [cell.strip() for cell in lines[2].strip("|").split("|")][:5] == [
@@ -180,6 +183,7 @@ class TestReport:
         assert (row.peer, row.ratio, row.met) == (None, None, None)
         cells = [cell.strip() for cell in report.markdown([row], "triton").splitlines()[2].strip("|").split("|")]
         assert cells[2:6] == ["100.0", "-", "-", "30.0"]
+        assert report.sentence(row, "triton") == "100.0 requests/s"
         assert json.loads(json.dumps(report.to_json(row)))["by_kind"] == {"http": 10.0, "hub": 0.1, "worker": 20.0}
         last = report.processes_markdown([row]).splitlines()[-1]
         assert "http 100,000, worker 50,000 |" in last, "what takes next to nothing limits nothing"
@@ -278,6 +282,7 @@ class TestPlot:
         older = history.entry(rows[:1], TestHistory.FACTS)
         plot.draw(tmp_path / "new" / "ratios.png", rows, [older, history.entry(rows, TestHistory.FACTS)])
         assert (tmp_path / "new" / "ratios.png").read_bytes().startswith(b"\x89PNG")
+        plot.draw(tmp_path / "nothing.png", [], [])
 
 
 class TestWrk:
@@ -679,6 +684,7 @@ class TestCommandLine:
         [
             (["--workloads", "nothing"], 1, "bench: no workload 'nothing'"),
             (["--alternations", "0"], 2, "must be at least 1"),
+            (["--json", "/nonexistent/x.json"], 1, "there is no folder for /nonexistent/x.json"),
             (["--seconds", "nan"], 2, "must be a number above 0"),
             (["--peer-cmd", "sleep 1"], 1, "lacks {repository}"),
         ],

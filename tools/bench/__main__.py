@@ -60,6 +60,7 @@ def _measure(plan: Plan, parts: Parts) -> None:
         _tell(f"rows: {count}, minutes: about {max(1, round(estimate_s(plan) / 60))}")
     for comparison in compare(plan):
         rows.append(report.row(comparison))
+        _tell(f"  {report.sentence(rows[-1], plan.peer.name if plan.peer else 'nothing')}")
 
 
 def _measure_baseline(plan: Plan, name: str, options: argparse.Namespace, parts: Parts) -> None:
@@ -87,6 +88,9 @@ def _plan(options: argparse.Namespace) -> Plan:
         raise BenchError(f"no folder {options.repository}")
     if options.plot and not plot.installed():
         raise BenchError("--plot needs matplotlib: pip install -e '.[bench]'")
+    for path in filter(None, (options.json, options.markdown)):
+        if not path.absolute().parent.is_dir():
+            raise BenchError(f"there is no folder for {path}")
     logs = options.output.resolve() / "logs"
     peer = None
     if not options.no_peer:

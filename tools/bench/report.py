@@ -17,6 +17,8 @@ from tools.bench.workloads import Against, Driver, Goal, Metric, Workload
 SMALL_SHARE = 0.05
 """Of a request's CPU time: a kind of process that takes less does not limit how many there can be."""
 
+_VERDICTS = {None: "-", True: "met", False: "NOT MET"}
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -144,6 +146,17 @@ times better tensorhub is. The goal of a throughput must hold in CPU time per re
     return text
 
 
+def sentence(item: Row, peer_name: str) -> str:
+    """Return a row in a line, for those who watch."""
+    metric, verdict = item.workload.metric, _VERDICTS[item.met]
+    parts = [f"{item.tensorhub.value:,.{metric.decimals}f} {metric.unit}"]
+    if item.peer is not None:
+        against = peer_name if item.workload.against is Against.PEER else item.workload.against.value
+        parts.append(f"{against} {item.peer.value:,.{metric.decimals}f}")
+    parts += [f"{words} {_ratio(ratio)}" for words, ratio in (("ratio", item.ratio), ("CPU", item.cpu_ratio)) if ratio]
+    return ", ".join(parts) + (f": {verdict}" if item.met is not None else "")
+
+
 def processes_markdown(rows: Sequence[Row]) -> str:
     """Return a table of what each kind of tensorhub's processes takes for a request; empty if nothing is known.
 
@@ -265,7 +278,6 @@ def _finite(values: Mapping[str, float | None]) -> dict[str, Json]:
 
 def _cells(item: Row) -> list[str]:
     metric, peer = item.workload.metric, item.peer
-    verdict = {None: "-", True: "met", False: "NOT MET"}[item.met]
     return [
         item.workload.name,
         metric.unit,
@@ -282,7 +294,7 @@ def _cells(item: Row) -> list[str]:
         _fraction(item.tensorhub),
         _fraction(peer),
         goal_text(item.workload.goal, metric),
-        verdict,
+        _VERDICTS[item.met],
     ]
 
 
