@@ -51,7 +51,7 @@ TAKES = """
     def standing():
         "Wait until the other model does not go on; return how far it has got."
         seen, since = -1, time.monotonic()
-        while time.monotonic() - since < 0.5:
+        while seen < {window} or time.monotonic() - since < 0.5:
             try:
                 now = int(open({path!r}).read() or 0)
             except FileNotFoundError:
@@ -92,8 +92,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, progress_file: Path) -> Ite
     """The models are dealt out to the workers in turn."""
     tmp_path = tmp_path_factory.mktemp("server")
     repository = tmp_path / "models"
+    takes = TAKES.replace("{path!r}", repr(str(progress_file))).replace("{window}", str(STREAM_WINDOW))
     decoupled = "model_transaction_policy { decoupled: true }"
-    add_model(repository, "m0_takes", INT, TAKES.replace("{path!r}", repr(str(progress_file))))
+    add_model(repository, "m0_takes", INT, takes)
     add_model(repository, "m1_counts", INT + decoupled, COUNTS.replace("{path!r}", repr(str(progress_file))))
     add_model(repository, "m2_adds", INT, ADDS.replace("values[0] > 10", "False"))
     add_model(repository, "m3_adds", INT, ADDS.replace("values[0] > 10", "False"))
