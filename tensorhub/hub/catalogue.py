@@ -109,8 +109,8 @@ class ModelCatalogue:
         """Whether a model's config could be read, and there was nothing to serve under its version policy."""
         return name in self._without_version
 
-    def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[LoadFailure]]:
-        """Return what to load at the start, and what cannot be.
+    def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[LoadFailure], list[LoadPlan]]:
+        """Return what to load at the start, what cannot be, and what is loaded only because ensembles need it.
 
         Args:
             rejoined: workers came with the models that another hub loaded: in explicit mode those are the ones wanted.
@@ -126,7 +126,11 @@ class ModelCatalogue:
             names = self._repository.names()
         else:
             names = [key for name in options.load_model for key in self.keys(name)]
-        return self._try(names)
+        plans, failed = self._try(names)
+        brought: dict[str, LoadPlan] = {}
+        for plan in plans:
+            brought.update((step.model, step) for step in self.steps_of(plan) if step.model not in names)
+        return plans, failed, list(brought.values())
 
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of every model, for `follow`; fetches what has changed in the cloud.

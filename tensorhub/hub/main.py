@@ -232,8 +232,8 @@ class Hub:
         self._speak()
         if not self._begun:
             self._begun = True
-            plans, failed = self._catalogue.startup(self._state.lifecycle.rejoined)
-            self._do(self._state.begin(plans, failed, time.monotonic_ns()))
+            plans, failed, brought = self._catalogue.startup(self._state.lifecycle.rejoined)
+            self._do(self._state.begin(plans, failed, time.monotonic_ns(), brought))
             if self._settings.repository.model_control_mode == "poll":
                 self._poller.start()
 

@@ -129,9 +129,22 @@ class HubState:
 
     # Models
 
-    def begin(self, plans: Sequence[LoadPlan], failed: Sequence[LoadFailure], now_ns: int) -> list[Action]:
-        """Load the start-up models; `failed` are those that cannot even be tried."""
+    def begin(
+        self,
+        plans: Sequence[LoadPlan],
+        failed: Sequence[LoadFailure],
+        now_ns: int,
+        brought: Sequence[LoadPlan] = (),
+    ) -> list[Action]:
+        """Load the start-up models.
+
+        Args:
+            failed: those that cannot even be tried; `brought`: what is loaded only because ensembles need it.
+        """
         self.ensembles.adopt()
+        for plan in brought:
+            self.ensembles.bring(plan.model)
+        plans = [*plans, *brought]
         ensembles = [plan for plan in plans if is_ensemble(plan)]
         for plan in ensembles:
             self.ensembles.want(plan)

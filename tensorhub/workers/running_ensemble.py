@@ -92,7 +92,7 @@ class RunningEnsemble:
         inline = inline_runs > 0
         if inline and request.trace is None and not request.correlation_id and not request.flags:
             line = self._line(request)
-            if line is not None:
+            if line is not None and line.steps[0].model.quick:
                 self._go_straight(line, request, started_ns)
                 return
         try:

@@ -54,6 +54,9 @@ CONFIGURATIONS = {
     "broken": Configuration("broken", ("--exit-on-error=false", "--strict-readiness=false")),
     "graph": Configuration("graph"),
     "composed": Configuration("composed"),
+    "brought": Configuration(
+        "composed", ("--model-control-mode=explicit", "--load-model=classy_own_deep", "--load-model=again")
+    ),
     "observed": Configuration(
         "observed",
         (

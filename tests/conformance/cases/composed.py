@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 
-from ..messages import grpc_infer, grpc_output, grpc_tensor, infer, infer_binary, output, tensor
-from ..steps import Case, Http
+from ..messages import grpc_infer, grpc_output, grpc_tensor, infer, infer_binary, output, post, tensor
+from ..steps import AwaitState, Case, Http
 
 _LABELED = ("labeled", "classy", "classy_own", "classy_deep", "classy_own_deep", "classy_mid", "classy_last")
 _BOTH = ("labeled", "classy", "classy_own", "classy_own_deep")
 _VALUES = [1, 5, 3]
+_STARTED = ("again", "classy_own", "classy_own_deep", "inplace", "labeled", "bothin")
 
 
 def _case(name: str, *steps: Http) -> Case:
@@ -57,5 +58,27 @@ CASES = (
             ),
         )
         for model in ("bothin", "again", "asksin")
+    ),
+    Case(
+        "composed-started-with-an-ensemble",
+        (
+            Http("POST", "/v2/repository/index", only=_STARTED),
+            _infer("classy_own_deep", _VALUES, output("OUT", classification=2)),
+            _infer("again", [5]),
+            Http("GET", "/v2/models/inplace/ready"),
+        ),
+        "brought",
+    ),
+    Case(
+        "composed-started-and-unloaded-with-dependents",
+        (
+            post("/v2/repository/models/again/unload", {"parameters": {"unload_dependents": True}}),
+            AwaitState("inplace", "UNAVAILABLE"),
+            Http("POST", "/v2/repository/index", only=_STARTED),
+            Http("POST", "/v2/repository/models/again/load"),
+            Http("POST", "/v2/repository/index", only=_STARTED),
+            _infer("again", [5]),
+        ),
+        "brought",
     ),
 )
