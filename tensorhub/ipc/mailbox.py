@@ -13,6 +13,7 @@ import logging
 import os
 import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ _BACKLOG = 1_024
 _EVENTS = 64
 """Connections that one look takes mail from; the others' turn comes with the next."""
 
+_ACCEPT_AGAIN_S = 0.5
 _OPENING = zmtp.opening("PULL")
 _ONE = (1).to_bytes(8, "little")
 
@@ -56,8 +58,14 @@ class Mailbox:
         path.unlink(missing_ok=True)
         self._listener.bind(os.fspath(path))
         self._listener.listen(_BACKLOG)
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._listen()
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+
+    def _listen(self) -> None:
+        try:
+            self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        except ValueError:
+            log.debug("the mailbox has been closed meanwhile")
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.path.name}, {len(self._inlets)} connections>"
@@ -126,8 +134,14 @@ class Mailbox:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError as exc:  # it has gone again, or there are too many descriptors
-            log.warning("cannot accept a connection to the mailbox: %s", exc)
+        except BlockingIOError:  # it has gone again
+            return
+        except OSError as exc:  # most likely there are too many descriptors, which does not pass at once
+            log.warning("cannot accept a connection to the mailbox: %s; trying again", exc)
+            self._epoll.unregister(self._listener.fileno())
+            again = threading.Timer(_ACCEPT_AGAIN_S, self._listen)
+            again.daemon = True
+            again.start()
             return
         connection.setblocking(False)
         try:

@@ -1,9 +1,12 @@
 """Mailboxes and the two ways to send to them, over real sockets, and beside ZeroMQ's own library."""
 
+import os
+import resource
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,23 @@ def is_closed(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Take all descriptors that this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 16, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -199,6 +219,13 @@ def test_a_reader_that_waits_is_woken(mailbox: Mailbox) -> None:
     mailbox.wake()
     assert mailbox.receive_nowait() == WAKE
     assert mailbox.receive_nowait() is None
+
+
+def test_connections_wait_while_there_are_no_descriptors(mailbox: Mailbox, outbox: Outbox) -> None:
+    outbox.send(mailbox.path, b"x")
+    with no_descriptors():
+        assert mailbox.receive(50) is None
+    assert mailbox.receive(WAIT_MS) == b"x"
 
 
 def test_waiting_ends_in_time(mailbox: Mailbox) -> None:
