@@ -1,5 +1,6 @@
 """Copies of every size around the one from which they are shared out."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,3 +41,18 @@ def test_copies_at_the_same_time_do_not_mix() -> None:
                 )
             )
             assert targets == sources
+
+
+def test_a_helper_that_gets_no_turn_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, over = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as helpers:
+        monkeypatch.setattr(copying, "_helpers", helpers)
+        monkeypatch.setattr(copying, "_parts", 2)
+        helpers.submit(lambda: (busy.set(), over.wait(60)))
+        assert busy.wait(60)
+        source, target = bytes(range(256)) * (THRESHOLD // 128), bytearray(THRESHOLD * 2)
+        try:
+            fill(memoryview(target), memoryview(source))
+            assert target == source
+        finally:
+            over.set()
