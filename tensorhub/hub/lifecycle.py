@@ -6,7 +6,7 @@ version of the same plan is, too; a plan of which one version fails leaves every
 only when the frontends know of the new one, and is gone when its workers have answered its last request.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +14,14 @@ from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, error
 from tensorhub.hub import placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.loads import WANTED, Load, LoadEvent, LoadState
-from tensorhub.hub.models import UNLOADED, Model, Version, error_text, progress_text
+from tensorhub.hub.models import UNLOADED, Model, Version, error_text
+from tensorhub.hub.orders import end_order, load_order, unload_order
 from tensorhub.hub.own_workers import OwnWorker, is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
-from tensorhub.protocol import messages
-from tensorhub.protocol.model_names import bare_name, model_key, namespace_of
+from tensorhub.protocol.model_names import bare_name, model_key
 
 CRASH_LIMIT = 2
 """Deaths of a worker while it loads a model, after which the model is given up."""
-
-DUPLICATE = "model appears in two or more repositories"
-"""Triton's reason of a model that several repositories have."""
 
 OUTDATED = "Newer operation has been applied to the model lifecycle, current load operation is out-dated."
 
@@ -426,58 +423,10 @@ class Lifecycle:
         # SAFETY: a name from the wire with a slash is no model's name, and must not be taken for a key.
         return [key for key in self.models if bare_name(key) == name] or ([] if "/" in name else [name])
 
-    def served(self, name: str, number: int) -> list[Load]:
-        """Return the loads that serve a model, in the order of names and versions.
-
-        Args:
-            name: of a model, "" for all of every model; `number`: of a version, -1 for all.
-
-        Raises:
-            InvalidArgument: the model, or that version of it, is not served.
-        """
-        if not name:
-            models, number = [self.models[key] for key in sorted(self.models)], -1
-        elif name in self.models and any(item.current for item in self.models[name].versions.values()):
-            models = [self.models[name]]
-        else:
-            raise InvalidArgument(f"requested model '{name}' is not available")
-        loads = [
-            version.current
-            for model in models
-            for _, version in sorted(model.versions.items())
-            if version.current is not None and number in (-1, version.number)
-        ]
-        if number != -1 and not loads:
-            raise InvalidArgument(f"requested model version is not available for model '{name}'")
-        return loads
-
     def running(self, names: Iterable[str] | None = None) -> list[int]:
         """Return the pids of the workers with these names, or of all, that are running."""
         chosen = self.workers if names is None else names
         return [pid for name in chosen if (pid := self.workers[name].pid)]
-
-    def index(self, names: Collection[str], duplicates: Collection[str], now_ns: int) -> list[Any]:
-        """Every model of the repositories and its versions, as `tensorhub.wire.ModelVersion`; version 0 for none.
-
-        Args:
-            names: the models of the repositories, loaded or not. Others are not shown, as in Triton.
-            duplicates: those of them that are in several repositories.
-        """
-        pids = self.pids
-        entries = []
-        for name in sorted(names):
-            model = self.models.get(name)
-            if name in duplicates:
-                entries.append(messages.ModelVersion(model=name, state="UNAVAILABLE", reason=DUPLICATE))
-            elif model is None or not (model.known or model.versions):
-                entries.append(messages.ModelVersion(model=bare_name(name)))
-            else:  # nothing at all for a model without a version, as in Triton
-                for version in model.versions.values():
-                    entry = version.show(bare_name(name), pids)
-                    if version.current is None and version.incoming is not None:
-                        entry.reason = progress_text(version.incoming, now_ns)
-                    entries.append(entry)
-        return entries
 
     def check_started(self) -> None:
         """See whether the start-up models have been dealt with."""
@@ -503,40 +452,3 @@ def _load_error(name: str, failures: Sequence[tuple[Version, Load]]) -> Tensorhu
         for version, load in sorted(failures, key=lambda item: item[0].number)
     )
     return InvalidArgument(f"load failed for model '{bare_name(name)}': {texts}\n")
-
-
-def load_order(load: Load, worker_name: str, devices: Mapping[str, int], gpu_count: int) -> Any:
-    """Return the `tensorhub.wire.Order` that tells a worker to load its share.
-
-    Args:
-        devices: of all workers, by name: the ordinal of a GPU, or placement.CPU.
-        gpu_count: of the server.
-    """
-    order = messages.Order()
-    order.load_model.load_id = load.load_id
-    order.load_model.model = bare_name(load.model)
-    order.load_model.namespace = namespace_of(load.model)
-    order.load_model.version = load.version
-    order.load_model.path = load.path
-    order.load_model.config = load.config
-    order.load_model.auto_complete = load.auto_complete
-    order.load_model.overridden = load.overridden
-    order.load_model.fingerprint = load.fingerprint
-    order.load_model.share_index, order.load_model.share_count = placement.share(worker_name, load.workers, devices)
-    order.load_model.gpu = placement.ALL if is_own(worker_name) else devices[worker_name]
-    order.load_model.gpu_count = gpu_count
-    return order
-
-
-def end_order() -> Any:
-    """Return the `tensorhub.wire.Order` that tells a worker to end."""
-    order = messages.Order()
-    order.end.SetInParent()
-    return order
-
-
-def unload_order(load_id: int) -> Any:
-    """Return the `tensorhub.wire.Order` that tells a worker to let a load go."""
-    order = messages.Order()
-    order.unload_model.load_id = load_id
-    return order

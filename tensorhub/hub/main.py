@@ -15,7 +15,7 @@ from typing import Any
 
 from tensorhub import logs, settings
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
-from tensorhub.hub import file_regions, placement
+from tensorhub.hub import file_regions, inventory, placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.bequest import Inheritance
 from tensorhub.hub.catalogue import ModelCatalogue
@@ -395,7 +395,7 @@ class Hub:
     # Statistics
 
     def _statistics(self, operation: Any, asker: Asker) -> None:
-        loads = self._state.lifecycle.served(operation.model, operation.version)
+        loads = inventory.served(self._state.lifecycle.models, operation.model, operation.version)
         pids = self._state.lifecycle.running({name for load in loads for name in load.workers})
         self._gather(pids, lambda: self._answer(asker, messages.ControlResult(statistics=self._totals(loads))))
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tensorhub.hub import machine
+from tensorhub.hub import inventory, machine
 from tensorhub.hub.metrics_page import (
     ProcessGauge,
     ServedModel,
@@ -67,7 +67,7 @@ class MetricsPage:
 
     def _models(self) -> list[ServedModel]:
         found = []
-        for load in self._state.lifecycle.served("", -1):
+        for load in inventory.served(self._state.lifecycle.models, "", -1):
             config = messages.ModelConfig.FromString(load.final_config or load.config)
             pids = self._state.lifecycle.running(load.workers)
             found.append(

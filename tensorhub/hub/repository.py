@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
-from tensorhub.hub.lifecycle import DUPLICATE
+from tensorhub.hub.inventory import DUPLICATE
 from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.config_files import check_stays_inside
 from tensorhub.protocol.model_names import bare_name, model_key, namespace_of

@@ -12,6 +12,7 @@ that a client sees its own change through any frontend.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from tensorhub.hub import inventory
 from tensorhub.hub.actions import Action, Answer, Asker
 from tensorhub.hub.ensembles import Ensembles, is_ensemble
 from tensorhub.hub.lifecycle import Lifecycle
@@ -243,4 +244,4 @@ class HubState:
 
     def index(self, names: Collection[str], duplicates: Collection[str], now_ns: int) -> list[Any]:
         """Every model of the repositories and its versions, for the repository index; see `Lifecycle.index`."""
-        return self.lifecycle.index(names, duplicates, now_ns)
+        return inventory.index(self.lifecycle.models, names, duplicates, self.lifecycle.pids, now_ns)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tensorhub.errors import TensorhubError
+from tensorhub.hub import inventory
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.lifecycle import Lifecycle
 from tensorhub.hub.loads import LoadState
@@ -38,7 +39,9 @@ def _report(life: Lifecycle, load_id: int, state: str, *, worker: str = "cpu0", 
 
 
 def _states(life: Lifecycle, now_ns: int = 0) -> list[tuple[int, str, str]]:
-    return [(item.version, item.state, item.reason) for item in life.index(["m"], [], now_ns)]
+    return [
+        (item.version, item.state, item.reason) for item in inventory.index(life.models, ["m"], [], life.pids, now_ns)
+    ]
 
 
 def _with_worker() -> Lifecycle:
@@ -206,6 +209,7 @@ def test_a_model_that_cannot_be_tried_does_not_count(known: bool) -> None:
 
 
 def test_a_model_that_is_in_two_repositories_says_so() -> None:
-    (entry,) = _with_worker().index(["m"], ["m"], 0)
+    life = _with_worker()
+    (entry,) = inventory.index(life.models, ["m"], ["m"], life.pids, 0)
     assert (entry.version, entry.state) == (0, "UNAVAILABLE")
     assert "two or more" in entry.reason
