@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorhub import logs
-from tensorhub.hub.library_threads import library_threads
+from tensorhub.hub.libraries import large_copies, library_threads
 from tensorhub.hub.placement import CPU, worker_names
 from tensorhub.hub.ports import hosted_address, hosted_endpoints
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE
@@ -79,7 +79,8 @@ def own_worker_command(settings: Settings, name: str, environment: str) -> Comma
 
 
 def _threads(settings: Settings) -> dict[str, str]:
-    return library_threads(settings.processes.workers, len(os.sched_getaffinity(0)), os.environ)
+    threads = library_threads(settings.processes.workers, len(os.sched_getaffinity(0)), os.environ)
+    return threads | large_copies(os.environ)
 
 
 def _http(settings: Settings) -> Command:

@@ -1,6 +1,6 @@
 """Copying large tensors with more than one core.
 
-One core does not use up a machine's memory bandwidth. From a few megabytes on, a copy is shared out over a few threads:
+One core does not use up a machine's memory bandwidth. From THRESHOLD on, a copy is shared out over a few threads:
 the one that asks does its part, and then those that no helper has begun: on a busy machine nobody waits until a helper
 is given its turn. NumPy copies without Python's lock.
 """
@@ -8,9 +8,9 @@ is given its turn. NumPy copies without Python's lock.
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-THRESHOLD = 4 * 1024 * 1024
-"""Bytes of a copy that is shared out. PERF: handing over costs some 50 us, and what fits into a cache is copied faster
-by one core; see docs/performance.md."""
+THRESHOLD = 32 * 1024 * 1024
+"""Bytes of a copy that is shared out. PERF: handing over costs some 50 us, and one core that copies past the caches, as
+a worker's does, has most of the memory's bandwidth for itself; see docs/performance.md."""
 
 _MAX_PARTS = 4
 """More cores than these do not get more out of the memory of one socket."""

@@ -11,7 +11,7 @@ from tensorhub.ipc.copying import THRESHOLD, fill
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4])
-@pytest.mark.parametrize("size", [0, 1, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, 2 * THRESHOLD + 4097])
+@pytest.mark.parametrize("size", [0, 1, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1, THRESHOLD + 4097])
 def test_all_bytes_and_no_others(size: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "_parts", parts)
     data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
@@ -31,8 +31,8 @@ def test_a_target_that_cannot_be_written_to() -> None:
 
 
 def test_copies_at_the_same_time_do_not_mix() -> None:
-    targets = [bytearray(THRESHOLD * 2) for _ in range(8)]
-    sources = [bytes([number]) * THRESHOLD * 2 for number in range(8)]
+    targets = [bytearray(THRESHOLD + 1) for _ in range(4)]
+    sources = [bytes([number]) * (THRESHOLD + 1) for number in range(4)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             list(

@@ -1,8 +1,8 @@
-"""The processors that workers' libraries may use."""
+"""What workers find in their environment for their libraries."""
 
 import pytest
 
-from tensorhub.hub.library_threads import library_threads
+from tensorhub.hub.libraries import large_copies, library_threads
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,12 @@ def test_workers_share_what_the_frontends_leave(workers: int, processors: int, t
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
 def test_the_users_choice_counts(name: str) -> None:
     assert library_threads(1, 8, {name: "4"}) == {}
+
+
+def test_large_copies_go_past_the_caches() -> None:
+    ours = "glibc.cpu.x86_non_temporal_threshold=4194304"
+    assert large_copies({}) == {"GLIBC_TUNABLES": ours}
+    assert large_copies({"GLIBC_TUNABLES": "glibc.malloc.check=3"}) == {
+        "GLIBC_TUNABLES": f"glibc.malloc.check=3:{ours}"
+    }
+    assert large_copies({"GLIBC_TUNABLES": "glibc.cpu.x86_non_temporal_threshold=1"}) == {}
