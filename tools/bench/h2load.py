@@ -168,8 +168,10 @@ def run(
     return Load(summary.succeeded, summary.elapsed_s, p50_us, p99_us)
 
 
-def run_streams(authority: str, path: str, streams: Streams, seconds: float) -> Load:
-    """Call the streaming method `path` for `seconds`, one stream after the other on a connection for each body.
+def run_streams(authority: str, path: str, streams: Streams, count: int) -> Load:
+    """Call the streaming method `path` `count` times for each body, one stream after the other on a connection of it.
+
+    By count and not by time: Triton has been seen to crash when streams are cut off in the middle of sequences.
 
     Returns:
         The load, in responses, without latencies.
@@ -182,7 +184,7 @@ def run_streams(authority: str, path: str, streams: Streams, seconds: float) -> 
         bodies = [Path(folder, f"body{number}") for number in range(len(streams.requests))]
         for body, messages in zip(bodies, streams.requests, strict=True):
             body.write_bytes(b"".join(map(frame, messages)))
-        commands = [[*_command(authority, path, body), f"-D{max(1, round(seconds))}", "-c1"] for body in bodies]
+        commands = [[*_command(authority, path, body), f"-n{count}", "-c1"] for body in bodies]
         processes = [stack.enter_context(_running(command)) for command in commands]
         summaries = [_finish(process) for process in processes]
     return Load(verify_streams(summaries, streams), max(each.elapsed_s for each in summaries), None, None)

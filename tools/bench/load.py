@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -183,15 +184,26 @@ def _open_h2load_streams(workload: Workload, data: payloads.Tensors, server: Ser
     sent = [payloads.stream(workload, data, number) for number in range(workload.in_flight)]
     responses = sum(map(len, sent[0].expected.values()))
     answer_bytes = 0
+    stream_s = 1.0
     with GrpcClient(HOST, server.ports.grpc) as client:
         for each in sent:
+            began = time.perf_counter()
             with client.open_stream() as stream:
                 answers = list(stream.exchange(each.messages, responses))
+            stream_s = time.perf_counter() - began
             payloads.check_stream(workload, each, answers)
             answer_bytes = sum(len(h2load.frame(answer)) for answer in answers)
     authority = f"{HOST}:{server.ports.grpc}"
     streams = h2load.Streams([each.messages for each in sent], responses, answer_bytes)
-    return Opened(lambda seconds: h2load.run_streams(authority, STREAM_INFER, streams, seconds))
+
+    def drive(seconds: float) -> Load:
+        nonlocal stream_s
+        load = h2load.run_streams(authority, STREAM_INFER, streams, max(1, round(seconds / stream_s)))
+        # The next run is as long as it is to be, by what this one took for a stream on each connection.
+        stream_s = load.elapsed_s / (load.requests / responses / len(sent))
+        return load
+
+    return Opened(drive)
 
 
 def _open_regions(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:
