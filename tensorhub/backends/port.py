@@ -59,7 +59,11 @@ class ComputeTimes(NamedTuple):
 
 
 class ModelInstance(Protocol):
-    """What runs requests."""
+    """What runs requests.
+
+    An attribute `readiness_check`, if it has one and that is not None, is a function that tells whether the instance is
+    ready. It may be called at any time, also while `execute` runs, on any thread, and raises nothing.
+    """
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes | None:
         """Run a batch.

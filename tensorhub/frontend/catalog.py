@@ -38,6 +38,7 @@ class ServedVersion:
         workers: pids of those that serve it now.
         shares: names of all that share it, with their pids; 0 for one that is dead or not ready.
         path: the model's folder.
+        asks_ready: it has to be asked whether it is ready: see `readiness`.
     """
 
     model: str
@@ -49,6 +50,7 @@ class ServedVersion:
     load_id: int = 0
     shares: Mapping[str, int] = field(default_factory=dict)
     path: str = ""
+    asks_ready: bool = False
 
     @cached_property
     def config(self) -> Any:
@@ -140,6 +142,7 @@ class Catalog:
                         item.load_id,
                         {name: pid if (pid := pids.get(name, 0)) in item.workers else 0 for name in item.shares},
                         item.path,
+                        item.asks_ready,
                     )
                     for item in model.versions
                 },
@@ -206,6 +209,14 @@ class Catalog:
             for model in self.models.values()
             if model.wanted and model.known
         )
+
+    @cached_property
+    def asked_when_ready(self) -> tuple[int, ...]:
+        """The loads that have to be asked as well whether the server is ready."""
+        if self.settings.get("strict-readiness", "true") != "true":
+            return ()
+        versions = (version for model in self.models.values() for version in model.versions.values())
+        return tuple([version.load_id for version in versions if version.ready and version.asks_ready])
 
     @property
     def _namespacing(self) -> bool:

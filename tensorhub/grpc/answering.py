@@ -1,11 +1,12 @@
 """The two shapes of a method that is not inference: answered from the catalog at once, or by the hub in a while."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tensorhub.errors import InternalError, TensorhubError, error_for
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
+from tensorhub.frontend.readiness import readiness_check
 from tensorhub.grpc.engine import Call
 from tensorhub.protocol import messages
 
@@ -58,6 +59,44 @@ class FromCatalog:
             refuse(call, error)
         else:
             call.reply(response.SerializeToString())
+
+
+Asked = Callable[[Catalog, Any], Sequence[int]]
+"""(catalog, request) to the loads whose models have to be asked whether they are ready, or raises."""
+
+
+class AfterModels:
+    """A method that is answered from the catalog, when the models that have a say have been asked.
+
+    Its answer is called with the catalog, the request, and whether all of them say that they are ready.
+    """
+
+    def __init__(
+        self, gateway: GatewayPort, request_class: Any, asked: Asked, answer: Callable[[Catalog, Any, bool], Any]
+    ) -> None:
+        self._gateway = gateway
+        self._request_class = request_class
+        self._asked = asked
+        self._answer = answer
+
+    def __call__(self, call: Call, message: bytes) -> None:
+        catalog = self._gateway.catalog
+        try:
+            request = parse(self._request_class, message)
+            load_ids = self._asked(catalog, request)
+            response = self._answer(catalog, request, True)
+        except TensorhubError as error:
+            refuse(call, error)
+            return
+        if not load_ids:
+            call.reply(response.SerializeToString())
+            return
+
+        def on_result(result: Any, error: TensorhubError | None) -> None:
+            agreed = error is None and not result.code
+            call.reply(self._answer(catalog, request, agreed).SerializeToString())
+
+        self._gateway.control(readiness_check(load_ids), on_result)
 
 
 Operation = Callable[[Catalog, Any, str], Any]

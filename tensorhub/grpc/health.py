@@ -6,6 +6,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tensorhub.errors import TensorhubError
@@ -33,10 +34,21 @@ def status_of(catalog: Catalog, service: str) -> str:
     return SERVING if ready else NOT_SERVING
 
 
-def check(catalog: Catalog, request: Any) -> Any:
+def asked(catalog: Catalog, request: Any) -> Sequence[int]:
+    """Return the loads that have to be asked for Check; Watch tells what the server knows without asking."""
+    if status_of(catalog, request.service) != SERVING:
+        return ()
+    model = catalog.models.get(request.service)
+    if model is None:
+        return catalog.asked_when_ready
+    newest = model.versions[model.ready_versions[-1]]
+    return (newest.load_id,) if newest.asks_ready else ()
+
+
+def check(catalog: Catalog, request: Any, agreed: bool) -> Any:
     """Answer Check."""
     catalog.check_serving()
-    return _Response(status=status_of(catalog, request.service))
+    return _Response(status=status_of(catalog, request.service) if agreed else NOT_SERVING)
 
 
 class Watch:

@@ -6,7 +6,7 @@ from typing import Any
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.grpc import health, observation, reflection, repository, state
-from tensorhub.grpc.answering import ByHub, Conclusion, FromCatalog, Operation
+from tensorhub.grpc.answering import AfterModels, Asked, ByHub, Conclusion, FromCatalog, Operation
 from tensorhub.grpc.engine import Call, Methods, StreamMethod, UnaryMethod
 from tensorhub.grpc.inference import ModelInfer
 from tensorhub.grpc.rules import Rules, guarded
@@ -20,12 +20,15 @@ SERVICES = (INFERENCE, health.SERVICE, reflection.SERVICE)
 
 _FROM_CATALOG: dict[str, Callable[[Catalog, Any], Any]] = {
     f"{INFERENCE}/ServerLive": state.server_live,
-    f"{INFERENCE}/ServerReady": state.server_ready,
-    f"{INFERENCE}/ModelReady": state.model_ready,
     f"{INFERENCE}/ServerMetadata": state.server_metadata,
     f"{INFERENCE}/ModelMetadata": state.model_metadata,
     f"{INFERENCE}/ModelConfig": state.model_config,
-    f"{health.SERVICE}/Check": health.check,
+}
+
+_AFTER_MODELS: dict[str, tuple[Asked, Callable[[Catalog, Any, bool], Any]]] = {
+    f"{INFERENCE}/ServerReady": (state.asked_for_server, state.server_ready),
+    f"{INFERENCE}/ModelReady": (state.asked_for_model, state.model_ready),
+    f"{health.SERVICE}/Check": (health.asked, health.check),
 }
 
 _BY_HUB: dict[str, tuple[Operation, Conclusion]] = {
@@ -108,6 +111,8 @@ def _method(
         return StreamMethod(reflection.ServerReflection(SERVICES))
     if name in _FROM_CATALOG:
         return UnaryMethod(FromCatalog(gateway, request_class, _FROM_CATALOG[name]))
+    if name in _AFTER_MODELS:
+        return UnaryMethod(AfterModels(gateway, request_class, *_AFTER_MODELS[name]))
     if name in _BY_HUB:
         return UnaryMethod(ByHub(gateway, request_class, *_BY_HUB[name]))
     return UnaryMethod(shared_memory[descriptor.name])

@@ -6,13 +6,15 @@ dealt with by `control.Gate` before: `req.context.server` is a ControlContext.
 
 import binascii
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from falcon.asgi import Request, Response
 
-from tensorhub.errors import InternalError, InvalidArgument, NotFound, Unavailable, Unsupported
+from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError, Unavailable, Unsupported
 from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
+from tensorhub.frontend.readiness import readiness_check
 from tensorhub.http.connection import HttpGateway, control
 from tensorhub.http.settings import HttpSettings
 from tensorhub.protocol import json_text, messages, metadata, model_config, v2_json
@@ -79,8 +81,10 @@ class Ready:
     category = Category.HEALTH
 
     async def on_get(self, req: Request, resp: Response) -> None:
+        catalog = context_of(req).catalog
+        ready = catalog.ready and await _agree(req, catalog.asked_when_ready)
         resp.content_type = "text/plain"
-        resp.status = 200 if context_of(req).catalog.ready else 400
+        resp.status = 200 if ready else 400
 
 
 class ModelReady:
@@ -91,10 +95,23 @@ class ModelReady:
     async def on_get(self, req: Request, resp: Response, model: str, version: str) -> None:
         number = parse_version(version)
         try:
-            context_of(req).catalog.find(model, number)
+            served = context_of(req).catalog.find(model, number)
         except (InvalidArgument, NotFound, Unavailable):
             raise InvalidArgument("Model version not ready") from None
+        if served.asks_ready and not await _agree(req, (served.load_id,)):
+            raise InvalidArgument("Model version not ready")
         resp.content_type = "text/plain"
+
+
+async def _agree(req: Request, load_ids: Sequence[int]) -> bool:
+    """Whether the models of these loads say that they are ready; nobody is asked if there are none."""
+    if not load_ids:
+        return True
+    try:
+        await control(context_of(req).gateway, readiness_check(load_ids))
+    except TensorhubError:
+        return False
+    return True
 
 
 class ServerMetadata:

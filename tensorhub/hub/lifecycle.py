@@ -115,7 +115,7 @@ class Lifecycle:
                 version.incoming = load
             return []
         load.ready.add(worker.name)
-        load.final_config = news.config
+        load.final_config, load.asks_ready = news.config, news.asks_ready
         if load.complete and load.state in (LoadState.LOADING, LoadState.RESTORING):
             load.apply(LoadEvent.COMPLETE)
         old = version.current
@@ -342,7 +342,7 @@ class Lifecycle:
             actions += self._fail(load, error_for(report.code - 1, report.message))
         elif report.model.state == "READY":
             load.ready.add(worker_name)
-            load.final_config = report.model.config
+            load.final_config, load.asks_ready = report.model.config, report.model.asks_ready
             load.crashes = 0
             if load.complete:
                 load.apply(LoadEvent.COMPLETE)

@@ -74,6 +74,7 @@ class Load:
         ready: the workers that have it; `told`: those that were told to load it and have not answered.
         progress: what those that load it are at, by worker; since `started_ns`.
         final_config: as the workers completed it.
+        asks_ready: it has to be asked whether it is ready.
         error: why it FAILED.
         crashes: how often a worker has died over it.
     """
@@ -93,6 +94,7 @@ class Load:
     told: set[str] = field(default_factory=set)
     progress: dict[str, str] = field(default_factory=dict)
     final_config: bytes = b""
+    asks_ready: bool = False
     error: TensorhubError | None = None
     crashes: int = 0
 

@@ -59,6 +59,11 @@ WORKERS_TIMEOUT_S = 2.0
 STATISTICS_TIMEOUT_S = 1.0
 """How long statistics wait for a worker whose loop is held up; what it reported last counts then."""
 
+READY_TIMEOUT_S = 5.0
+"""How long a model may take to say whether it is ready; Triton's kUserModelReadinessTimeoutMs."""
+
+_NOT_READY = "a model says that it is not ready, or does not answer"
+
 BEQUEST_INTERVAL_S = 1.0
 """How long the number of traces that are left may be known to the hub alone."""
 
@@ -74,6 +79,14 @@ class _Held:
     revision: int
     roles: frozenset[str]
     call: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Check:
+    """Workers that are asked whether models are ready; `missing`: those that have not said yes."""
+
+    missing: set[int]
+    number: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +120,7 @@ class Hub:
         self._book = StatisticsBook()
         self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book)
         self._gatherings = Gatherings()
+        self._checks: list[_Check] = []
         self._traces = Traces(self._runtime.traces, self._later)
         self._metrics = MetricsPage(chosen, self._state, self._book)
         self._bequest_due = False
@@ -173,6 +187,8 @@ class Hub:
                     self._state.touch()
                 elif self._runtime.traces.setting(report.trace.model).trace_count > 0:
                     self._bequeath_later()
+            elif report.HasField("readiness"):
+                self._readiness_reported(message.sender, report.readiness.ready, message.request_id)
             elif report.HasField("statistics"):
                 self._statistics_reported(message.sender, report.statistics, message.request_id)
             else:
@@ -297,6 +313,9 @@ class Hub:
         if kind == "statistics":
             self._statistics(operation.statistics, asker)
             return []
+        if kind == "check_ready":
+            self._check_ready(operation.check_ready.load_ids, asker)
+            return []
         if kind == "change_log":
             self._change_log(operation.change_log, asker)
             return []
@@ -420,17 +439,48 @@ class Hub:
 
     def _gather(self, pids: Sequence[int], then: Callable[[], None]) -> None:
         """Ask these processes for what they have counted, and call `then` when they have told."""
-        asked = [pid for pid in pids if self._state.processes[pid].role in _COUNTING_ROLES]
-        number = self._gatherings.ask(asked, then)
         order = messages.Order()
         order.report_statistics.SetInParent()
-        for pid in asked:
+        asked = [pid for pid in pids if self._state.processes[pid].role in _COUNTING_ROLES]
+        self._ask(dict.fromkeys(asked, order), then, STATISTICS_TIMEOUT_S)
+
+    def _ask(self, orders: Mapping[int, Any], then: Callable[[], None], timeout_s: float) -> None:
+        """Send each process its `tensorhub.wire.Order`, and call `then` when all have answered, or the time is up."""
+        number = self._gatherings.ask(orders, then)
+        for pid, order in orders.items():
             role = self._state.processes[pid].role
             self._send(role, pid, wire.Kind.ORDER, order.SerializeToString(), number, 0)
-        if asked:
-            self._node.watcher.later(
-                STATISTICS_TIMEOUT_S, lambda: self._node.post(lambda: self._gatherings.settle(number))
-            )
+        if orders:
+            self._later(timeout_s, lambda: self._gatherings.settle(number))
+
+    # Readiness
+
+    def _check_ready(self, load_ids: Sequence[int], asker: Asker) -> None:
+        """Ask models, where they are, whether they are ready; one that cannot be asked or does not answer is not."""
+        lifecycle = self._state.lifecycle
+        orders: dict[int, Any] = {}
+        for load_id in load_ids:
+            load = lifecycle.loads.get(load_id)
+            pids = lifecycle.running(load.workers) if load is not None else ()
+            if not pids:
+                raise Unavailable(_NOT_READY)
+            for pid in pids:
+                orders.setdefault(pid, messages.Order()).check_ready.load_ids.append(load_id)
+        check = _Check(set(orders))
+
+        def settled() -> None:
+            self._checks.remove(check)
+            self._answer(asker, _failure(Unavailable(_NOT_READY)) if check.missing else messages.ControlResult())
+
+        self._checks.append(check)
+        check.number = self._gatherings.next_id
+        self._ask(orders, settled, READY_TIMEOUT_S)
+
+    def _readiness_reported(self, pid: int, ready: bool, number: int) -> None:
+        for check in self._checks:
+            if check.number == number and ready:
+                check.missing.discard(pid)
+        self._gatherings.answered(pid, number)
 
     def _statistics_reported(self, pid: int, report: Any, number: int) -> None:
         if pid in self._state.processes:

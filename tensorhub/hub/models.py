@@ -56,6 +56,7 @@ class Version:
             shown.config = load.final_config
             shown.path = load.path
             shown.overridden = load.overridden
+            shown.asks_ready = load.asks_ready
         return shown
 
 

@@ -98,15 +98,19 @@ class _Gathering:
 
 
 class Gatherings:
-    """Questions to all workers. Each is settled exactly once: all asked have answered or died, or its time is up."""
+    """Questions to all workers. Each is settled exactly once: all asked have answered or died, or its time is up.
+
+    Attributes:
+        next_id: the number of the next question.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, _Gathering] = {}
-        self._next_id = 1
+        self.next_id = 1
 
     def ask(self, pids: Iterable[int], then: Callable[[], None]) -> int:
         """Open a question; `then` is called when it is settled, at once if nobody is asked. Returns its number."""
-        number, self._next_id = self._next_id, self._next_id + 1
+        number, self.next_id = self.next_id, self.next_id + 1
         gathering = self._open[number] = _Gathering(set(pids), then)
         if not gathering.waiting:
             self.settle(number)

@@ -172,6 +172,7 @@ class CachedModel:
         self.encoder: ResponseEncoder = model.encoder
         self.decoupled = model.decoupled
         self.spec: ModelSpec = model.spec
+        self.readiness = model.readiness
         self.gathers = model.gathers
         self._model = model
         self._entries = entries

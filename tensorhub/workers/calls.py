@@ -21,6 +21,7 @@ from tensorhub.errors import Cancelled, TensorhubError, error_for
 from tensorhub.frontend.catalog import LATEST, ServedVersion, parse_version
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.frontend.port import InferReply
+from tensorhub.frontend.readiness import readiness_check
 from tensorhub.ipc import wire
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse, Responder, Tally
@@ -151,10 +152,27 @@ class ModelCalls:
         found = self._gateway.catalog.models.get(model)
         if found is None:
             return False
-        if version == LATEST:
-            return bool(found.ready_versions)
+        if version == LATEST and found.ready_versions:
+            version = found.ready_versions[-1]
         served = found.versions.get(version)
-        return served is not None and served.ready
+        if served is None or not served.ready:
+            return False
+        return not served.asks_ready or self._says_ready(served)
+
+    def _says_ready(self, served: ServedVersion) -> bool:
+        """Ask a model whether it is ready, and wait for its answer."""
+        done = threading.Event()
+        errors: list[TensorhubError | None] = []
+
+        def answered(error: TensorhubError | None) -> None:
+            errors.append(error)
+            done.set()
+
+        self.control(readiness_check((served.load_id,)), answered)
+        if not done.is_set():
+            self.may_block()
+            done.wait()
+        return errors[0] is None
 
     def is_decoupled(self, model: str, version: int) -> bool:
         """See ModelCaller."""

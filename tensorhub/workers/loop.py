@@ -39,6 +39,7 @@ from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
 from tensorhub.workers.loading import load, refuse
 from tensorhub.workers.loads import WorkerLoads
+from tensorhub.workers.readiness import ask_all
 from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
 from tensorhub.workers.request_trace import RequestTrace
@@ -462,10 +463,24 @@ class WorkerLoop:
             self._loads.unload(order.unload_model.load_id)
         elif kind == "end":
             self.stop(0.0)
+        elif kind == "check_ready":
+            self._check_ready(order.check_ready.load_ids, message.request_id)
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:
             self._report_of(message.request_id, lambda: self._region_order(kind, order, message.sender))
+
+    def _check_ready(self, load_ids: Sequence[int], request_id: int) -> None:
+        """Ask models whether they are ready; what is not loaded is not."""
+
+        def answered(ready: bool) -> None:
+            self._report(messages.Report(readiness=messages.Readiness(ready=ready)), request_id)
+
+        models = [self._models.get(load_id) for load_id in load_ids]
+        if None in models:
+            answered(False)
+            return
+        ask_all([model.readiness for model in models if model is not None and model.readiness is not None], answered)
 
     def _region_order(self, kind: str | None, order: Any, hub_pid: int) -> str:
         """Carry out an order about a region; return the GPU that it lies on, "" for none."""

@@ -25,6 +25,7 @@ from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.history import RunHistory
 from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.ordering import ResponseOrder
+from tensorhub.workers.readiness import Readiness
 from tensorhub.workers.schedulers.default import DefaultScheduler
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.state_outputs import StateOutputs
@@ -47,6 +48,7 @@ class RunningModel:
         encoder: turns its responses into messages.
         decoupled: a request may outlive its run.
         spec: what its requests and responses look like.
+        readiness: whom to ask whether it is ready; None: it is.
         gathers: after `submit`, take what else has arrived, and then `poll`.
     """
 
@@ -73,6 +75,9 @@ class RunningModel:
         self.encoder = encoder
         self.decoupled = decoupled
         self.spec = spec
+        checks = [check for _, made in instances if (check := getattr(made, "readiness_check", None)) is not None]
+        self.readiness = Readiness(news.model, checks) if checks else None
+        news.asks_ready = bool(checks)
         self._loaded = loaded
         self._instances = instances
         self._scheduler = scheduler

@@ -45,6 +45,7 @@ class RunningEnsemble:
 
     gathers = False
     quick = False
+    readiness = None
 
     def __init__(
         self,

@@ -14,6 +14,13 @@ class Retired(Unavailable):
     """The load takes no more requests; its model may be served by another one."""
 
 
+class Opinion(Protocol):
+    """What a model itself says of its readiness; see `readiness.Readiness`."""
+
+    def ask(self, on_answer: Callable[[bool], None]) -> None:
+        """Find out whether it is ready; `on_answer` is told on another thread, however long that takes."""
+
+
 class ServingModel(Protocol):
     """One version, from its load to its unload. Thread-safe but for `start` and `unload`."""
 
@@ -36,6 +43,10 @@ class ServingModel(Protocol):
     @property
     def decoupled(self) -> bool:
         """A request may have other than one response."""
+
+    @property
+    def readiness(self) -> Opinion | None:
+        """Whom to ask whether it is ready; None: it is."""
 
     @property
     def spec(self) -> ModelSpec:

@@ -6,8 +6,9 @@ of what a model may return, and the texts of what it does wrong, are those of Tr
 
 import inspect
 import json
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
@@ -134,6 +135,7 @@ class PythonInstance:
         self._traits = traits
         self._outputs = frozenset(spec.outputs) | spec.state_outputs
         self._loop: LoopThread | None = None
+        self._loop_lock = threading.Lock()
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes:
         """Run the model's `execute` and answer the requests."""
@@ -156,6 +158,27 @@ class PythonInstance:
         self._finish(result, wrapped)
         return times
 
+    @property
+    def readiness_check(self) -> Callable[[], bool] | None:
+        """See ModelInstance: there is one if the model has `is_ready`."""
+        return self._is_ready if hasattr(self._model, "is_ready") else None
+
+    def _is_ready(self) -> bool:
+        """Ask the model; what is no answer is no, and is in the log."""
+        model = self._model
+        if model is None:
+            return False
+        try:
+            ready = model.is_ready()
+            if inspect.iscoroutine(ready):
+                ready = self._event_loop().run(ready)
+            if type(ready) is not bool:
+                raise TypeError("is_ready() must return a boolean value")
+        except (Exception, CancelledError) as exc:
+            log_of(self._spec.name).error("is_ready of '%s' failed", self._name, exc_info=exc)
+            return False
+        return ready
+
     def finalize(self) -> None:
         """Run the model's `finalize`, if it has one."""
         try:
@@ -170,12 +193,13 @@ class PythonInstance:
             self._model = None
 
     def _event_loop(self) -> "LoopThread":
-        if self._loop is None:
-            # Not at the top: asyncio takes memory, and most models do without it.
-            from tensorhub.backends.python.loop_thread import LoopThread
+        with self._loop_lock:
+            if self._loop is None:
+                # Not at the top: asyncio takes memory, and most models do without it.
+                from tensorhub.backends.python.loop_thread import LoopThread
 
-            self._loop = LoopThread(self._name)
-        return self._loop
+                self._loop = LoopThread(self._name)
+            return self._loop
 
     def _end_overlapping(self, wrapped: list[InferenceRequest], future: Future[Any]) -> None:
         """Finish a call that nobody waited for; on the thread of the event loop."""

@@ -14,6 +14,7 @@ class LoopThread:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end, and return what it returns or raise what it raises."""
@@ -34,12 +35,13 @@ class LoopThread:
         self._loop = self._thread = None
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=loop.run_forever, name=f"{self._name} asyncio", daemon=True)
-            self._thread.start()
-        return loop
+        with self._lock:
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=loop.run_forever, name=f"{self._name} asyncio", daemon=True)
+                self._thread.start()
+            return loop
 
 
 async def _cancel_tasks() -> None:
