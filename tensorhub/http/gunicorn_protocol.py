@@ -131,6 +131,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         """No request is under way, and none has begun to arrive."""
         return self._awaiting_request and self._untouched and not self._early and self._call is None
 
+    @property
+    def is_busy(self) -> bool:
+        """A request is under way, or has begun to arrive, on a connection that is still there."""
+        return not self._closed and not self.is_idle
+
     def _feed_callback_parser(self, data: bytes) -> Any:
         self._untouched = False
         return super()._feed_callback_parser(data)

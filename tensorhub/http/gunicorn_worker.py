@@ -1,6 +1,7 @@
 """Gunicorn's ASGI worker, with connections of our own (`gunicorn_protocol`) and three repairs.
 
-1. At shutdown Gunicorn waits for idle connections too, until graceful_timeout. Here they are closed at once.
+1. At shutdown Gunicorn waits for idle connections too, until graceful_timeout. Here they are closed when no connection
+   has a request any more. Until then, who asks on one hears that the server is not ready, and it is closed after that.
 2. It sees that it is to shut down at its next heartbeat, within a second. Here it begins at once.
 3. Gunicorn serves without encryption if it cannot use the certificate. Here it ends.
 
@@ -18,6 +19,9 @@ from gunicorn.workers import gasgi
 
 from tensorhub.http.direct import DirectInfer
 from tensorhub.http.gunicorn_protocol import EXPECTED, Connection, DirectParser, goes_direct
+
+_LOOK_INTERVAL_S = 0.05
+"""Between two looks at the connections while some of them have requests and the worker shuts down."""
 
 
 class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
@@ -69,6 +73,22 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
             resting.cancel()
 
     async def _shutdown(self) -> None:
-        for connection in list(self.connections):
+        closing = None if self._close_the_idle() else asyncio.ensure_future(self._close_the_idle_later())
+        try:
+            await super()._shutdown()
+        finally:
+            if closing is not None:
+                closing.cancel()
+
+    async def _close_the_idle_later(self) -> None:
+        while not self._close_the_idle():
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+
+    def _close_the_idle(self) -> bool:
+        """Close all connections if none has a request; whether that is so."""
+        connections = list(self.connections)
+        if any(connection.is_busy for connection in connections):
+            return False
+        for connection in connections:
             connection.close_if_idle()
-        await super()._shutdown()
+        return True
