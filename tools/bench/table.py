@@ -75,24 +75,24 @@ def _in_company() -> list[Workload]:
 
 def _big() -> list[Workload]:
     rows = []
-    for label, size, goal in (
-        ("64k", 1 << 16, Goal()),
-        ("1m", MIB, Goal(2.5)),
-        ("16m", 16 * MIB, Goal(3.5, copy_fraction=0.8)),
-        ("64m", 64 * MIB, Goal(4.0, copy_fraction=0.8)),
+    for label, size, in_flight, goal in (
+        ("64k", 1 << 16, 1, Goal()),
+        ("1m", MIB, 1, Goal(2.5)),
+        ("1m", MIB, 8, Goal(2.5)),
+        ("16m", 16 * MIB, 1, Goal(3.5, copy_fraction=0.8)),
+        ("64m", 64 * MIB, 1, Goal(4.0, copy_fraction=0.8)),
     ):
-        title = f"identity FP32 {label.upper()}B, shared memory"
-        count = size // FP32_BYTES
+        several = f"_{in_flight}" if in_flight > 1 else ""
         rows.append(
             Workload(
-                f"shm_{label}",
-                title,
+                f"shm_{label}{several}",
+                f"identity FP32 {label.upper()}B, shared memory{f', {in_flight} in flight' if several else ''}",
                 "identity_fp32",
                 Transport.GRPC_SHM,
                 Driver.H2LOAD,
                 REQUESTS_PER_S,
-                count,
-                1,
+                size // FP32_BYTES,
+                in_flight,
                 goal,
             )
         )
