@@ -3,7 +3,6 @@
 What Redis holds is data of others: this module returns bytes, at most so many as it was told, and judges nothing.
 """
 
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +52,7 @@ class RedisLink:
             **({} if options.tls is None else _tls_arguments(options.tls)),
         )
         self._client: Any = redis.Redis(connection_pool=pool)
-        self._faults: tuple[type[Exception], ...] = (redis.RedisError, OSError, ssl.SSLError, UnicodeError, ValueError)
+        self._faults: tuple[type[Exception], ...] = (redis.RedisError, OSError, UnicodeError, ValueError)
 
     def __repr__(self) -> str:
         return f"<RedisLink {self._place}>"

@@ -5,7 +5,6 @@ Others come in through entry points: group `tensorhub.backends`, the backend's n
 
 import importlib
 from functools import cache
-from importlib import metadata
 from typing import cast
 
 from tensorhub.backends.port import Backend
@@ -43,6 +42,8 @@ def _find(name: str) -> Backend:
     if name in _BUILT_IN:
         module_name, class_name = _BUILT_IN[name]
         return cast(Backend, getattr(importlib.import_module(module_name), class_name)())
+    from importlib import metadata  # not at the top: with what it imports, 3 MB
+
     for entry_point in metadata.entry_points(group=ENTRY_POINTS, name=name):
         return cast(Backend, entry_point.load())
     raise InvalidArgument(

@@ -6,7 +6,7 @@ to that.
 
 import functools
 import gzip
-from importlib import resources
+import pkgutil
 
 from falcon.asgi import Request, Response
 
@@ -88,4 +88,7 @@ class Page:
 
 @functools.lru_cache
 def _read(name: str) -> bytes:
-    return (resources.files("tensorhub.http") / "page" / name).read_bytes()
+    data = pkgutil.get_data("tensorhub.http", f"page/{name}")
+    if data is None:
+        raise FileNotFoundError(name)
+    return data

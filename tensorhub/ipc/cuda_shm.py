@@ -8,7 +8,6 @@ other memory through pieces of locked memory that are its own.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +45,8 @@ def open_port() -> DevicePort:
     """
     other = os.environ.get(PORT_VARIABLE)
     if other:
+        from importlib.metadata import EntryPoint  # not at the top: with what it imports, 3 MB
+
         port: DevicePort = EntryPoint("port", other, "tensorhub.devices").load()()
         return port
     try:

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +37,8 @@ def find_gpus(environ: Mapping[str, str] = os.environ) -> list[Gpu]:
     """Return the GPUs that the server may use, in the order of their ordinals."""
     other = environ.get(DISCOVERY_VARIABLE)
     if other:
+        from importlib.metadata import EntryPoint  # not at the top: with what it imports, 3 MB
+
         uuids: Sequence[str] = EntryPoint("devices", other, "tensorhub.devices").load()()
         found = [Gpu(uuid) for uuid in uuids]
     else:

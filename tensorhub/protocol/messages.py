@@ -6,7 +6,7 @@ also import `tritonclient.grpc`, which registers the same names in the default p
 The classes keep Triton's package and names: `messages.ModelInferRequest` is `inference.ModelInferRequest`.
 """
 
-from importlib import resources
+import pkgutil
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -18,7 +18,9 @@ _DESCRIPTOR_SET = "descriptors/tensorhub.binpb"
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:
-    data = (resources.files("tensorhub") / _DESCRIPTOR_SET).read_bytes()
+    data = pkgutil.get_data("tensorhub", _DESCRIPTOR_SET)  # importlib.resources would bring 1 MB into every process
+    if data is None:
+        raise ImportError(f"{_DESCRIPTOR_SET} cannot be read where the package is")
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
         pool.AddSerializedFile(file.SerializeToString())
