@@ -471,6 +471,8 @@ class ReactorEngine:
                     event = wait(self._wake_s())
                     handled = 1
                     tag = event.tag
+                    if self.unwatched:
+                        self._look_for_the_slow()
                 if tag is not None:
                     tag(event)
                     handled += 1
@@ -478,8 +480,8 @@ class ReactorEngine:
                     handled = 1
                     mail.send()
                     mail.read()
-                if self.unwatched:
-                    self._look_for_the_slow()
+                    if self.unwatched:
+                        self._look_for_the_slow()
             except Exception:
                 log.exception("the loop goes on after an error")
             # The last reference to a call may be in here, and it must not wait for the next event.
