@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import ssl
 import threading
@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _CHUNK = 1 << 16
+
+
+def _readable(*connections: socket.socket) -> list[socket.socket]:
+    """Wait for one of them."""
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            selector.register(connection, selectors.EVENT_READ)
+        ready = {key.fd for key, _ in selector.select()}
+    return [connection for connection in connections if connection.fileno() in ready]
 
 
 class _Proxy:
@@ -36,7 +45,7 @@ class _Proxy:
             self._context.wrap_socket(connection, server_side=True) as client,
         ):
             while True:
-                readable = [client] if client.pending() else select.select([client, target], [], [])[0]
+                readable = [client] if client.pending() else _readable(client, target)
                 for source in readable:
                     data = source.recv(_CHUNK)
                     if not data:

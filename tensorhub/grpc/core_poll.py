@@ -7,6 +7,7 @@ in no set, because the core waits in another way, the answer is None.
 
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,9 +41,11 @@ def _members(fd: int) -> Iterator[int]:
 
 def _listens(fd: int, port: int) -> bool:
     try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return False
         with socket.socket(fileno=os.dup(fd)) as found:
             name = found.getsockname()
             listening = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    except OSError:  # not a socket
+    except OSError:  # closed meanwhile
         return False
     return bool(listening) and isinstance(name, tuple) and len(name) > 1 and name[1] == port

@@ -78,6 +78,7 @@ class TestTable:
         assert {workload.name for workload in table.select(["shm_*"])} == {
             "shm_64k",
             "shm_1m",
+            "shm_1m_8",
             "shm_16m",
             "shm_64m",
         }

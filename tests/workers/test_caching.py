@@ -22,7 +22,7 @@ class Model:
     """A model that keeps what it is given until it is told to answer."""
 
     load_id = 1
-    news = decoder = encoder = None
+    news = decoder = encoder = readiness = None
     decoupled = False
     gathers = True
     quick = True
