@@ -34,7 +34,11 @@ def _epoll_sets() -> Iterator[int]:
 
 
 def _members(fd: int) -> Iterator[int]:
-    for line in (_DETAILS / str(fd)).read_text("ascii").splitlines():
+    try:
+        lines = (_DETAILS / str(fd)).read_text("ascii").splitlines()
+    except OSError:
+        return  # another thread has closed it meanwhile
+    for line in lines:
         if line.startswith("tfd:"):
             yield int(line.split()[1])
 
