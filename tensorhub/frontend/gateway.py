@@ -466,15 +466,16 @@ class _TurningGateway(Gateway):
         super().__init__(node, arena)
         self._unsent: dict[_Worker, list[bytes]] = {}
 
-    def _read_mail(self) -> None:
-        """Deal with what is in the mailbox."""
+    def read(self) -> None:
+        """Deal with what is in the mailbox. For whoever reads it."""
         for frame in self._node.mailbox.take():
             try:
                 self.handle(frame)
             except Exception:
                 log.exception("a message could not be dealt with")
 
-    def _flush(self) -> None:
+    def send(self) -> None:
+        """Send what was sent since the last time. For whoever reads the mailbox."""
         unsent, self._unsent = self._unsent, {}
         for worker, frames in unsent.items():
             if worker.pid not in self._workers:
@@ -504,21 +505,21 @@ class AsyncGateway(_TurningGateway):
     def attach(self, loop: "asyncio.AbstractEventLoop") -> None:
         """Begin to read the mailbox on `loop`."""
         self._loop = loop
-        loop.add_reader(self._node.mailbox.fd, self._read_mail)
+        loop.add_reader(self._node.mailbox.fd, self.read)
 
     def _post(self, worker: _Worker, frame: bytes) -> None:
         if self._loop is None:
             super()._post(worker, frame)
             return
         if not self._unsent:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.send)
         self._unsent.setdefault(worker, []).append(frame)
 
     async def close(self) -> None:
         """Leave the server; requests in flight get no answer any more."""
         if self._loop is not None:
             self._loop.remove_reader(self._node.mailbox.fd)
-        self._flush()
+        self.send()
         self.close_down()
 
 
@@ -555,15 +556,6 @@ class ThreadGateway(_TurningGateway):
         """Give the turn back; `send` before."""
         self._turn_of = 0
         self._turn.release()
-
-    def send(self) -> None:
-        """Send what was sent since the last time. For the turn."""
-        if self._unsent:
-            self._flush()
-
-    def read(self) -> None:
-        """Deal with what has come. For the turn."""
-        self._read_mail()
 
     def _post(self, worker: _Worker, frame: bytes) -> None:
         if self._turn_of == threading.get_ident():

@@ -8,7 +8,6 @@ A mailbox takes in no more than it is asked for. Who sends to one that is not re
 own queue (`outbox`).
 """
 
-import io
 import logging
 import os
 import select
@@ -19,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorhub.ipc import zmtp
+from tensorhub.ipc.bell import Bell
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ _EVENTS = 64
 
 _ACCEPT_AGAIN_S = 0.5
 _OPENING = zmtp.opening("PULL")
-_ONE = (1).to_bytes(8, "little")
 
 
 class _Inlet:
@@ -53,13 +52,13 @@ class Mailbox:
         self._frames: deque[bytes] = deque()
         self._inlets: dict[int, _Inlet] = {}
         self._epoll = select.epoll()
-        self._bell = io.FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
+        self._bell = Bell()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         path.unlink(missing_ok=True)
         self._listener.bind(os.fspath(path))
         self._listener.listen(_BACKLOG)
         self._listen()
-        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._epoll.register(self._bell.fd, select.EPOLLIN)
 
     def _listen(self) -> None:
         try:
@@ -109,8 +108,8 @@ class Mailbox:
             inlet = self._inlets.get(fd)
             if inlet is not None:
                 self._read(inlet)
-            elif fd == self._bell.fileno():
-                self._bell.read(8)
+            elif fd == self._bell.fd:
+                self._bell.silence()
                 self._frames.append(self._wake_frame)
             else:
                 self._accept()
@@ -160,7 +159,7 @@ class Mailbox:
     def wake(self) -> None:
         """Have the reader receive the wake frame soon; from any thread, and from signal handlers."""
         try:
-            self._bell.write(_ONE)
+            self._bell.ring()
         except ValueError:
             log.debug("a mailbox that is closed was woken")
 

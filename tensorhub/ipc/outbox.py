@@ -8,7 +8,6 @@ died: what is sent to it is lost, and who waits for its answer hears of the deat
 """
 
 import errno
-import io
 import logging
 import os
 import select
@@ -19,6 +18,7 @@ from collections import deque
 from pathlib import Path
 
 from tensorhub.ipc import zmtp
+from tensorhub.ipc.bell import Bell
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ QUEUE_LIMIT = 16_384
 """Sends that wait. Above the bound of requests in flight, so that it is met only by a peer that hangs."""
 
 _LINGER_S = 1.0
-_ONE = (1).to_bytes(8, "little")
 _GREETING_LIMIT = 1_024
 _OPENING = zmtp.opening("PUSH")
 
@@ -197,7 +196,7 @@ class _Carrier:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of `_lines`; taken after a line's own
         self._lines: set[_Line] = set()
-        self._bell = io.FileIO(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), "r+")
+        self._bell = Bell()
         self._ends_s = float("inf")
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -206,7 +205,7 @@ class _Carrier:
         """Send what waits for this peer as soon as it can be sent."""
         with self._lock:
             self._lines.add(line)
-        self._bell.write(_ONE)
+        self._bell.ring()
 
     def _run(self) -> None:
         while True:
@@ -216,13 +215,13 @@ class _Carrier:
             if self._ends_s != float("inf") and (not lines or left_s <= 0):
                 return
             ready = select.poll()
-            ready.register(self._bell.fileno(), select.POLLIN)
+            ready.register(self._bell.fd, select.POLLIN)
             for fd, line in lines.items():
                 if fd >= 0:
                     ready.register(fd, select.POLLOUT if line.greeted else select.POLLIN)
             for fd, _ in ready.poll(None if left_s == float("inf") else left_s * 1_000):
-                if fd == self._bell.fileno():
-                    self._bell.read(8)
+                if fd == self._bell.fd:
+                    self._bell.silence()
             for line in lines.values():
                 self._flush(line)
 
@@ -241,6 +240,6 @@ class _Carrier:
     def close(self, linger_s: float) -> None:
         """End when everything has left, or after so long."""
         self._ends_s = time.monotonic() + linger_s
-        self._bell.write(_ONE)
+        self._bell.ring()
         self._thread.join()
         self._bell.close()

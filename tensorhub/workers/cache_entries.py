@@ -13,6 +13,7 @@ from typing import Any
 from tensorhub.bytes_codec import count_elements
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec, OutputSpec
+from tensorhub.protocol.parameters import write_parameter
 from tensorhub.requests import Parameter, Tensor, flat_view
 from tensorhub.tensors import MAX_BYTE_SIZE, DataType, element_count
 from tensorhub.workers.cache import CacheEntry
@@ -34,7 +35,7 @@ def write_entry(entry: CacheEntry) -> bytes:
         message.outputs.add(name=tensor.name, datatype=tensor.datatype.value, shape=tensor.shape)
         message.raw_output_contents.append(bytes(flat_view(tensor.data)))
     for name, value in entry.parameters.items():
-        _set(message.parameters[name], value)
+        write_parameter(message.parameters[name], value)
     return bytes(_MAGIC + message.SerializeToString())
 
 
@@ -102,20 +103,6 @@ def _is_filled(tensor: Tensor) -> bool:
         return count * tensor.datatype.item_size == len(data)
     scan = count_elements(data, count)
     return scan.count == count and not scan.partial_length and scan.overrun is None
-
-
-def _set(parameter: Any, value: Parameter) -> None:
-    if isinstance(value, bool):
-        parameter.bool_param = value
-    elif isinstance(value, int):
-        if value > 2**63 - 1:
-            parameter.uint64_param = value
-        else:
-            parameter.int64_param = value
-    elif isinstance(value, float):
-        parameter.double_param = value
-    else:
-        parameter.string_param = value
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Parameter]:

@@ -5,16 +5,14 @@ of the other one's when they come back, so that they belong to the caller alone.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from tensorhub.backends.calling import ModelCall
 from tensorhub.frontend.catalog import ServedVersion
 from tensorhub.frontend.port import INLINE_LIMIT, InferReply, PlacedInput, Reservation
 from tensorhub.protocol import messages
+from tensorhub.protocol.parameters import write_parameter
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferResponse, Parameter, Tensor, flat_view
 from tensorhub.tensors import BY_NAME
-
-_MAX_INT64 = 2**63 - 1
 
 
 def write_request(
@@ -48,7 +46,7 @@ def write_request(
     for name in call.requested:
         message.outputs.add(name=name)
     for name, value in _parameters(call).items():
-        _set(message.parameters[name], value)
+        write_parameter(message.parameters[name], value)
     return message.SerializeToString(), placed
 
 
@@ -63,20 +61,6 @@ def _parameters(call: ModelCall) -> dict[str, Parameter]:
     if call.timeout_us:
         parameters["timeout"] = call.timeout_us
     return parameters
-
-
-def _set(parameter: Any, value: Parameter) -> None:
-    if isinstance(value, bool):
-        parameter.bool_param = value
-    elif isinstance(value, int):
-        if value > _MAX_INT64:
-            parameter.uint64_param = value
-        else:
-            parameter.int64_param = value
-    elif isinstance(value, float):
-        parameter.double_param = value
-    else:
-        parameter.string_param = value
 
 
 def read_reply(reply: InferReply) -> InferResponse:
