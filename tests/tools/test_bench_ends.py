@@ -118,6 +118,15 @@ def test_only_what_the_dead_have_left_is_removed(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
+def test_what_an_interrupt_left_without_an_owner_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{leftovers.folder_prefix()}x" / "half").mkdir(parents=True)
+    (tmp_path / f"{leftovers.segment_prefix()}y").touch()
+    kept = tmp_path / "tensorhub-bench-1-x"
+    kept.mkdir()
+    leftovers.remove_own((tmp_path,))
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def _until(condition: Callable[[], bool]) -> None:
     waiting = threading.Event()
     for _ in range(6000):

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, end = 1, f"bench: {exc}"
     except KeyboardInterrupt:
         status, end = 130, "bench: interrupted; the servers are stopped"
+    leftovers.remove_own()
     print(keeping.text(parts, lost), end="")
     if end:
         _tell(end)

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -34,19 +34,45 @@ def remove(folders: tuple[Path, ...] | None = None) -> list[str]:
         folders: where to look; None: temporary files and shared memory.
     """
     told = []
-    for path in _left(folders or (Path(tempfile.gettempdir()), SHARED_MEMORY)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    for path in _marked(folders or _everywhere(), _is_gone):
+        _remove(path)
         told.append(f"removed {path}, which an earlier bench left behind")
     return told
 
 
-def _left(folders: tuple[Path, ...]) -> Iterator[Path]:
+def remove_own(folders: tuple[Path, ...] | None = None) -> None:
+    """Remove what has this bench's own mark, when nothing of it runs any more.
+
+    The owners of folders and segments remove them; but an interrupt that comes while one is being made, or is half
+    removed, finds no owner.
+
+    Args:
+        folders: as for `remove`.
+    """
+    for path in _marked(folders or _everywhere(), lambda pid: pid == os.getpid()):
+        _remove(path)
+
+
+def _everywhere() -> tuple[Path, ...]:
+    return Path(tempfile.gettempdir()), SHARED_MEMORY
+
+
+def _is_gone(pid: int) -> bool:
+    # A number used again keeps what is left for another time.
+    return not Path("/proc", str(pid)).exists()
+
+
+def _marked(folders: tuple[Path, ...], wanted: Callable[[int], bool]) -> Iterator[Path]:
     for folder in folders:
         for path in sorted(folder.iterdir()):
             found = _NAMES.match(path.name)
-            # SAFETY: only what is ours, and of a process that is gone; a number used again keeps it for another time.
-            if found and path.lstat().st_uid == os.getuid() and not Path("/proc", found[1]).exists():
+            # SAFETY: only what is ours.
+            if found and wanted(int(found[1])) and path.lstat().st_uid == os.getuid():
                 yield path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
