@@ -58,13 +58,11 @@ class TraceFile:
                 self._index = self._first_index(frequency) if frequency != self._frequency else self._index + 1
                 self._frequency = frequency
             file = self._file or self._open(frequency)
-            file.seek(0, os.SEEK_END)
-            if file.tell() > 1:
+            is_empty = file.seek(0, os.SEEK_END) <= 1
+            if not is_empty:
                 file.seek(-1, os.SEEK_END)
-                file.write(b",")
-            else:
-                file.write(b"[")
-            file.write(objects + b"]")
+            # In one piece, so that a reader meets no half of it.
+            file.write(b"%b%b]" % (b"[" if is_empty else b",", objects))
             file.flush()
             self._traces += 1
         except OSError as exc:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ import tritonclient.http
 
 from tests.crash.processes import by_kind
 from tests.end_to_end.daemons import ask, wait_until
+from tests.end_to_end.trace_files import trace_objects
 from tests.serving import RunningServer, serving
 
 CONFIG = """
@@ -79,9 +78,7 @@ def revision(server: RunningServer) -> int:
 
 
 def traced(tmp_path: Path) -> set[int]:
-    path = tmp_path / "trace.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text() or "[]") if path.exists() else []
-    return {item["id"] for item in found if "model_name" in item}
+    return {item["id"] for item in trace_objects(tmp_path / "trace.json") if "model_name" in item}
 
 
 def test_changed_settings_outlive_the_hub(server: RunningServer, tmp_path: Path) -> None:

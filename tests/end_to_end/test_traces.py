@@ -16,6 +16,7 @@ import tritonclient.grpc
 import tritonclient.http
 
 from tests.end_to_end.daemons import run_to_end, wait_until
+from tests.end_to_end.trace_files import trace_objects
 from tests.serving import RunningServer, free_ports, serving
 
 CONFIG = """
@@ -81,27 +82,24 @@ def test_tritons_file(tmp_path: Path, repository: Path) -> None:
         with pytest.raises(tritonclient.http.InferenceServerException, match="negative"):
             http_infer(server, -1)
 
-        def found() -> list[dict[str, Any]]:
-            items: list[dict[str, Any]] = json.loads(path.read_text() or "[]") if path.exists() else []
-            return items
-
-        wait_until(lambda: {item["id"] for item in found()} == {1, 2, 3}, "three traces are written")
+        wait_until(lambda: {item["id"] for item in trace_objects(path)} == {1, 2, 3}, "three traces are written")
+        found = trace_objects(path)
         names: dict[int, list[str]] = {1: [], 2: [], 3: []}
-        for item in found():
+        for item in found:
             names[item["id"]] += [stamp["name"] for stamp in item.get("timestamps", ())]
         http_names = ["HTTP_RECV_START", "HTTP_RECV_END", *WORK, "HTTP_SEND_START", "HTTP_SEND_END"]
         assert names[1] == names[3] == http_names
         assert sorted(names[2]) == sorted(
             ["GRPC_WAITREAD_START", "GRPC_WAITREAD_END", *WORK, "GRPC_SEND_START", "GRPC_SEND_END"]
         )
-        assert {"id": 1, "model_name": "told", "model_version": 1, "request_id": "mine"} in found()
-        tensors = [(item["activity"], item["tensor"]) for item in found() if "tensor" in item and item["id"] == 1]
+        assert {"id": 1, "model_name": "told", "model_version": 1, "request_id": "mine"} in found
+        tensors = [(item["activity"], item["tensor"]) for item in found if "tensor" in item and item["id"] == 1]
         assert tensors == [
             ("TENSOR_QUEUE_INPUT", {"name": "INPUT0", "data": "1,8", "shape": "2", "dtype": "INT32"}),
             ("TENSOR_BACKEND_OUTPUT", {"name": "OUTPUT0", "data": '"None"', "shape": "1", "dtype": "BYTES"}),
         ]
         times = {
-            stamp["name"]: stamp["ns"] for item in found() if item["id"] == 1 for stamp in item.get("timestamps", ())
+            stamp["name"]: stamp["ns"] for item in found if item["id"] == 1 for stamp in item.get("timestamps", ())
         }
         order = ["HTTP_RECV_START", "HTTP_RECV_END", "REQUEST_START", "QUEUE_START", "COMPUTE_START"]
         order += ["COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END", "REQUEST_END"]

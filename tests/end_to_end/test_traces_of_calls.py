@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.end_to_end.daemons import wait_until
 from tests.end_to_end.test_traces import collector
+from tests.end_to_end.trace_files import trace_objects
 from tests.model_calls.repository import add_model, ask
 from tests.serving import serving
 
@@ -83,7 +83,7 @@ def repository(tmp_path: Path) -> Path:
 def parts(path: Path) -> list[tuple[int, int, str, str, list[str]]]:
     """Number, parent's number, model, request id and activities, in the order of the file."""
     found: dict[int, Any] = {}
-    for item in json.loads(path.read_text() or "[]") if path.exists() else ():
+    for item in trace_objects(path):
         about, names = found.setdefault(item["id"], ({}, []))
         about.update(item)
         names += [stamp["name"] for stamp in item.get("timestamps", ())]
