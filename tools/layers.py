@@ -80,6 +80,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.cloud_paths": Layer.PURE,
     "tensorhub.hub.ensembles": Layer.PURE,
     "tensorhub.hub.function_files": Layer.IO,
+    "tensorhub.hub.gatherings": Layer.PURE,
     "tensorhub.hub.inventory": Layer.PURE,
     "tensorhub.hub.lifecycle": Layer.PURE,
     "tensorhub.hub.loads": Layer.PURE,

@@ -12,16 +12,17 @@ class RuntimeSettings:
     """See the module.
 
     Args:
-        options: all options by their command line name, as text; what is changed here is changed in it.
+        options: all options by their command line name, as text.
         trace: how tracing began.
 
     Attributes:
+        options: as they are now.
         log_changes: log options that are not as they were at the start.
         traces: the trace settings.
     """
 
     def __init__(self, options: dict[str, str], trace: TraceStart) -> None:
-        self._options = options
+        self.options = options
         self._at_start = dict(options)
         self._log_changed = self._traces_changed = False
         self.log_changes: dict[str, str] = {}
@@ -30,17 +31,17 @@ class RuntimeSettings:
     def change_log(self, change: Mapping[str, str]) -> bool:
         """Change log options; whether any of them is another than before."""
         self._log_changed |= bool(change)
-        changed = any(self._options.get(name) != text for name, text in change.items())
-        self._options.update(change)
+        changed = any(self.options.get(name) != text for name, text in change.items())
+        self.options.update(change)
         self.log_changes.update(change)
         return changed
 
     def inherit(self, log_changes: Mapping[str, str], trace_changes: Iterable[Any]) -> None:
         """Take over what was changed under the hub before, unless it has been changed again since."""
         if not self._log_changed:
-            self._options.update({name: self._at_start[name] for name in self.log_changes})
+            self.options.update({name: self._at_start[name] for name in self.log_changes})
             self.log_changes = {name: text for name, text in log_changes.items() if name in self._at_start}
-            self._options.update(self.log_changes)
+            self.options.update(self.log_changes)
         if not self._traces_changed:
             self.traces.restore(trace_changes)
 

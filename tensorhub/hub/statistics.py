@@ -5,8 +5,7 @@ that dies takes its counters along, so the last that it reported of each load is
 added to it. A reload has a load id of its own, so it begins at zero, as in Triton.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tensorhub.protocol import messages, sketch, statistics
@@ -87,50 +86,3 @@ def _add(total: Any, part: Any, *, alive: bool) -> None:
     if alive:
         total.pending += part.pending
         total.load_ns = max(total.load_ns, part.load_ns)
-
-
-@dataclass(slots=True)
-class _Gathering:
-    """A question to all workers; `waiting`: who has not answered yet."""
-
-    waiting: set[int]
-    then: Callable[[], None] = field(repr=False)
-
-
-class Gatherings:
-    """Questions to all workers. Each is settled exactly once: all asked have answered or died, or its time is up.
-
-    Attributes:
-        next_id: the number of the next question.
-    """
-
-    def __init__(self) -> None:
-        self._open: dict[int, _Gathering] = {}
-        self.next_id = 1
-
-    def ask(self, pids: Iterable[int], then: Callable[[], None]) -> int:
-        """Open a question; `then` is called when it is settled, at once if nobody is asked. Returns its number."""
-        number, self.next_id = self.next_id, self.next_id + 1
-        gathering = self._open[number] = _Gathering(set(pids), then)
-        if not gathering.waiting:
-            self.settle(number)
-        return number
-
-    def answered(self, pid: int, number: int) -> None:
-        """A process has answered."""
-        gathering = self._open.get(number)
-        if gathering is not None:
-            gathering.waiting.discard(pid)
-            if not gathering.waiting:
-                self.settle(number)
-
-    def died(self, pid: int) -> None:
-        """A process will not answer any more."""
-        for number in list(self._open):
-            self.answered(pid, number)
-
-    def settle(self, number: int) -> None:
-        """Wait no longer; nothing happens if it is settled already."""
-        gathering = self._open.pop(number, None)
-        if gathering is not None:
-            gathering.then()

@@ -1,11 +1,11 @@
-"""Sums over workers, and questions to all of them."""
+"""Sums over workers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tensorhub.hub.metrics_page import CLOSED_REASONS
-from tensorhub.hub.statistics import Gatherings, StatisticsBook
+from tensorhub.hub.statistics import StatisticsBook
 from tensorhub.protocol import messages
 from tensorhub.workers.schedulers.port import Closed
 
@@ -79,28 +79,3 @@ def test_a_load_that_is_gone_is_forgotten() -> None:
     book.keep({8})
     assert book.total(7).statistics.inference_count == 0
     assert book.total(8).statistics.inference_count == 1
-
-
-def test_a_question_is_settled_when_the_last_one_has_answered_or_died() -> None:
-    gatherings, settled = Gatherings(), list[str]()
-    first = gatherings.ask([1, 2, 3], lambda: settled.append("first"))
-    gatherings.ask([2], lambda: settled.append("second"))
-    gatherings.answered(1, first)
-    gatherings.answered(1, first)
-    gatherings.answered(3, first + 100)
-    assert settled == []
-    gatherings.died(2)
-    assert settled == ["second"]
-    gatherings.answered(3, first)
-    gatherings.answered(3, first)
-    gatherings.settle(first)
-    assert settled == ["second", "first"]
-
-
-def test_a_question_is_settled_once_when_its_time_is_up_or_nobody_is_there() -> None:
-    gatherings, settled = Gatherings(), list[str]()
-    number = gatherings.ask([1], lambda: settled.append("late"))
-    gatherings.settle(number)
-    gatherings.answered(1, number)
-    gatherings.ask([], lambda: settled.append("nobody"))
-    assert settled == ["late", "nobody"]
