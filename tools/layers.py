@@ -206,10 +206,11 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("tensorhub.hub.trace_export",),
     "orjson": (
         "tensorhub.protocol.generate",
+        "tensorhub.protocol.json_parameters",
+        "tensorhub.protocol.json_reply",
         "tensorhub.protocol.json_text",
         "tensorhub.protocol.json_tensors",
         "tensorhub.protocol.known_calls",
-        "tensorhub.protocol.v2_json",
     ),
     "posix_ipc": ("tensorhub.ipc.system_shm",),
     "pynvml": ("tensorhub.hub.machine",),

@@ -16,10 +16,11 @@ from tensorhub.http.infer import Body, Chunks, find_target, json_size_of, reply_
 from tensorhub.http.routes import infer_target
 from tensorhub.http.waiting import SingleReply
 from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_VERSION
-from tensorhub.protocol import compression, v2_json
+from tensorhub.protocol import compression
+from tensorhub.protocol.http_infer import JSON_PLAN, Limits, ResponsePlan, check_json_size, check_raw_size
+from tensorhub.protocol.json_reply import encode_infer
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
-from tensorhub.protocol.v2_json import JSON_PLAN, ResponsePlan, check_json_size, check_raw_size
 from tensorhub.restrictions import Category
 
 MAX_REQUEST_SIZE = 60 * 1024
@@ -64,7 +65,7 @@ class DirectCall(SingleReply):
             if reply.outputs is None:
                 json_size, chunks = self._replies.encode(self._plan, reply.response)
             else:
-                json_size, chunks = v2_json.encode_infer(self._plan, reply.response, reply.outputs)
+                json_size, chunks = encode_infer(self._plan, reply.response, reply.outputs)
         except TensorhubError as exc:
             reply.release()
             self.fail(exc)
@@ -89,7 +90,7 @@ class DirectInfer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._limits = v2_json.Limits()
+        self._limits = Limits()
         self._requests = KnownRequests(self._limits)
         self._replies = KnownReplies()
 

@@ -26,8 +26,8 @@ from tensorhub.http.infer import place_large, traceparent
 from tensorhub.http.settings import HttpSettings
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_FROM_HTTP, FLAG_PLAIN_PARAMETERS, FLAG_STREAM, FLAG_VERSION
 from tensorhub.protocol.generate import NOT_ONE_RESPONSE, decode_generate, encode_generate, event
+from tensorhub.protocol.http_infer import check_json_size
 from tensorhub.protocol.json_text import error_body
-from tensorhub.protocol.v2_json import check_json_size
 
 _EVENTS_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 _FLAGS = FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS

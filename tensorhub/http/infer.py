@@ -23,10 +23,19 @@ from tensorhub.http.connection import Connection, HttpGateway
 from tensorhub.http.settings import HttpSettings
 from tensorhub.http.waiting import Pending, Waiting
 from tensorhub.ipc.wire import FLAG_FROM_HTTP, FLAG_VERSION
-from tensorhub.protocol import compression, v2_json
+from tensorhub.protocol import compression
 from tensorhub.protocol.forwarding import is_forwarded
+from tensorhub.protocol.http_infer import (
+    HttpInfer,
+    LargeInput,
+    ResponsePlan,
+    check_json_size,
+    check_raw_size,
+    parse_header_length,
+)
+from tensorhub.protocol.json_reply import encode_infer
+from tensorhub.protocol.json_request import decode_infer
 from tensorhub.protocol.json_text import error_body
-from tensorhub.protocol.v2_json import LargeInput
 
 Chunks = list[bytes | memoryview]
 
@@ -114,7 +123,7 @@ def send_request(
     owner: str = "",
     *,
     named: bool,
-) -> tuple[int, v2_json.HttpInfer]:
+) -> tuple[int, HttpInfer]:
     """Decode a body and send it to a worker; return the request's number, and what was in the body.
 
     Args:
@@ -128,9 +137,7 @@ def send_request(
     arena = body.arena
     placed: list[PlacedInput] = []
     try:
-        decoded = v2_json.decode_infer(
-            body.data, body.header_length, target, settings.limits, in_arena=arena is not None
-        )
+        decoded = decode_infer(body.data, body.header_length, target, settings.limits, in_arena=arena is not None)
         if settings.forward is not None:
             forward_headers(headers, settings.forward, decoded.request)
         if decoded.large:
@@ -220,11 +227,11 @@ async def _receive_body(
     content_length = _content_length(headers)
     if _HEADER_LENGTH not in headers:
         if content_length is not None:
-            v2_json.check_json_size(content_length, limits)
+            check_json_size(content_length, limits)
         text = await reader.gather(limits.max_input_size)
         if not reader.finished:
             await reader.drain()
-        v2_json.check_json_size(reader.received, limits)
+        check_json_size(reader.received, limits)
         return Body(text, len(text))
     header_length = json_size_of(headers, MAX_BODY_SIZE if content_length is None else content_length)
     if content_length is not None:
@@ -240,9 +247,9 @@ async def _receive_body(
 def _check_early(header_length: int, content_length: int, settings: HttpSettings) -> None:
     """Refuse what is too long before it is received."""
     if header_length == 0:
-        v2_json.check_raw_size(content_length, settings.limits)
+        check_raw_size(content_length, settings.limits)
     else:
-        v2_json.check_json_size(header_length, settings.limits)
+        check_json_size(header_length, settings.limits)
 
 
 async def _receive_into_arena(data: bytes, reader: BodyReader, headers: dict[bytes, bytes], arena: ArenaBody) -> Body:
@@ -280,10 +287,10 @@ def json_size_of(headers: Mapping[bytes, bytes], body_size: int) -> int:
     text = headers.get(_HEADER_LENGTH)
     if text is None:
         return body_size
-    return v2_json.parse_header_length(text.decode("latin-1"), body_size)
+    return parse_header_length(text.decode("latin-1"), body_size)
 
 
-async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan, headers: dict[bytes, bytes]) -> None:
+async def _send_reply(send: Send, reply: InferReply, plan: ResponsePlan, headers: dict[bytes, bytes]) -> None:
     """Encode an answer and send it.
 
     Raises:
@@ -292,7 +299,7 @@ async def _send_reply(send: Send, reply: InferReply, plan: v2_json.ResponsePlan,
     try:
         if reply.error is not None:
             raise reply.error
-        json_size, chunks = v2_json.encode_infer(plan, reply.response, reply.outputs)
+        json_size, chunks = encode_infer(plan, reply.response, reply.outputs)
         response_headers = reply_headers(json_size)
         if b"accept-encoding" in headers:
             chunks = await _compress(chunks, headers[b"accept-encoding"].decode("latin-1"), response_headers)

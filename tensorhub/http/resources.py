@@ -17,7 +17,8 @@ from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
 from tensorhub.frontend.readiness import readiness_check
 from tensorhub.http.connection import HttpGateway, control
 from tensorhub.http.settings import HttpSettings
-from tensorhub.protocol import json_text, messages, metadata, model_config, v2_json
+from tensorhub.protocol import json_text, messages, metadata, model_config
+from tensorhub.protocol.http_infer import check_json_size
 from tensorhub.restrictions import Category
 from tensorhub.version import VERSION
 
@@ -46,7 +47,7 @@ async def read_body(req: Request) -> bytes:
     limits = context_of(req).settings.limits
     text: bytes = await req.stream.read(limits.max_input_size + 1)
     if len(text) > limits.max_input_size:
-        v2_json.check_json_size(max(len(text), req.content_length or 0), limits)
+        check_json_size(max(len(text), req.content_length or 0), limits)
     return text
 
 

@@ -21,7 +21,8 @@ from tensorhub.errors import InvalidArgument, TensorhubError
 from tensorhub.http.asgi import Disconnected, Receive, Scope
 from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection, HttpGateway, control
-from tensorhub.protocol import json_text, messages, v2_json
+from tensorhub.protocol import json_text, messages
+from tensorhub.protocol.http_infer import Limits, check_json_size
 from tensorhub.protocol.json_text import error_body
 from tensorhub.restrictions import Category
 
@@ -195,7 +196,7 @@ async def _read_request(receive: Receive) -> tuple[str, str]:
         body = await BodyReader(receive).gather(_MAX_BODY_SIZE)
     except Disconnected:
         raise InvalidArgument("the client has gone") from None
-    v2_json.check_json_size(len(body), v2_json.Limits(_MAX_BODY_SIZE))
+    check_json_size(len(body), Limits(_MAX_BODY_SIZE))
     document = json_text.parse(body) if body else {}
     values = document if type(document) is dict else {}
     return json_text.as_string(values.get("model_name", "")), json_text.as_string(values.get("url", ""))

@@ -8,7 +8,7 @@ from tensorhub.errors import InvalidArgument
 from tensorhub.http.access import ClientMemory
 from tensorhub.ownership import Scope, parse_scope
 from tensorhub.protocol.forwarding import forward_pattern
-from tensorhub.protocol.v2_json import DEFAULT_MAX_INPUT_SIZE, Limits
+from tensorhub.protocol.http_infer import DEFAULT_MAX_INPUT_SIZE, Limits
 from tensorhub.restrictions import Restrictions
 
 

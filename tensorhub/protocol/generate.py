@@ -13,8 +13,9 @@ import orjson
 
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
 from tensorhub.protocol import json_tensors, json_text, messages
+from tensorhub.protocol.http_infer import ID_UNKNOWN, LargeInput, Limits, Target
+from tensorhub.protocol.json_parameters import c_string, parameter_value, set_custom
 from tensorhub.protocol.json_text import Buffer
-from tensorhub.protocol.v2_json import ID_UNKNOWN, LargeInput, Limits, Target, c_string, parameter_value, set_custom
 from tensorhub.tensors import DataType, element_count
 
 NOT_ONE_RESPONSE = (
@@ -48,10 +49,7 @@ def decode_generate(body: Buffer, target: Target, limits: Limits) -> GenerateReq
     fields = json_text.members(document)
     decoder = _Decoder(target, limits)
     if "id" in fields:
-        try:
-            decoder.request.id = c_string(json_text.as_string(fields["id"]))
-        except InternalError as exc:
-            raise json_text.in_field("id", exc) from None
+        decoder.request.id = c_string(json_text.read_field("id", json_text.as_string, fields["id"]))
     for name, value in fields.items():
         if name == _PARAMETERS:
             decoder.add_nested(value)

@@ -11,8 +11,8 @@ and what needs an exponent.
 Known difference: of an object's duplicate keys the last one counts here, the first one in Triton.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import orjson
 import rapidjson
@@ -35,6 +35,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAPIDJSON_TEXTS = {"Invalid encoding in string.": "Invalid escape character in string."}
 
 Buffer = bytes | bytearray | memoryview
+
+_T = TypeVar("_T")
 
 
 def parse(text: Buffer) -> Any:
@@ -125,6 +127,22 @@ def member(document: Any, name: str) -> Any:
 def in_field(name: str, error: TensorhubError) -> TensorhubError:
     """The same error, with the field that it is about in front."""
     return type(error)(f"Unable to parse '{name}': {error.message}")
+
+
+def read_field(name: str, read: Callable[[Any], _T], value: Any) -> _T:
+    """Read the value of a field with an accessor, whose error then names the field."""
+    try:
+        return read(value)
+    except TensorhubError as exc:
+        raise in_field(name, exc) from None
+
+
+def read_member(name: str, holder: Any, read: Callable[[Any], _T]) -> _T:
+    """Read a member that must be there; see `read_field`."""
+    try:
+        return read(member(holder, name))
+    except TensorhubError as exc:
+        raise in_field(name, exc) from None
 
 
 def dumps(document: Any) -> bytes:

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from tensorhub.errors import TensorhubError
-from tensorhub.protocol import json_tensors, json_text, messages, v2_json
+from tensorhub.protocol import json_tensors, json_text, messages
 from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS, RAW_OUTPUT_CONTENTS, varint
+from tensorhub.protocol.http_infer import EncodedReply, HttpInfer, Limits, ResponsePlan
+from tensorhub.protocol.json_reply import describe, encode_infer
 from tensorhub.protocol.layouts import LIMIT, MAX_PREFIX_SIZE, LayoutTable
-from tensorhub.protocol.v2_json import EncodedReply, HttpInfer, Limits, ResponsePlan
 
 _TAG = bytes((RAW_INPUT_CONTENTS << 3 | 2,))
 
@@ -231,7 +232,7 @@ class KnownReplies:
         self._layouts: LayoutTable[dict[Hashable, _KnownReply]] = LayoutTable(RAW_OUTPUT_CONTENTS)
 
     def encode(self, plan: ResponsePlan, response: bytes) -> EncodedReply:
-        """Encode a serialised `inference.ModelInferResponse`; see `v2_json.encode_infer`."""
+        """Encode a serialised `inference.ModelInferResponse`; see `json_reply.encode_infer`."""
         layout = self._layouts.find(response)
         key = (plan.binary, *plan.listed.items())
         if layout is None:
@@ -255,7 +256,7 @@ class KnownReplies:
         return EncodedReply(len(json_part), [json_part, *[view[slice(*spans[position])] for position in known.binary]])
 
     def _learn(self, key: Hashable, plan: ResponsePlan, response: bytes) -> EncodedReply:
-        encoded = v2_json.encode_infer(plan, response, None)
+        encoded = encode_infer(plan, response, None)
         message = messages.ModelInferResponse.FromString(response)
         if message.id:
             return encoded
@@ -268,7 +269,7 @@ class KnownReplies:
 
 
 def _known(plan: ResponsePlan, message: Any) -> _KnownReply:
-    document = v2_json.describe(message)
+    document = describe(message)
     outputs = []
     binary = []
     for position, (entry, tensor) in enumerate(zip(document["outputs"], message.outputs, strict=True)):

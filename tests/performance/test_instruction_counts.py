@@ -13,10 +13,12 @@ import pytest
 
 from tensorhub import bytes_codec
 from tensorhub.ipc import wire
-from tensorhub.protocol import messages, v2_json
+from tensorhub.protocol import messages
+from tensorhub.protocol.http_infer import BINARY_PLAN, JSON_PLAN, HttpInfer, Limits
+from tensorhub.protocol.json_reply import encode_infer
+from tensorhub.protocol.json_request import decode_infer
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.protocol.v2_json import BINARY_PLAN, JSON_PLAN
 from tensorhub.requests import InferRequest, InferResponse, Tensor
 from tensorhub.tensors import DataType
 from tensorhub.workers.decode import RequestDecoder
@@ -73,15 +75,15 @@ _BINARY_HEAD = json.dumps(
     }
 ).encode()
 _BINARY = _BINARY_HEAD + 2 * DATA.tobytes()
-_LIMITS = v2_json.Limits()
+_LIMITS = Limits()
 
 
-def _decode_json() -> v2_json.HttpInfer:
-    return v2_json.decode_infer(_JSON, len(_JSON), Target, _LIMITS)
+def _decode_json() -> HttpInfer:
+    return decode_infer(_JSON, len(_JSON), Target, _LIMITS)
 
 
-def _decode_binary() -> v2_json.HttpInfer:
-    return v2_json.decode_infer(_BINARY, len(_BINARY_HEAD), Target, _LIMITS)
+def _decode_binary() -> HttpInfer:
+    return decode_infer(_BINARY, len(_BINARY_HEAD), Target, _LIMITS)
 
 
 def _known_requests() -> KnownRequests:
@@ -131,7 +133,7 @@ CEILINGS = {
     "HTTP: a request that comes once": (_learn_another, 300),
     "HTTP: a known reply, binary": (lambda: _REPLIES.encode(BINARY_PLAN, _RESPONSE), 360),
     "HTTP: a known reply, JSON": (lambda: _REPLIES.encode(JSON_PLAN, _RESPONSE), 940),
-    "HTTP: encode a reply": (lambda: v2_json.encode_infer(JSON_PLAN, _RESPONSE, None), 900),
+    "HTTP: encode a reply": (lambda: encode_infer(JSON_PLAN, _RESPONSE, None), 900),
     "worker: decode a usual request": (lambda: _DECODER.decode(_USUAL, 1), 640),
     "worker: decode a request": (lambda: _DECODER.decode(_WITH_ID, 1), 1500),
     "worker: encode a usual response": (lambda: _ENCODER.encode(_PLAIN, _answer(_PLAIN), from_http=False), 570),

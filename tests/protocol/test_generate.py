@@ -9,7 +9,7 @@ import pytest
 from tensorhub.errors import InvalidArgument, TensorhubError
 from tensorhub.protocol import messages
 from tensorhub.protocol.generate import decode_generate, encode_generate, event, shape_of
-from tensorhub.protocol.v2_json import Limits
+from tensorhub.protocol.http_infer import Limits
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorhub.errors import TensorhubError
-from tensorhub.protocol import messages, v2_json
+from tensorhub.protocol import messages
+from tensorhub.protocol.http_infer import BINARY_PLAN, JSON_PLAN, Limits, ResponsePlan
+from tensorhub.protocol.json_reply import encode_infer
+from tensorhub.protocol.json_request import decode_infer
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
 from tensorhub.protocol.layouts import LIMIT
-from tensorhub.protocol.v2_json import BINARY_PLAN, JSON_PLAN, ResponsePlan
 
 
 class Target:
@@ -29,7 +31,7 @@ def learn(table: KnownRequests, body: bytes, size: int = -1, times: int = 2) -> 
     """Show a request to the table as often as it takes to remember it."""
     size = len(body) if size < 0 else size
     for _ in range(times):
-        table.learn("m", body, size, v2_json.decode_infer(body, size, Target, v2_json.Limits()))
+        table.learn("m", body, size, decode_infer(body, size, Target, Limits()))
 
 
 def binary(name: str, size: int, shape: list[int]) -> dict[str, Any]:
@@ -48,11 +50,11 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_request(name: str) -> None:
     document, count = KNOWN[name]
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
     for step in range(3):
         tensors = [np.arange(2, dtype=np.int32) + 10 * step + index for index in range(count)]
         body, size = body_of(document, *[tensor.tobytes() for tensor in tensors])
-        decoded = v2_json.decode_infer(body, size, Target, v2_json.Limits())
+        decoded = decode_infer(body, size, Target, Limits())
         known = table.find("m", body, size)
         assert table.find("other", body, size) is None
         if step:
@@ -96,10 +98,10 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", "  :\t")], ids=str)
 def test_a_known_text(name: str, separators: tuple[str, str]) -> None:
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
     for step, document in enumerate(TEXTS[name]):
         body = json.dumps(document, separators=separators).encode()
-        decoded = v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+        decoded = decode_infer(body, len(body), Target, Limits())
         known = table.find("m", body, len(body))
         assert (known is None) == (step == 0)
         if known is not None:
@@ -120,7 +122,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_text_like_a_known_one_with_wrong_numbers_is_left_to_the_parser(name: str) -> None:
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
     right = json.dumps(text([1, 2])).encode()
     learn(table, right)
     assert table.find("m", right, len(right)) is not None
@@ -129,26 +131,26 @@ def test_a_text_like_a_known_one_with_wrong_numbers_is_left_to_the_parser(name: 
     body = json.dumps(document).encode()
     assert table.find("m", body, len(body)) is None
     with pytest.raises(TensorhubError):
-        v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+        decode_infer(body, len(body), Target, Limits())
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=2), st.binary(max_size=4), st.integers(0, 60))
 def test_a_text_that_is_found_means_what_the_parser_says(numbers: list[int], noise: bytes, place: int) -> None:
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
     right = json.dumps(text([1, 2])).encode()
     learn(table, right)
     plain = json.dumps(text(numbers)).encode()
     for body in (plain, plain[:place] + noise + plain[place:], plain[:place] + plain[place + 1 :]):
         known = table.find("m", body, len(body))
         if known is not None:
-            decoded = v2_json.decode_infer(body, len(body), Target, v2_json.Limits())
+            decoded = decode_infer(body, len(body), Target, Limits())
             assert messages.ModelInferRequest.FromString(known[0]) == decoded.request
 
 
 @pytest.mark.parametrize("tensors", [(), (bytes(8),)], ids=["text", "binary"])
 def test_a_request_is_remembered_when_it_comes_again(tensors: tuple[bytes, ...]) -> None:
     """So a client whose requests all differ does not push out those of the others."""
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
 
     def step(number: int) -> tuple[bytes, int]:
         parameters = {"sequence_id": number}
@@ -200,7 +202,7 @@ UNKNOWN = {
 def test_a_request_that_is_not_remembered(name: str) -> None:
     body, size = UNKNOWN[name]
     size = len(body) if size < 0 else size
-    table = KnownRequests(v2_json.Limits())
+    table = KnownRequests(Limits())
     learn(table, body, size)
     assert table.find("m", body, size) is None
 
@@ -238,7 +240,7 @@ def test_known_replies(response_id: str, strings: bool) -> None:
     for step in range(12):
         data = response(step, response_id=response_id, strings=strings)
         for plan in PLANS.values():
-            expected = v2_json.encode_infer(plan, data, None)
+            expected = encode_infer(plan, data, None)
             got = table.encode(plan, data)
             assert got.json_size == expected.json_size
             assert b"".join(got.chunks) == b"".join(expected.chunks)
