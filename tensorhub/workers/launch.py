@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tensorhub.backends.python.environments import EnvironmentFault, Interpreter, prepare
+from tensorhub.backends.python.activation import EnvironmentFault
+from tensorhub.backends.python.environments import Interpreter, prepare
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.workers import main as worker
 
@@ -30,14 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, _ = parser.parse_known_args(given)
     follow_parent()
     try:
-        become(prepare(own.environment), given)
+        become(prepare(own.environment, _warn), given)
     except EnvironmentFault as exc:
         return worker.main([*given, "--refusal", str(exc)])
 
 
 def become(interpreter: Interpreter, argv: Sequence[str]) -> NoReturn:
     """Go on as a worker under another interpreter, in the same process."""
-    os.execve(interpreter.argv[0], [*interpreter.argv, *argv], {**os.environ, **interpreter.environ})
+    os.execve(interpreter.argv[0], [*interpreter.argv, *argv], interpreter.environ)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"tensorhub-worker: {text}\n")
 
 
 if __name__ == "__main__":
