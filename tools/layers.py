@@ -93,6 +93,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.orders": Layer.PURE,
     "tensorhub.hub.overrides": Layer.IO,
     "tensorhub.hub.own_workers": Layer.PURE,
+    "tensorhub.hub.phases": Layer.PURE,
     "tensorhub.hub.plans": Layer.PURE,
     "tensorhub.hub.repository": Layer.IO,
     "tensorhub.hub.placement": Layer.PURE,
@@ -104,6 +105,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.trace_export": Layer.IO,
     "tensorhub.hub.trace_file": Layer.IO,
     "tensorhub.hub.statistics": Layer.PURE,
+    "tensorhub.hub.stop_signals": Layer.IO,
     "tensorhub.workers": Layer.ASSEMBLY,
     "tensorhub.workers.cache": Layer.PURE,
     "tensorhub.workers.cache_entries": Layer.PURE,
@@ -163,9 +165,8 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
         ("tensorhub.workers.loop", "tensorhub.frontend.gateway"),
         ("tensorhub.workers.main", "tensorhub.frontend.gateway"),
         ("tensorhub.workers.main", "tensorhub.frontend.routing"),
-        # What it prints meanwhile is text of the command line, which is pure as well.
-        ("tensorhub.hub.supervisor", "tensorhub.cli.program"),
-        ("tensorhub.hub.supervisor", "tensorhub.cli.startup"),
+        # What `tensorhub serve` prints meanwhile is text of the command line, which is pure as well.
+        ("tensorhub.hub.summary", "tensorhub.cli.program"),
         ("tensorhub.hub.summary", "tensorhub.cli.startup"),
         ("tensorhub.hub.summary", "tensorhub.frontend.catalog"),
     }

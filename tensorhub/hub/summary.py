@@ -1,10 +1,11 @@
 """What `tensorhub serve` tells a person while it starts: how far loading is, and what came of it."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TextIO
 
-from tensorhub.cli.startup import Endpoint, ModelRow, loading_line
+from tensorhub.cli.program import own_name
+from tensorhub.cli.startup import Endpoint, ModelRow, loading_line, startup_table
 from tensorhub.frontend.catalog import Catalog, CatalogModel
 from tensorhub.hub.ports import hosted_address, hosted_endpoints, http_address, joined
 from tensorhub.settings import Settings, metrics_address
@@ -37,6 +38,21 @@ class Progress:
             self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
             self._stream.flush()
             self._shown = False
+
+
+def show_outcome(settings: Settings, models: Collection[CatalogModel], *, failed: bool, stream: TextIO) -> None:
+    """Write the table of the start: what became of each model and, unless it has failed, where the server is."""
+    rows = model_rows(models)
+    ready = next((row.name for row in rows if row.state == "READY"), "")
+    table = startup_table(
+        rows,
+        [] if failed else endpoints(settings),
+        next_command="" if failed else next_command(settings, ready, own_name()),
+        columns=shutil.get_terminal_size().columns,
+        colour=stream.isatty(),
+    )
+    stream.write(table)
+    stream.flush()
 
 
 def _being_loaded(model: CatalogModel) -> str:

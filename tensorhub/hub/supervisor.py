@@ -11,78 +11,39 @@ go, then the hub. What has not gone in time is killed.
 import logging
 import os
 import selectors
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from enum import Enum
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tensorhub import logs
-from tensorhub.cache_options import RedisOptions, cache_options, without_password
-from tensorhub.cli.program import own_name
-from tensorhub.cli.startup import startup_table
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.hub.children import Child, signal_group, signal_name
 from tensorhub.hub.cloud import MIRROR_VARIABLE, mirror_folder
-from tensorhub.hub.cloud_paths import is_cloud, parse_cloud_path
 from tensorhub.hub.commands import commands, own_worker_command
-from tensorhub.hub.ports import StartError, check_ports, http_address, joined
-from tensorhub.hub.repository import Repository
+from tensorhub.hub.phases import ENDING_IN, GRACE_S, NEXT_WHEN_STOPPING, NOTICE_S, Phase
+from tensorhub.hub.ports import StartError, http_address, joined
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
-from tensorhub.hub.summary import Progress, endpoints, has_failed, model_rows, next_command
-from tensorhub.hub.tls import check_http_tls
+from tensorhub.hub.start_checks import check_start
+from tensorhub.hub.stop_signals import STOP_SIGNALS, stop_signals
+from tensorhub.hub.summary import Progress, has_failed, show_outcome
 from tensorhub.ipc import wire
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.protocol import messages
-from tensorhub.protocol.metrics_config import MetricsConfig
-from tensorhub.protocol.trace_settings import TraceStart
-from tensorhub.redis_link import RedisFault, check_redis
 from tensorhub.settings import Settings, metrics_address
 
 log = logging.getLogger(__name__)
 
 _PROG = "tensorhub serve"
-_NOTICE_S = 1.0
-"""How long everybody has to hear that the server stops, before the frontends are stopped."""
-_GRACE_S = 5.0
-"""What workers and the hub have to end, also when the frontends have used up all the time."""
 _ORPHANS_S = 1.0
 """How long the processes of a killed group have to vanish before their sockets are removed."""
-
-
-class Phase(Enum):
-    """What the supervisor is at."""
-
-    STARTING = "starting"  # until the start-up models have been dealt with and the frontends have joined
-    SERVING = "serving"
-    NOTIFYING = "notifying"  # all are told that the server stops
-    FRONTENDS = "stopping the frontends"
-    WORKERS = "stopping the workers"
-    HUB = "stopping the hub"
-    STOPPED = "stopped"
-
-
-_NEXT = {
-    Phase.NOTIFYING: Phase.FRONTENDS,
-    Phase.FRONTENDS: Phase.WORKERS,
-    Phase.WORKERS: Phase.HUB,
-    Phase.HUB: Phase.STOPPED,
-}
-_STOPPED_IN: dict[Phase, frozenset[wire.Role]] = {
-    Phase.NOTIFYING: frozenset(),
-    Phase.FRONTENDS: frozenset((wire.Role.HTTP, wire.Role.GRPC)),
-    Phase.WORKERS: frozenset((wire.Role.WORKER,)),
-    Phase.HUB: frozenset((wire.Role.HUB,)),
-}
 
 
 def run(settings: Settings) -> int:
@@ -94,15 +55,7 @@ def run(settings: Settings) -> int:
     run_dir = RunDir(Path(settings.server.run_dir))
     try:
         logs.set_up(settings, "serve")
-        _check_repositories(settings)
-        run_dir.open()
-        with run_dir.lock():
-            run_dir.forget_the_dead()
-        check_http_tls(settings)
-        MetricsConfig.read(settings.metrics.metrics_config)
-        TraceStart.read(settings.tracing.trace_config)
-        check_ports(settings)
-        settings = _check_cache(settings)
+        settings = check_start(settings, run_dir)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
@@ -116,47 +69,13 @@ def run(settings: Settings) -> int:
         if mirrors:
             os.environ[MIRROR_VARIABLE] = mirrors  # of this process and its children, of which the hub is one
             held.callback(os.environ.pop, MIRROR_VARIABLE)
-        wake_fd = held.enter_context(_stop_signals())
+        wake_fd = held.enter_context(stop_signals())
         # The node's sockets must be there before the first child looks for us, and go after the last.
         node = Node(run_dir, wire.Role.TOOL, name="serve")
         held.callback(node.close)
         supervisor = Supervisor(settings, run_dir, node, wake_fd)
         held.callback(supervisor.close)
         return supervisor.run()
-
-
-def _check_repositories(settings: Settings) -> None:
-    """See that the local repositories are there; the hub looks at those in the cloud.
-
-    Raises:
-        InvalidArgument: one is not, or an address is none.
-    """
-    paths = settings.repository.model_repository
-    for path in filter(is_cloud, paths):
-        parse_cloud_path(path)
-    local = [path for path in paths if not is_cloud(path)]
-    if local or not paths:
-        Repository(local, settings.repository.model_config_name).check()
-
-
-def _check_cache(settings: Settings) -> Settings:
-    """See that a response cache elsewhere is there, and take its password off the command lines of the children.
-
-    Raises:
-        StartError: it is not.
-    """
-    given = settings.cache.cache_config
-    try:
-        options = cache_options(given, os.environ)
-        if isinstance(options, RedisOptions):
-            check_redis(options)
-    except ValueError as exc:
-        raise StartError(f"--cache-config: {exc}") from exc
-    except RedisFault as exc:
-        raise StartError(f"error: creating server: Internal - Failed to initialize RedisCache: {exc}") from exc
-    kept, environ = without_password(given)
-    os.environ.update(environ)
-    return replace(settings, cache=replace(settings.cache, cache_config=kept))
 
 
 class Supervisor:
@@ -214,14 +133,14 @@ class Supervisor:
 
     def _timeout_s(self) -> float | None:
         due = [self._phase_ends]
-        if self._phase not in _NEXT:
+        if not self._phase.stopping:
             due += [child.restarts.restart_at for child in self._children if child.restarts.restart_at is not None]
         soonest = min(due)
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._phase not in _NEXT:
+        if not self._phase.stopping:
             for child in self._children:
                 if child.restarts.due(now):
                     self._start(child)
@@ -234,12 +153,12 @@ class Supervisor:
                 self._enter(Phase.FRONTENDS)
             else:
                 self._phase_ends = float("inf")
-        while self._phase in _NEXT and self._phase is not Phase.NOTIFYING and not self._of_phase():
-            self._enter(_NEXT[self._phase])
+        while self._phase.stopping and self._phase is not Phase.NOTIFYING and not self._of_phase():
+            self._enter(NEXT_WHEN_STOPPING[self._phase])
 
     def _of_phase(self) -> list[Child]:
         """The running children that this phase is to stop."""
-        roles = _STOPPED_IN[self._phase]
+        roles = ENDING_IN[self._phase]
         return [child for child in self._children if child.process is not None and child.command.role in roles]
 
     # Children
@@ -268,7 +187,7 @@ class Supervisor:
     def _died(self, child: Child) -> None:
         pid = child.process.pid if child.process is not None else 0
         status = self._bury(child)
-        if self._phase in _NEXT:
+        if self._phase.stopping:
             return
         if child.command.own and child.command.name not in self._own_wanted:
             self._children.remove(child)
@@ -328,7 +247,7 @@ class Supervisor:
         """Start the workers of models' own that are new; those that are not wanted any more end by themselves."""
         environments = {item.name: item.environment for item in wanted}
         self._own_wanted = set(environments)
-        if self._phase in _NEXT:
+        if self._phase.stopping:
             return
         here = {child.command.name for child in self._children}
         for name in sorted(self._own_wanted - here):
@@ -358,7 +277,7 @@ class Supervisor:
         if not failed and not expected <= present:
             return
         self._progress.end()
-        self._print_table(failed)
+        show_outcome(self._settings, self._catalog.models.values(), failed=failed, stream=sys.stderr)
         if failed:
             sys.stderr.write("error: creating server: Internal - failed to load all models\n")
             self._stop(1)
@@ -370,19 +289,6 @@ class Supervisor:
             place = joined(metrics_address(self._settings), self._settings.metrics.metrics_port)
             log.info("Started Metrics Service at %s", place)
 
-    def _print_table(self, failed: bool) -> None:
-        rows = model_rows(self._catalog.models.values())
-        ready = next((row.name for row in rows if row.state == "READY"), "")
-        table = startup_table(
-            rows,
-            [] if failed else endpoints(self._settings),
-            next_command="" if failed else next_command(self._settings, ready, own_name()),
-            columns=shutil.get_terminal_size().columns,
-            colour=sys.stderr.isatty(),
-        )
-        sys.stderr.write(table)
-        sys.stderr.flush()
-
     # Stopping
 
     def _signalled(self) -> None:
@@ -390,12 +296,12 @@ class Supervisor:
             numbers = os.read(self._wake_fd, 64)
         except BlockingIOError:
             return
-        if any(number in (signal.SIGTERM, signal.SIGINT) for number in numbers):
+        if any(number in STOP_SIGNALS for number in numbers):
             self._stop(0)
 
     def _stop(self, status: int) -> None:
         """Begin to stop; what is asked after that changes nothing."""
-        if self._phase in _NEXT or self._phase is Phase.STOPPED:
+        if self._phase.stopping or self._phase is Phase.STOPPED:
             return
         self._progress.end()
         log.info("stopping")
@@ -419,33 +325,11 @@ class Supervisor:
         self._phase = phase
         now = time.monotonic()
         if phase is Phase.NOTIFYING:
-            self._phase_ends = now + _NOTICE_S
+            self._phase_ends = now + NOTICE_S
             return
         if phase is Phase.STOPPED:
             return
-        least = 0.0 if phase is Phase.FRONTENDS else _GRACE_S
+        least = 0.0 if phase is Phase.FRONTENDS else GRACE_S
         self._phase_ends = max(self._stop_deadline, now + least)
         for child in self._of_phase():
             child.end(signal.SIGTERM)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[int]:
-    """Have SIGTERM and SIGINT write their numbers to a pipe, and yield the end to read from."""
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
-    # A handler of Python must be there, though the pipe has the news; children get the default ones back with exec.
-    before = {number: signal.signal(number, _ignore) for number in numbers}
-    wake_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    try:
-        yield reading
-    finally:
-        signal.set_wakeup_fd(wake_before)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
-
-
-def _ignore(number: int, frame: Any) -> None:
-    pass

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,27 +10,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
-import pytest
 
-from tensorhub import settings
-from tensorhub.frontend.catalog import CatalogModel, ServedVersion
-from tensorhub.hub.ports import StartError, check_ports
-from tensorhub.hub.summary import endpoints, has_failed, model_rows, next_command
-from tests.serving import PROJECT, free_ports, is_ready, processes_of, run_dir_of, serving
+from tests.serving import PROJECT, is_ready, processes_of, run_dir_of, serving
 
 _DEADLINE_S = 30.0
-
-
-def options(*argv: str) -> settings.Settings:
-    return settings.load(["--run-dir=/tmp/x", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1", *argv], {})
-
-
-def model(wanted: bool, reason: str = "", **states: str) -> CatalogModel:
-    versions = {
-        int(number[1:]): ServedVersion("m", int(number[1:]), *state.split(":"), (), b"")
-        for number, state in states.items()
-    }
-    return CatalogModel("m", versions, wanted, reason)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -40,67 +22,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline
         # The condition looks at other processes, which tell nobody when they change.
         time.sleep(0.02)
-
-
-def test_a_port_in_use_is_named_with_its_option() -> None:
-    http, grpc, metrics = free_ports(3)
-    ports = (f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}")
-    check_ports(options(*ports))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", grpc))
-        taken.listen(1)
-        with pytest.raises(StartError) as caught:
-            check_ports(options(*ports))
-        assert str(caught.value).endswith(f"address already in use: 127.0.0.1:{grpc} (--grpc-port)")
-        check_ports(options(*ports, "--allow-grpc=false"))
-
-
-@pytest.mark.parametrize(
-    ("found", "failed"),
-    [
-        (model(True, v1="READY:"), False),
-        (model(True, v1="READY:", v2="UNAVAILABLE:unloaded"), False),
-        (model(True, v1="READY:", v2="UNAVAILABLE:it raised"), True),
-        (model(True, v1="UNAVAILABLE:it raised"), True),
-        (model(True, "no config"), True),
-        (model(True, v1="LOADING:"), False),
-        (model(False, "no config"), False),
-        (model(False), False),
-    ],
-)
-def test_a_model_has_failed_if_it_should_be_served_and_is_not(found: CatalogModel, failed: bool) -> None:
-    assert has_failed(found) is failed
-
-
-def test_every_version_has_a_row() -> None:
-    rows = model_rows([model(True, v2="READY:", v1="UNAVAILABLE:it raised")])
-    assert [(row.version, row.state, row.reason) for row in rows] == [
-        ("1", "UNAVAILABLE", "it raised"),
-        ("2", "READY", ""),
-    ]
-    assert [row.reason for row in model_rows([model(True, "no config")])] == ["no config"]
-
-
-def test_addresses_are_those_of_the_options() -> None:
-    chosen = settings.load(["--run-dir=/tmp/x", "--http-address=::1"], {})
-    assert [(item.service, item.address) for item in endpoints(chosen)] == [
-        ("HTTP", "[::1]:8000"),
-        ("gRPC", "0.0.0.0:8001"),
-        ("Metrics", "[::1]:8002"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("add_sub", "tensorhub infer add_sub --random --url 127.0.0.1:9"),
-        ("", "tensorhub status --url 127.0.0.1:9"),
-        ("x;reboot", "tensorhub status --url 127.0.0.1:9"),
-        ("-x", "tensorhub status --url 127.0.0.1:9"),
-    ],
-)
-def test_the_next_command_is_safe_to_paste(name: str, expected: str) -> None:
-    assert next_command(options("--http-port=9"), name) == expected
 
 
 def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
