@@ -26,6 +26,11 @@ UNAVAILABLE = 14
 MAX_MESSAGE_SIZE = 2**31 - 1
 """Bytes; what gRPC can carry, and Triton's limit in both directions."""
 
+MAX_REQUESTS_PER_READ = 1_000
+"""New calls of one connection that the core takes from what it has read at a time; the core's own limit is 32. The rest
+it would hand over to another thread, which costs more than to go on: a client with many calls in progress on one
+channel sends that many at a time."""
+
 DEFAULT_MAX_CALLS = 16_384
 """Calls in progress at one time. Each holds some kilobytes of the core's memory; further ones are refused at once."""
 
@@ -186,6 +191,7 @@ class Endpoint:
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_SIZE),
             ("grpc.max_send_message_length", MAX_MESSAGE_SIZE),
+            ("grpc.http2.max_requests_per_read", MAX_REQUESTS_PER_READ),
             *self.channel_options,
         ]
         if self.compression_level:

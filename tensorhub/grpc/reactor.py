@@ -68,10 +68,16 @@ _NOW_S = 0.0
 _EVENTS_BETWEEN_MAIL = 24
 """Of some eight calls. A busy loop sees answers so often, and sends what it has gathered for the workers."""
 
+_FIRST_LOOK_S = 0.002
 _IDLE_S = 0.2
 _UNNOTICED_S = 0.05
-"""How often the loop looks at the core unasked, when it does not wait inside of it: what the core does by itself (it
-cancels a call whose deadline is over) wakes only who waits there."""
+"""How often the loop looks at the core unasked, when it does not wait inside of it: what the core does on threads of
+its own (it cancels a call whose deadline is over, or hands the rest of a long read over to itself) wakes only who waits
+there. Soon after something has happened, then half as often each time; with calls in progress more often than idle."""
+
+_OTHERS_POLL = 30
+"""Events found by looking, more than there were that woke the loop, after which it is clear that other threads poll
+the core's sockets: the loop waits inside of the core from then on."""
 
 _STOPPING_POLL_S = 0.05
 _CANCEL_WAIT_S = 5.0
@@ -390,7 +396,11 @@ class ReactorEngine:
         self._stopping = False
         self._shut_down = False  # by the core: it listens no more, and its connections are closed
         self._look_s = 0.0  # CLOCK_REALTIME; when to look for slow calls again
+        self._look_after_s = _FIRST_LOOK_S
         self._both: select.epoll | None = None  # readable if the core has something to do, or there is mail
+        self._core_fd = -1
+        self._wait = self._wait_for_calls
+        self._unnoticed = 0  # see _OTHERS_POLL
         self._thread = threading.Thread(target=self._run, name="grpc-loop", daemon=True)
 
     def __repr__(self) -> str:
@@ -422,6 +432,8 @@ class ReactorEngine:
             self._both = select.epoll()
             self._both.register(core, select.EPOLLIN)
             self._both.register(self._mail.fd, select.EPOLLIN)
+            self._core_fd = core
+            self._wait = self._wait_for_both
         self._thread.start()
         return int(port)
 
@@ -455,7 +467,6 @@ class ReactorEngine:
 
     def _run(self) -> None:
         poll, mail = self._queue.poll, self._mail
-        wait = self._wait_for_calls if self._both is None else self._wait_for_both
         handled = 0  # events since the mail was looked at
         mail.hold()
         while not (self._shut_down and not self._requested and not self.live):
@@ -468,7 +479,7 @@ class ReactorEngine:
                     tag = event.tag
                 if tag is None:
                     mail.send()
-                    event = wait(self._wake_s())
+                    event = self._wait(self._wake_s())
                     handled = 1
                     tag = event.tag
                     if self.unwatched:
@@ -491,13 +502,32 @@ class ReactorEngine:
 
     def _wait_for_both(self, until_s: float | None) -> Any:
         """Wait for an event or for mail, and read the mail; return the event, which may be that there is none."""
-        wait_s = _UNNOTICED_S if self.live else _IDLE_S
+        wait_s = min(self._look_after_s, _UNNOTICED_S if self.live else _IDLE_S)
         if until_s is not None:
             wait_s = max(0.0, min(wait_s, until_s - time.time()))
-        ready = self._both.poll(wait_s, 2)  # type: ignore[union-attr]
-        if any(fd == self._mail.fd for fd, _ in ready):
+        ready = [fd for fd, _ in self._both.poll(wait_s, 2)]  # type: ignore[union-attr]
+        if self._mail.fd in ready:
             self._mail.read()
-        return self._queue.poll(_NOW_S)
+        event = self._queue.poll(_NOW_S)
+        if ready or event.tag is not None:
+            self._look_after_s = _FIRST_LOOK_S
+        else:
+            self._look_after_s = min(2 * self._look_after_s, _IDLE_S)
+        if event.tag is not None:
+            if not ready:
+                self._was_unnoticed()
+            elif self._core_fd in ready and self._unnoticed:
+                self._unnoticed -= 1
+        return event
+
+    def _was_unnoticed(self) -> None:
+        """An event has been found by looking."""
+        self._unnoticed += 1
+        if self._unnoticed == _OTHERS_POLL and self._both is not None:
+            log.info("gRPC's core polls its sockets on threads of its own; the loop waits inside of it")
+            self._both.close()
+            self._both = None
+            self._wait = self._wait_for_calls
 
     def _wait_for_calls(self, until_s: float | None) -> Any:
         """Wait for an event; who has the turn meanwhile reads the mail."""

@@ -43,6 +43,13 @@ class Bench:
         """Return the pids of h2load."""
         return [pid for pid, kind in self._kinds() if kind == "h2load"]
 
+    def kill_generators(self) -> bool:
+        """Kill h2load, and return whether there was one: between two of its runs there is none."""
+        pids = self.generators()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return bool(pids)
+
     def names(self) -> list[Path]:
         """Return what has the bench's mark on it."""
         marked = f"tensorhub?bench?{self.process.pid}?*"
@@ -88,8 +95,7 @@ def test_interrupt(bench: Bench) -> None:
 
 
 def test_the_load_generator_is_killed(bench: Bench) -> None:
-    for pid in bench.generators():
-        os.kill(pid, signal.SIGKILL)
+    _until(bench.kill_generators)
     assert "h2load failed with status -9" in bench.wait()
     assert bench.process.returncode == 1
     assert (bench.is_gone(), bench.names()) == (True, [])
