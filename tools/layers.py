@@ -106,6 +106,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.hub.trace_file": Layer.IO,
     "tensorhub.hub.statistics": Layer.PURE,
     "tensorhub.hub.stop_signals": Layer.IO,
+    "tensorhub.hub.worker_table": Layer.PURE,
     "tensorhub.workers": Layer.ASSEMBLY,
     "tensorhub.workers.cache": Layer.PURE,
     "tensorhub.workers.cache_entries": Layer.PURE,

@@ -107,7 +107,7 @@ class ControlCalls:
         operation = control.statistics
         loads = inventory.served(self._state.lifecycle.models, operation.model, operation.version)
         self._questions.gather(
-            self._state.lifecycle.running({name for load in loads for name in load.workers}),
+            self._state.lifecycle.workers.running({name for load in loads for name in load.workers}),
             lambda: self._outgoing.answer(asker, messages.ControlResult(statistics=self._totals(loads))),
         )
         return []

@@ -7,38 +7,22 @@ only when the frontends know of the new one, and is gone when its workers have a
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, error_for
-from tensorhub.hub import placement
 from tensorhub.hub.actions import Action, Answer, Asker, Send
 from tensorhub.hub.loads import WANTED, Load, LoadEvent, LoadState
 from tensorhub.hub.models import UNLOADED, Model, Version, error_text
 from tensorhub.hub.orders import end_order, load_order, unload_order
-from tensorhub.hub.own_workers import OwnWorker, is_own
+from tensorhub.hub.own_workers import is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
+from tensorhub.hub.worker_table import Worker, WorkerTable, next_loads
 from tensorhub.protocol.model_names import bare_name, model_key
 
 CRASH_LIMIT = 2
 """Deaths of a worker while it loads a model, after which the model is given up."""
 
 OUTDATED = "Newer operation has been applied to the model lifecycle, current load operation is out-dated."
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker by name; without a pid it is expected or being restarted.
-
-    Attributes:
-        gpu: an ordinal, or placement.CPU.
-        environment: of a worker of a model's own: where its Python is; "" for the server's.
-    """
-
-    name: str
-    gpu: int = placement.CPU
-    pid: int = 0
-    environment: str = ""
 
 
 class Lifecycle:
@@ -58,7 +42,7 @@ class Lifecycle:
         self.started = False
         self.awaited: Collection[str] = ()
         self.rejoined = False
-        self.workers: dict[str, Worker] = {name: Worker(name, placement.gpu_of_name(name)) for name in worker_names}
+        self.workers = WorkerTable(worker_names)
         self.models: dict[str, Model] = {}
         self.loads: dict[int, Load] = {}
         self._next_load_id = next_load_id
@@ -68,11 +52,6 @@ class Lifecycle:
     def __repr__(self) -> str:
         return f"<Lifecycle {len(self.models)} models, {len(self.loads)} loads, {len(self.workers)} workers>"
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """Worker's name to its pid, 0 for one that is not there."""
-        return {worker.name: worker.pid for worker in self.workers.values()}
-
     # Workers
 
     def worker_joined(self, name: str, pid: int, models: Iterable[Any], environment: str = "") -> list[Action]:
@@ -81,7 +60,7 @@ class Lifecycle:
         Args:
             models: the `tensorhub.wire.ModelVersion` of what it has and loads: the hub before this one told it to.
         """
-        worker = self.workers.setdefault(name, Worker(name, placement.gpu_of_name(name), environment=environment))
+        worker = self.workers.expect(name, environment)
         worker.pid = pid
         for load in list(self.loads.values()):
             self._lose(load, name)
@@ -163,16 +142,11 @@ class Lifecycle:
         self._end_if_done(worker)
         return actions
 
-    def own_workers(self) -> list[OwnWorker]:
-        """Return the workers of models' own that have something to do, and must run."""
-        wanted = {name for load in self.loads.values() if load.state in WANTED for name in load.workers}
-        return [OwnWorker(name, self.workers[name].environment) for name in sorted(wanted) if is_own(name)]
-
     def _end_if_done(self, worker: Worker) -> list[Action]:
         """A worker of a model's own ends when nothing of the model is left on it."""
         if not is_own(worker.name) or any(worker.name in load.workers for load in self.loads.values()):
             return []
-        del self.workers[worker.name]
+        self.workers.remove(worker.name)
         self.dirty = True
         return [Send(worker.pid, end_order())] if worker.pid else []
 
@@ -186,21 +160,13 @@ class Lifecycle:
         self._forget_if_gone(load)
 
     def _send_loads(self, worker: Worker) -> list[Action]:
-        """Tell a worker what it should have and has not. A load that has killed a worker runs alone."""
+        """Tell a worker what to load next."""
         if not worker.pid:
             return []
         actions: list[Action] = []
-        missing = [
-            load
-            for load in sorted(self.loads.values(), key=lambda load: (load.crashes, load.load_id))
-            if worker.name in load.workers and worker.name not in load.ready | load.told and load.state in WANTED
-        ]
-        for load in missing:
-            under_way = [other for other in self.loads.values() if worker.name in other.told]
-            if any(other.crashes for other in under_way) or (load.crashes and under_way):
-                break
+        for load in next_loads(worker.name, self.loads.values()):
             load.told.add(worker.name)
-            actions.append(Send(worker.pid, load_order(load, worker.name, self._devices(), self.gpu_count)))
+            actions.append(Send(worker.pid, load_order(load, worker.name, self.workers.devices, self.gpu_count)))
         return actions
 
     # What is wanted
@@ -237,8 +203,8 @@ class Lifecycle:
         actions: list[Action] = []
         own = plan.own_worker
         if own is not None:
-            self.workers.setdefault(own.name, Worker(own.name, environment=own.environment))
-        chosen = plan.workers or (self._choose_workers(plan) if own is None else (own.name,))
+            self.workers.expect(own.name, own.environment)
+        chosen = plan.workers or (self.workers.choose(plan, self.loads.values()) if own is None else (own.name,))
         for number in plan.versions:
             version = self._version(model, number)
             if version.incoming is not None:
@@ -271,22 +237,6 @@ class Lifecycle:
             actions += self._send_loads(self.workers[name])
         self.dirty = True
         return actions + self._settle(model)
-
-    def _choose_workers(self, plan: LoadPlan) -> tuple[str, ...]:
-        """Return those of each device that have the fewest loads, as many as there are instances."""
-        shared = {name: gpu for name, gpu in self._devices().items() if not is_own(name)}
-        burden = {name: sum(name in load.workers for load in self.loads.values()) for name in shared}
-        wanted = plan.by_device or {placement.CPU: plan.instances}
-        if plan.meets_others:
-            return placement.choose_workers(dict.fromkeys(wanted, 1), shared, lambda name: 0)
-        return placement.choose_workers(wanted, shared, burden.__getitem__)
-
-    def _devices(self) -> dict[str, int]:
-        return {name: worker.gpu for name, worker in self.workers.items()}
-
-    def gpu_missing(self) -> bool:
-        """Whether the worker of some GPU is not there."""
-        return any(not worker.pid and worker.gpu != placement.CPU for worker in self.workers.values())
 
     def _version(self, model: Model, number: int) -> Version:
         return model.versions.setdefault(number, Version(number))
@@ -422,11 +372,6 @@ class Lifecycle:
         """Return the keys of the models of this name that have been asked for; the name itself if there is none."""
         # SAFETY: a name from the wire with a slash is no model's name, and must not be taken for a key.
         return [key for key in self.models if bare_name(key) == name] or ([] if "/" in name else [name])
-
-    def running(self, names: Iterable[str] | None = None) -> list[int]:
-        """Return the pids of the workers with these names, or of all, that are running."""
-        chosen = self.workers if names is None else names
-        return [pid for name in chosen if (pid := self.workers[name].pid)]
 
     def check_started(self) -> None:
         """See whether the start-up models have been dealt with."""

@@ -177,7 +177,7 @@ class Hub:
                 self._book.reported(process.pid, hello.statistics)
             for region in (*hello.system_regions, *hello.cuda_regions):
                 self._clients.watch(region.client_pid, region.client_ticks)
-            if all(self._state.lifecycle.pids.values()):
+            if all(self._state.lifecycle.workers.pids.values()):
                 self._begin()
             else:
                 self._later(WORKERS_TIMEOUT_S, self._begin)

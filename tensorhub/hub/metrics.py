@@ -69,7 +69,7 @@ class MetricsPage:
         found = []
         for load in inventory.served(self._state.lifecycle.models, "", -1):
             config = messages.ModelConfig.FromString(load.final_config or load.config)
-            pids = self._state.lifecycle.running(load.workers)
+            pids = self._state.lifecycle.workers.running(load.workers)
             found.append(
                 ServedModel(
                     load.model,

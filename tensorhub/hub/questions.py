@@ -52,7 +52,7 @@ class Questions:
         orders: dict[int, Any] = {}
         for load_id in load_ids:
             load = lifecycle.loads.get(load_id)
-            pids = lifecycle.running(load.workers) if load is not None else ()
+            pids = lifecycle.workers.running(load.workers) if load is not None else ()
             if not pids:
                 then(False)
                 return

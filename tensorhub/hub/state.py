@@ -39,7 +39,7 @@ class HubState:
         self.lifecycle = Lifecycle(worker_names, next_load_id)
         self.ensembles = Ensembles(self.lifecycle)
         self._kept: list[Action] = []
-        self.regions = RegionBook(limits, self.lifecycle.running, self.lifecycle.gpu_missing)
+        self.regions = RegionBook(limits, self.lifecycle.workers.running, self.lifecycle.workers.gpu_missing)
         self._restarts = {"worker": 0, "http": 0, "grpc": 0}
         self._restarts_before: Mapping[str, int] = {}
         self._deaths = dict.fromkeys(self._restarts, 0)
@@ -103,7 +103,7 @@ class HubState:
             self._deaths[process.role.lower()] += 1
         self._acknowledged.pop(pid, None)
         loads: list[Action] = []
-        if process.role == "WORKER" and self.lifecycle.pids.get(process.name) == pid:
+        if process.role == "WORKER" and self.lifecycle.workers.pids.get(process.name) == pid:
             loads = self._after_ensembles(self.lifecycle.worker_died(process.name) + self.ensembles.settle())
         return self.regions.left(pid) + loads
 
@@ -233,8 +233,8 @@ class HubState:
             processes=self.processes.values(),
             settings=settings,
         )
-        pids = self.lifecycle.pids
-        for own in self.lifecycle.own_workers():
+        pids = self.lifecycle.workers.pids
+        for own in self.lifecycle.workers.own(self.lifecycle.loads.values()):
             message.own_workers.add(name=own.name, environment=own.environment)
         message.models.extend(model.show(pids) for model in self.lifecycle.models.values())
         for region in self.regions.shown():
@@ -244,4 +244,4 @@ class HubState:
 
     def index(self, names: Collection[str], duplicates: Collection[str], now_ns: int) -> list[Any]:
         """Every model of the repositories and its versions, for the repository index; see `Lifecycle.index`."""
-        return inventory.index(self.lifecycle.models, names, duplicates, self.lifecycle.pids, now_ns)
+        return inventory.index(self.lifecycle.models, names, duplicates, self.lifecycle.workers.pids, now_ns)

@@ -40,7 +40,8 @@ def _report(life: Lifecycle, load_id: int, state: str, *, worker: str = "cpu0", 
 
 def _states(life: Lifecycle, now_ns: int = 0) -> list[tuple[int, str, str]]:
     return [
-        (item.version, item.state, item.reason) for item in inventory.index(life.models, ["m"], [], life.pids, now_ns)
+        (item.version, item.state, item.reason)
+        for item in inventory.index(life.models, ["m"], [], life.workers.pids, now_ns)
     ]
 
 
@@ -210,6 +211,6 @@ def test_a_model_that_cannot_be_tried_does_not_count(known: bool) -> None:
 
 def test_a_model_that_is_in_two_repositories_says_so() -> None:
     life = _with_worker()
-    (entry,) = inventory.index(life.models, ["m"], ["m"], life.pids, 0)
+    (entry,) = inventory.index(life.models, ["m"], ["m"], life.workers.pids, 0)
     assert (entry.version, entry.state) == (0, "UNAVAILABLE")
     assert "two or more" in entry.reason

@@ -103,7 +103,7 @@ def test_it_is_wanted_as_long_as_its_model_is() -> None:
     assert wanted(state) == []
     assert [pid for pid, _ in orders(report(state, 20, order, "UNAVAILABLE"), "end")] == [20]
     state.died(20)
-    assert state.lifecycle.pids == {"cpu0": 10}
+    assert state.lifecycle.workers.pids == {"cpu0": 10}
     assert state.restarts["worker"] == 0
 
 
@@ -136,7 +136,7 @@ def test_one_that_comes_too_late_ends() -> None:
     state.hello(hello(10, "cpu0"))
     state.begin([plan()], [], NOW_NS)
     state.unload("m")
-    assert state.lifecycle.pids == {"cpu0": 10}
+    assert state.lifecycle.workers.pids == {"cpu0": 10}
     assert [pid for pid, _ in orders(state.hello(hello(20, "own-m")), "end")] == [20]
 
 
