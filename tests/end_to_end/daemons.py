@@ -16,7 +16,8 @@ from typing import Any
 
 from tests.serving import EXAMPLE_MODELS, PROJECT, free_ports
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
+"""Of anything at all: to start a process takes a second of CPU time, which is long on a machine with much to do."""
 _POLL_S = 0.01
 
 ADD_SUB = {
@@ -95,6 +96,10 @@ class Daemons:
     started: list[Process] = field(default_factory=list)
     http_port: int = 0
     grpc_port: int = 0
+
+    def __str__(self) -> str:
+        """All that they have said: the account of a failure."""
+        return f"\n{self.log('*')}"
 
     def hub(self, *options: str, repository: Path = EXAMPLE_MODELS) -> Process:
         """Start the hub; without metrics, whose port is one for the whole host, unless the options say otherwise."""

@@ -39,8 +39,8 @@ def _grpc_ready(port: int) -> bool:
 def test_any_start_order(server: Daemons, order: tuple[str, ...]) -> None:
     for kind in order:
         getattr(server, kind)()
-    wait_until(lambda: adds(server.http_port), "HTTP serves")
-    wait_until(lambda: _grpc_ready(server.grpc_port), "gRPC serves")
+    wait_until(lambda: adds(server.http_port), "HTTP serves", account=server)
+    wait_until(lambda: _grpc_ready(server.grpc_port), "gRPC serves", account=server)
     for process in reversed(server.started):
         assert end(process) == 0, server.log("*")
     assert list(server.run_dir.iterdir()) == []
@@ -53,12 +53,12 @@ def test_a_late_worker_is_used_and_one_that_leaves_is_not(server: Daemons) -> No
     status, body = ask(server.http_port, "POST", "/v2/models/add_sub/infer", ADD_SUB)
     assert (status, list(json.loads(body))) == (503, ["error"])
     worker = server.worker()
-    wait_until(lambda: adds(server.http_port), "the late worker serves")
+    wait_until(lambda: adds(server.http_port), "the late worker serves", account=server)
     assert end(worker) == 0
-    wait_until(lambda: not _ready(server.http_port), "the server without workers is not ready")
+    wait_until(lambda: not _ready(server.http_port), "the server without workers is not ready", account=server)
     assert ask(server.http_port, "POST", "/v2/models/add_sub/infer", ADD_SUB)[0] == 503
     server.worker()
-    wait_until(lambda: adds(server.http_port), "the next worker serves")
+    wait_until(lambda: adds(server.http_port), "the next worker serves", account=server)
 
 
 @pytest.mark.parametrize("config", [True, False])
@@ -74,8 +74,8 @@ def test_http_without_a_hub_says_so_and_recovers(server: Daemons, config: bool) 
     assert not _ready(server.http_port)
     server.hub()
     server.worker()
-    wait_until(lambda: adds(server.http_port), "it recovers by itself")
-    wait_until(lambda: _ready(server.http_port), "it is ready")
+    wait_until(lambda: adds(server.http_port), "it recovers by itself", account=server)
+    wait_until(lambda: _ready(server.http_port), "it is ready", account=server)
     assert ("-c etc/tensorhub/gunicorn.conf.py" in server.log("http")) is not config
     assert end(http) == 0
 
@@ -87,7 +87,7 @@ def test_grpc_without_a_hub_says_so_and_recovers(server: Daemons) -> None:
         wait_until(lambda: "run" in _text(lambda: client.get_model_metadata("add_sub")), "the error says what to do")
         server.hub()
         server.worker()
-        wait_until(lambda: _grpc_ready(server.grpc_port), "it recovers by itself")
+        wait_until(lambda: _grpc_ready(server.grpc_port), "it recovers by itself", account=server)
 
 
 def _code(call: object) -> str:
@@ -211,7 +211,7 @@ def _one_line(status: int, said: str, *parts: str) -> None:
 
 def test_a_daemon_ends_on_sigint(server: Daemons) -> None:
     processes = [server.hub(), server.worker(), server.http()]
-    wait_until(lambda: adds(server.http_port), "it serves")
+    wait_until(lambda: adds(server.http_port), "it serves", account=server)
     for process in reversed(processes):
         process.send_signal(signal.SIGINT)
         try:
