@@ -13,7 +13,6 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from logging.handlers import WatchedFileHandler
 
 from tensorhub.settings import Settings
 
@@ -107,11 +106,7 @@ def set_up(options: Settings | Mapping[str, str], process_name: str = "") -> Non
     """
     texts = options.as_strings() if isinstance(options, Settings) else options
     path = texts.get("log-file", "")
-    handler: logging.Handler = (
-        WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
-        if path
-        else logging.StreamHandler(sys.stderr)
-    )
+    handler = _file_handler(path) if path else logging.StreamHandler(sys.stderr)
     handler.addFilter(_Chosen(texts, process_name))
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -121,6 +116,12 @@ def set_up(options: Settings | Mapping[str, str], process_name: str = "") -> Non
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     change({})
+
+
+def _file_handler(path: str) -> logging.Handler:
+    from logging.handlers import WatchedFileHandler  # not at the top: with what it imports, 0.7 MB
+
+    return WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
 
 
 def change(changes: Mapping[str, str]) -> None:

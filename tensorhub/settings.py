@@ -7,9 +7,7 @@ What is given on the command line goes before the environment, that before the f
 option that may be given several times is taken whole from the first of these that has it.
 """
 
-import difflib
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -264,6 +262,8 @@ def _help_lines(name: str, metavar: str, text: str, width: int) -> list[str]:
 
 
 def _read_file(path: str) -> dict[str, object]:
+    import tomllib  # not at the top: few servers have such a file, and every process has these settings
+
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)
@@ -313,6 +313,8 @@ def _from_file(contents: Mapping[str, object], path: str) -> Iterator[_Given]:
 def _option(name: str, origin: str = "") -> Option:
     found = OPTIONS.get(name)
     if found is None:
+        import difflib  # not at the top: see _read_file
+
         near = difflib.get_close_matches(name, [*OPTIONS, *_DEPRECATED], n=3, cutoff=0.6)
         remedy = f"did you mean {' or '.join('--' + item for item in near)}?" if near else "see --help"
         raise SettingsError(f"{origin + ': ' if origin else ''}unrecognized option '--{name}'; {remedy}")

@@ -186,7 +186,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     ),
     "grpc": ("tensorhub.client.rpc", "tensorhub.client.rpc_load", "tensorhub.grpc"),
     "gunicorn": ("tensorhub.http.gunicorn_protocol", "tensorhub.http.gunicorn_worker"),
-    "gunicorn_h1c": ("tensorhub.http.gunicorn_protocol",),
+    "gunicorn_h1c": ("tensorhub.http.gunicorn_protocol", "tensorhub.hub.metrics_endpoint"),
     "numpy": (
         "tensorhub.backends",
         "tensorhub.bytes_codec",

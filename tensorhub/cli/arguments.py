@@ -4,8 +4,7 @@ import sys
 from argparse import ArgumentParser
 from typing import NoReturn
 
-BAD_USAGE = 2
-"""Exit status for arguments that cannot be used."""
+from tensorhub.cli.program import BAD_USAGE
 
 
 class Parser(ArgumentParser):

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from tensorhub.cli.arguments import BAD_USAGE, Parser
+from tensorhub.cli.arguments import Parser
+from tensorhub.cli.program import BAD_USAGE
 from tensorhub.errors import InvalidArgument
 from tensorhub.hub.checking import CheckedModel, CheckOptions, as_document, check_repositories, completions
 from tensorhub.hub.cloud import local_repositories, mirror_folder

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tensorhub.cli.arguments import BAD_USAGE
+from tensorhub.cli.program import BAD_USAGE
 from tensorhub.version import VERSION
 
 

@@ -1,4 +1,4 @@
-"""How the person at the terminal calls `tensorhub`, so that what we tell to type can be pasted."""
+"""How the person at the terminal calls `tensorhub`, so that what we tell to type can be pasted, and how it ends."""
 
 import shlex
 import shutil
@@ -6,6 +6,8 @@ import sys
 from pathlib import PurePath
 
 PROGRAM = "tensorhub"
+BAD_USAGE = 2
+"""Exit status for arguments that cannot be used."""
 
 
 def own_name() -> str:

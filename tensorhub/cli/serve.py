@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from tensorhub import settings
 from tensorhub.errors import InvalidArgument
-from tensorhub.hub.function_files import function_repository, split_files
 
 _PROG = "tensorhub serve"
 _WIDEST_HELP = 100
+_SUFFIX = ".py"
 
 
 def run(argv: Sequence[str]) -> int:
@@ -21,12 +21,22 @@ def run(argv: Sequence[str]) -> int:
     files, options = split_files(argv)
     if not files:
         return _serve(options)
+    from tensorhub.hub.function_files import function_repository
+
     try:
         with function_repository(files) as repository:
             return _serve([f"--model-repository={repository}", *options])
     except InvalidArgument as exc:
         sys.stderr.write(f"{_PROG}: {exc.message}\n")
         return 1
+
+
+def split_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the files that a command line begins with, and the rest of it."""
+    count = 0
+    while count < len(argv) and not argv[count].startswith("-") and argv[count].endswith(_SUFFIX):
+        count += 1
+    return list(argv[:count]), list(argv[count:])
 
 
 def _serve(argv: Sequence[str]) -> int:

@@ -16,7 +16,9 @@ def check_port(host: str, port: int, *, shared: bool) -> None:
         ListenError: it is taken, not allowed, or the address is not one of this host.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # As bytes: a text is encoded by rules for names in other alphabets, whose tables are 0.3 MB.
+        name = host.encode() if host.isascii() else host
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as exc:
         raise ListenError(f"cannot listen on {host}: {exc.strerror}. Check --grpc-address") from exc
     family, kind, protocol, _, address = found[0]

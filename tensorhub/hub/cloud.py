@@ -10,8 +10,6 @@ and renamed, and files that are the same are linked, not copied. A loaded model 
 import json
 import os
 import posixpath
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,6 +128,9 @@ class CloudMirror:
         return found
 
     def _fetch(self, name: str, files: dict[str, Stamp]) -> None:
+        import shutil  # not at the top, as for tempfile: few servers have repositories in the cloud
+        import tempfile
+
         target = os.path.join(self.folder, name)
         old = self._stamps.get(name, {})
         draft = tempfile.mkdtemp(prefix=".fetch-", dir=self.folder)
@@ -201,6 +202,9 @@ def mirror_folder(paths: Sequence[str]) -> Iterator[str]:
     if given or not any(map(is_cloud, paths)):
         yield given
         return
+    import shutil
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="tensorhub-mirror-")
     try:
         yield folder

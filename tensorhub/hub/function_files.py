@@ -23,14 +23,6 @@ _TIMEOUT_S = 120.0
 """How long a file may take to import; some import large libraries."""
 
 
-def split_files(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the files that a command line begins with, and the rest of it."""
-    count = 0
-    while count < len(argv) and not argv[count].startswith("-") and argv[count].endswith(SUFFIX):
-        count += 1
-    return list(argv[:count]), list(argv[count:])
-
-
 @contextmanager
 def function_repository(files: Sequence[str]) -> Iterator[str]:
     """Make a repository of the models in these files, yield its path, and remove it.

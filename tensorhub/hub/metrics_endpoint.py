@@ -2,16 +2,20 @@
 
 The page is made by the hub's loop; a thread here asks for it and waits. Requests that come while a page is being made
 get that page, so that many scrapers cost as much as one. Answers are Triton's: any other path is an empty 200, any
-other method a 405.
+other method a 405. The parser is the HTTP frontend's; `http.server`, with what it imports, is 3.4 MB in a process that
+has no other use for it.
 """
 
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
+
+import gunicorn_h1c
 
 from tensorhub.protocol.exposition import CONTENT_TYPE
 
@@ -25,6 +29,11 @@ CLIENT_TIMEOUT_S = 5.0
 
 PAGE_TIMEOUT_S = 5.0
 """The hub answers within a second or so, or is not well."""
+
+_HEAD_LIMIT_BYTES = 1 << 16
+"""What the lines before a request's body may have in all."""
+
+_REASONS = {200: "OK", 400: "Bad Request", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 Pages = Callable[["Future[str]"], None]
 """Have the page made and put into the future."""
@@ -80,7 +89,8 @@ class _SharedPages:
         return coming.result(PAGE_TIMEOUT_S)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
@@ -102,31 +112,32 @@ class _Server(ThreadingHTTPServer):
         log.debug("a client of the metrics endpoint went away", exc_info=True)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseRequestHandler):
     """One connection, one request."""
 
-    protocol_version = "HTTP/1.1"
-    server_version = "tensorhub"
-    sys_version = ""
-    timeout = CLIENT_TIMEOUT_S
+    request: socket.socket
 
     def page(self) -> str:
         raise NotImplementedError
 
-    def parse_request(self) -> bool:
-        """Read the request; all methods but GET are answered here, known or not."""
-        if not super().parse_request():
-            return False
-        if self.command != "GET":
-            self._answer(405, b"")
-            return False
-        return True
-
-    def do_GET(self) -> None:
+    def handle(self) -> None:
         """Answer."""
-        if self.path.partition("?")[0] not in ("/metrics", "/metrics/"):
-            self._answer(200, b"")
+        self.request.settimeout(CLIENT_TIMEOUT_S)
+        try:
+            asked = self._read()
+        except gunicorn_h1c.ParseError:
+            self._answer(400, b"")
             return
+        if asked is None:
+            return
+        if asked["method"] != b"GET":
+            self._answer(405, b"")
+        elif asked["path"].partition(b"?")[0] not in (b"/metrics", b"/metrics/"):
+            self._answer(200, b"")
+        else:
+            self._answer_page()
+
+    def _answer_page(self) -> None:
         try:
             page = self.page()
         except TimeoutError:
@@ -134,15 +145,32 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(200, page.encode(), CONTENT_TYPE)
 
-    def _answer(self, status: int, body: bytes, content_type: str = "") -> None:
-        self.close_connection = True
-        self.send_response(status)
-        if content_type:
-            self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
+    def _read(self) -> dict[str, Any] | None:
+        """Return the head of the request as gunicorn_h1c does; None: the client has gone before its end.
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: who scrapes, scrapes often."""
+        Raises:
+            ParseError: it is not one of HTTP/1.x, or too large.
+        """
+        data = b""
+        while len(data) < _HEAD_LIMIT_BYTES:
+            piece = self.request.recv(_HEAD_LIMIT_BYTES - len(data))
+            if not piece:
+                return None
+            known, data = len(data), data + piece
+            try:
+                found: dict[str, Any] = gunicorn_h1c.parse_request(data, known, permit_unconventional_http_method=True)
+            except gunicorn_h1c.IncompleteError:
+                continue
+            return found
+        raise gunicorn_h1c.ParseError(f"a request has more than {_HEAD_LIMIT_BYTES} bytes")
+
+    def _answer(self, status: int, body: bytes, content_type: str = "") -> None:
+        lines = [
+            f"HTTP/1.1 {status} {_REASONS[status]}",
+            f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S GMT', time.gmtime())}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        if content_type:
+            lines.append(f"Content-Type: {content_type}")
+        self.request.sendall("\r\n".join([*lines, "", ""]).encode() + body)

@@ -2,8 +2,6 @@
 
 import os
 import posixpath
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +25,8 @@ class OverrideFolder:
 
     def remove(self) -> None:
         """Remove the files; doing so twice is allowed."""
+        import shutil  # not at the top: few models come with a load request
+
         shutil.rmtree(self.root, ignore_errors=True)
 
 
@@ -42,6 +42,8 @@ def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None
         InvalidArgument: the name, or a path that is empty, is a folder, or leads out of the model's folder.
         InternalError: the files cannot be written. Nothing is left behind by either.
     """
+    import tempfile  # not at the top: see remove
+
     check_model_name(name)
     targets = {_relative(key): content for key, content in files.items()}
     root = tempfile.mkdtemp(prefix="tensorhub-model-", dir=parent)

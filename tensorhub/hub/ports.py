@@ -34,8 +34,11 @@ def check_ports(settings: Settings) -> None:
 def _check_port(held: ExitStack, address: str, port: int, *, shared: bool, service: str) -> None:
     """Open a port until `held` is closed: two services of one server must not have the same port either."""
     place = f"{joined(address, port)} (--{service}-port)"
+    host = address.strip("[]")
     try:
-        found = socket.getaddrinfo(address.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # As bytes: a text is encoded by rules for names in other alphabets, whose tables are 0.3 MB.
+        name = host.encode() if host.isascii() else host
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as exc:
         reason = exc.strerror or exc
         raise StartError(f"cannot listen: {reason}: {joined(address, port)} (--{service}-address)") from exc

@@ -10,7 +10,6 @@ links to anywhere: whoever can write to the repository is the operator. Nothing 
 is Triton's.
 """
 
-import hashlib
 import os
 import re
 import stat
@@ -391,6 +390,8 @@ def _files(path: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _digest(parts: Iterable[str]) -> str:
+    import hashlib  # not at the top: OpenSSL comes with it, and `tensorhub serve` takes no digests
+
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part.encode("utf-8", "surrogateescape") + b"\n")

@@ -8,7 +8,6 @@ respected. Source: the driver's README (proc interface), the CUDA programming gu
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -85,6 +84,10 @@ def _from_driver() -> list[Gpu]:
 
 
 def _from_smi() -> list[Gpu]:
+    if not any(os.access(os.path.join(folder, _SMI[0]), os.X_OK) for folder in os.get_exec_path()):
+        return []
+    import subprocess  # not at the top: hub and workers have no other use for it
+
     try:
         done = subprocess.run(_SMI, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -13,6 +13,11 @@ _LINGER_MS = 1_000
 _POLLOUT = 2  # zmq_poll(3)
 
 
+def load_library() -> None:
+    """Import ZeroMQ, which the first message does otherwise: before a fork, so that it is in memory once."""
+    import zmq  # noqa: F401
+
+
 class HubLine:
     """How this process sends to the hub. Thread-safe: the lock gives the full fence that ZeroMQ asks for when a socket
     moves between threads.

@@ -6,7 +6,6 @@ A name outlives its process, so that the death and the restart of one worker mov
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 from tensorhub.protocol import messages
 
@@ -36,5 +35,7 @@ def correlation_id(body: bytes) -> CorrelationId:
 
 def home_of(sequence: CorrelationId, names: Sequence[str]) -> str:
     """Return the name of the worker to which a sequence belongs; `names` is not empty, in any order."""
+    from hashlib import blake2b  # not at the top: OpenSSL comes with it, and few servers have many workers
+
     kind = "text" if isinstance(sequence, str) else "number"
     return max(names, key=lambda name: blake2b(f"{kind} {sequence} {name}".encode(), digest_size=8).digest())

@@ -7,6 +7,7 @@ integers as strings; clients see that, so it is kept.
 
 import math
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 _STAY_STRINGS = frozenset(
@@ -50,7 +51,7 @@ def _repeated(field: Any, value: Any) -> Any:
     entry = field.message_type
     if entry is None:
         return [_scalar(field, item) for item in value]
-    if not entry.GetOptions().map_entry:
+    if not isinstance(value, Mapping):
         return [_message(item) for item in value]
     value_field = entry.fields_by_name["value"]
     return {

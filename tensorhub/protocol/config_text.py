@@ -4,13 +4,12 @@ protobuf's parsers do the reading. What is added is an error that can be acted o
 field, and, when a name is wrong, the names that would have been right.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from google.protobuf import json_format, text_format
+from google.protobuf import text_format
 
 from tensorhub.errors import InvalidArgument
 from tensorhub.protocol import messages
@@ -65,6 +64,8 @@ def parse_json(text: str) -> Any:
     Raises:
         InvalidArgument: the text is no JSON, or no ModelConfig; the message begins with Triton's words.
     """
+    from google.protobuf import json_format  # not at the top: few loads bring JSON
+
     if len(text) > MAX_CONFIG_CHARACTERS:
         raise InvalidArgument(_OVERRIDE + _TOO_LARGE)
     try:
@@ -109,7 +110,7 @@ def _explain(error: text_format.ParseError, text: str) -> str:
 def _no_field(descriptor: Any, name: str) -> str:
     fields = [field.name for field in descriptor.fields]
     elsewhere = sorted(path for path in _paths(messages.ModelConfig.DESCRIPTOR, "") if path.rpartition(".")[2] == name)
-    near = difflib.get_close_matches(name.lower(), fields, n=3)
+    near = _near(name.lower(), fields)
     if elsewhere:
         owners = [path.rpartition(".")[0] or "the model configuration" for path in elsewhere]
         hint = f"it is a field of {', '.join(owners)}"
@@ -122,9 +123,15 @@ def _no_field(descriptor: Any, name: str) -> str:
 
 def _no_value(descriptor: Any, name: str) -> str:
     values = [value.name for value in descriptor.values]
-    near = difflib.get_close_matches(name.upper(), values, n=3)
+    near = _near(name.upper(), values)
     hint = f"did you mean {_quoted(near)}?" if near else f"values are {', '.join(values)}"
     return f'Enum type "{descriptor.full_name}" has no value named "{name}": {hint}'
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    import difflib  # not at the top: few names are wrong
+
+    return difflib.get_close_matches(name, names, n=3)
 
 
 def _quoted(names: list[str]) -> str:
@@ -209,7 +216,7 @@ def _check_enums(message: Any, where: str) -> None:
                 if number not in field.enum_type.values_by_number:
                     raise InvalidArgument(f"{where}{field.name}: {_no_value(field.enum_type, str(number))}")
         elif field.message_type is not None:
-            if field.message_type.GetOptions().map_entry:
+            if isinstance(value, Mapping):
                 inner = list(value.values()) if field.message_type.fields_by_name["value"].message_type else []
             else:
                 inner = [value] if hasattr(value, "DESCRIPTOR") else list(value)

@@ -40,14 +40,12 @@ class CacheStore(Protocol):
         """The worker ends."""
 
 
-def maybe_store(options: LocalOptions | RedisOptions | None, post: Post) -> CacheStore | None:
+def open_store(options: LocalOptions | RedisOptions, post: Post) -> CacheStore:
     """Return the cache that the options ask for, at work.
 
     Raises:
         RedisFault: its extra is not installed. A server that does not answer is asked again later.
     """
-    if options is None:
-        return None
     return LocalStore(options) if isinstance(options, LocalOptions) else RedisStore(options, post)
 
 

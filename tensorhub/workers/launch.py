@@ -7,7 +7,6 @@ The environment is unpacked and tried first. If it cannot be used, this process 
 own Python, and answers every order to load with the reason: so it gets to whoever asked for the model.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,9 @@ from typing import NoReturn
 from tensorhub.backends.python.activation import EnvironmentFault
 from tensorhub.backends.python.environments import Interpreter, prepare
 from tensorhub.ipc.lifeline import follow_parent
+from tensorhub.settings import SettingsError
 from tensorhub.workers import main as worker
+from tensorhub.workers.own_options import split
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status of the worker that this process has become itself, if the environment cannot be used.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="tensorhub-worker", add_help=False, allow_abbrev=False)
-    parser.add_argument("--environment", required=True)
-    own, _ = parser.parse_known_args(given)
+    try:
+        own, _ = split(given)
+    except SettingsError as exc:
+        sys.stderr.write(f"tensorhub-worker: {exc}\n")
+        return 1
     follow_parent()
     try:
         become(prepare(own.environment, _warn), given)

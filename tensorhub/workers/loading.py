@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorhub.backends.port import ModelSource
 from tensorhub.backends.registry import find_backend
@@ -17,8 +17,6 @@ from tensorhub.protocol import messages, model_config
 from tensorhub.protocol.metrics_config import MetricsConfig, first_response_bounds
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.cache_stores import CacheStore
-from tensorhub.workers.caching import CachedModel, Entries
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.device_use import Taken
@@ -38,6 +36,10 @@ from tensorhub.workers.statistics import StatisticsRecorder
 from tensorhub.workers.turns import ModelTurns, Turns
 from tensorhub.workers.warmup import read_file, read_samples, warm_up
 
+if TYPE_CHECKING:
+    from tensorhub.workers.cache_stores import CacheStore
+    from tensorhub.workers.caching import Entries
+
 log = logging.getLogger(__name__)
 
 INITIAL_STATE_FOLDER = "initial_state"
@@ -54,7 +56,7 @@ def load(
     metrics: MetricsConfig,
     backends: Sequence[Scoped] = (),
     turns: Turns | None = None,
-    cache: CacheStore | None = None,
+    cache: "CacheStore | None" = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ServingModel:
     """Carry out an order to load; the model is ready to `start`.
@@ -83,7 +85,7 @@ def _load(
     metrics: MetricsConfig,
     backends: Sequence[Scoped],
     turns: Turns | None,
-    cache: CacheStore | None,
+    cache: "CacheStore | None",
     progress: Callable[[str], None],
     taken: Taken,
 ) -> ServingModel:
@@ -152,7 +154,7 @@ def _load(
         undo.pop_all()
     if getattr(loaded, "calls_models", False):
         running.keep_off_the_loop()
-    return running if entries is None else CachedModel(running, entries)
+    return running if entries is None else _cached(running, entries)
 
 
 def _ensemble(
@@ -161,7 +163,7 @@ def _ensemble(
     memory: Memory,
     calls: ModelCalls,
     statistics: StatisticsRecorder,
-    cache: CacheStore | None,
+    cache: "CacheStore | None",
 ) -> ServingModel:
     """Load an ensemble, which the hub has validated against the models of its steps."""
     graph = EnsembleGraph.from_config(config)
@@ -176,10 +178,18 @@ def _ensemble(
     if cache is None:
         return running
     # The parameters of its responses name the sequence of the request: they are no part of the answer.
-    return CachedModel(running, cache.entries_of_load(order.load_id, spec), keeps_parameters=False)
+    return _cached(running, cache.entries_of_load(order.load_id, spec), keeps_parameters=False)
 
 
-def _maybe_cache(order: Any, config: Any, cache: CacheStore | None) -> CacheStore | None:
+def _cached(
+    running: RunningModel | RunningEnsemble, entries: "Entries", *, keeps_parameters: bool = True
+) -> ServingModel:
+    from tensorhub.workers.caching import CachedModel  # not at the top: few servers have a cache
+
+    return CachedModel(running, entries, keeps_parameters=keeps_parameters)
+
+
+def _maybe_cache(order: Any, config: Any, cache: "CacheStore | None") -> "CacheStore | None":
     """Return the cache, if the model is to use it."""
     if not config.response_cache.enable:
         return None

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.gateway import Gateway
@@ -33,7 +33,6 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.requests import InferRequest, InferResponse
 from tensorhub.workers.alarms import Alarms
-from tensorhub.workers.cache_stores import CacheStore
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
@@ -45,6 +44,9 @@ from tensorhub.workers.report import process_statistics
 from tensorhub.workers.request_trace import RequestTrace
 from tensorhub.workers.serving import Retired, ServingModel
 from tensorhub.workers.turns import Turns
+
+if TYPE_CHECKING:
+    from tensorhub.workers.cache_stores import CacheStore
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class WorkerLoop:
         load_retries: int = 0,
         backends: Sequence[Scoped] = (),
         turns: Turns | None = None,
-        cache: CacheStore | None = None,
+        cache: "CacheStore | None" = None,
         refusal: str = "",
         health: DeviceHealth | None = None,
     ) -> None:

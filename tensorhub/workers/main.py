@@ -1,6 +1,5 @@
 """`tensorhub-worker`: one worker process. It owns models, their queues and the mappings of regions."""
 
-import argparse
 import gc
 import os
 import re
@@ -8,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensorhub import settings
 from tensorhub.backends import calling, device_access
@@ -29,13 +29,17 @@ from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionFiles, RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.logs import set_up
+from tensorhub.option_kinds import Scoped
 from tensorhub.protocol.metrics_config import MetricsConfig
 from tensorhub.redis_link import RedisFault
-from tensorhub.workers.cache_stores import maybe_store
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.loop import WorkerLoop
 from tensorhub.workers.memory import WorkerMemory
+from tensorhub.workers.own_options import split
 from tensorhub.workers.turns import Turns
+
+if TYPE_CHECKING:
+    from tensorhub.workers.cache_stores import CacheStore
 
 _PROG = "tensorhub-worker"
 _GPU_NAME = re.compile(r"gpu(\d+)(?:-\d+)?")
@@ -43,14 +47,9 @@ _GPU_NAME = re.compile(r"gpu(\d+)(?:-\d+)?")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until SIGTERM. Returns the exit status: 1 if it cannot start."""
-    parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
-    parser.add_argument("--name", default="cpu0", help="which worker this is: cpu0, cpu1, ...")
-    parser.add_argument("--environment", default="", help="where the Python is that runs this worker")
-    parser.add_argument("--refusal", default="", help="why no model can be loaded here")
-    parser.add_argument("--gpu", default="", help="UUID of the GPU that it is for; default: by the number in its name")
-    own, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
-        chosen = settings.load(rest)
+        own, argued = split(sys.argv[1:] if argv is None else argv)
+        chosen = settings.load(argued)
         metrics = MetricsConfig.read(chosen.metrics.metrics_config)
     except settings.HelpRequested:
         sys.stdout.write(f"usage: {_PROG} [--name cpu0] [options]\n\n{settings.help_text(_PROG)}")
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     node = Node(run_dir, wire.Role.WORKER, name=own.name, device=gpu or "CPU", environment=own.environment)
     try:
-        cache = maybe_store(cache_options(chosen.cache.cache_config, os.environ), node.post)
+        cache = _maybe_cache(chosen.cache.cache_config, node)
     except (RedisFault, ValueError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         node.close()
@@ -138,6 +137,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             cache.close()
         gateway.close_down()
     return 0
+
+
+def _maybe_cache(given: Sequence[Scoped], node: Node) -> "CacheStore | None":
+    """Return the cache that --cache-config asks for.
+
+    Raises:
+        RedisFault, ValueError: it cannot be had.
+    """
+    options = cache_options(given, os.environ)
+    if options is None:
+        return None
+    from tensorhub.workers.cache_stores import open_store  # not at the top: few servers have a cache
+
+    return open_store(options, node.post)
 
 
 def _gpu_of(name: str) -> str:

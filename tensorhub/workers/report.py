@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorhub.backends.python import metrics as custom
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.protocol import messages
-from tensorhub.workers.cache_stores import CacheStore
 from tensorhub.workers.serving import ServingModel
+
+if TYPE_CHECKING:
+    from tensorhub.workers.cache_stores import CacheStore
 
 
 def process_statistics(
@@ -16,7 +18,7 @@ def process_statistics(
     open_requests: int,
     arena: Arena,
     device_copies: int,
-    cache: CacheStore | None = None,
+    cache: "CacheStore | None" = None,
 ) -> Any:
     """Return a `tensorhub.wire.ProcessStatistics`; of the models those that have news."""
     now_ns = time.monotonic_ns()

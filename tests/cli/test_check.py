@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tensorhub.cli import check
-from tensorhub.cli.arguments import BAD_USAGE
+from tensorhub.cli.program import BAD_USAGE
 from tests.serving import EXAMPLE_MODELS, PROJECT
 
 _IO = """input [ { name: "A" data_type: TYPE_FP32 dims: [ 1 ] } ]

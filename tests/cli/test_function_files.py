@@ -10,8 +10,9 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+from tensorhub.cli.serve import split_files
 from tensorhub.errors import InvalidArgument
-from tensorhub.hub.function_files import function_repository, split_files
+from tensorhub.hub.function_files import function_repository
 from tests.serving import PROJECT, serving
 
 _EXAMPLE = PROJECT / "examples" / "functions" / "text.py"

@@ -6,8 +6,6 @@ A model may fill in what the config leaves open, and repeat what it says; it may
 import json
 from typing import Any
 
-from google.protobuf import json_format
-
 from tensorhub.errors import InternalError
 from tensorhub.protocol import messages
 
@@ -145,6 +143,8 @@ def merge(config: Any, completed: ModelConfig) -> Any:
     Raises:
         InternalError: a value is nothing that a config can hold.
     """
+    from google.protobuf import json_format  # not at the top: few models complete their configurations
+
     document = completed.as_dict()
     result = messages.ModelConfig()
     result.CopyFrom(config)

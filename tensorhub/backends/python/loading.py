@@ -19,7 +19,6 @@ the model is loaded, and the first model that brings a name wins; and whatever m
 
 import builtins
 import importlib
-import importlib.abc
 import importlib.machinery
 import itertools
 import os
@@ -162,7 +161,7 @@ def _add_root() -> None:
         sys.modules[_ROOT] = root
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Finds the modules of one package, and gives them globals before their code runs."""
 
     def __init__(self, package: str, given_globals: Mapping[str, Any], names: set[str]) -> None:
