@@ -109,6 +109,25 @@ class Memory(Protocol):
             Unavailable: the arena's budget is used up.
         """
 
+    def check_hands_out(self, output: str) -> None:
+        """Check that this server makes regions for outputs, one of which is wanted so.
+
+        Raises:
+            InvalidArgument: it does not; the text says what makes it.
+        """
+
+    def hand_out(self, data: memoryview) -> str:
+        """Make a region with a copy of these bytes (format "B"), and return its name, by which its client gets it.
+
+        It belongs to nobody here: it goes when its client lets it go, or has not taken it in time.
+
+        Raises:
+            Unavailable: a limit is reached.
+        """
+
+    def take_back(self, name: str) -> None:
+        """Let go of a region whose name nobody has been told."""
+
     def measured_load(self) -> AbstractContextManager[Callable[[], int]]:
         """Load a model in the block; yields what says how much of this process's GPU that has taken, 0 if unknown."""
 

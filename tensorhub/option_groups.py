@@ -230,6 +230,9 @@ class SharedMemory:
         "",
         "Path of a Unix socket over which clients register memory by file descriptor, without a name. Default: none.",
     )
+    shm_allocate_timeout_secs: int = option(
+        kinds.POSITIVE, 30, "Seconds that a region which the server makes for an output waits for its client."
+    )
     shm_max_regions: int = option(kinds.POSITIVE, 4096, "Most regions that are registered at a time.")
     shm_max_byte_size: int = option(
         kinds.integer(0, kinds.INT64_MAX, "bytes"), 0, "Most memory that is registered at a time; 0 is any amount."

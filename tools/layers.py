@@ -192,7 +192,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "tensorhub.bytes_codec",
         "tensorhub.cli.infer",
         "tensorhub.cli.inputs",
-        "tensorhub.client.shared_memory",
+        "tensorhub.client.regions",
         "tensorhub.client.tensors",
         "tensorhub.ipc.copying",
         "tensorhub.ipc.cuda_shm",

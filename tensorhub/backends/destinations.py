@@ -19,6 +19,11 @@ class PlacedOutput(RequestedOutput):
     grows: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOutput(RequestedOutput):
+    """An output that the server is to make a region for, which its client then takes."""
+
+
 def maybe_place(request: InferRequest, name: str) -> PlacedOutput | None:
     """Return where the request wants an output, or None if it wants it in the response, or not at all."""
     for output in request.requested:

@@ -2,6 +2,7 @@
 
     SystemRegion   a segment of POSIX shared memory, which has a key
     FileRegion     an anonymous file, which has none: it is registered over the server's Unix socket (`--shm-socket`)
+    OutputRegion   such a file that the server has made for an output: it is taken over the same socket
 
 Works beside tritonclient, and in place of its helpers: `region.key` and `region.byte_size` are what its
 `register_system_shared_memory` takes. Memory of GPUs is in `cuda_memory`.
@@ -10,239 +11,91 @@ A region is a context manager: at its end the memory is let go, and a segment th
 stay good as long as they live, the name does not.
 """
 
-import fcntl
 import json
-import mmap
 import os
-import secrets
 import socket
-from collections.abc import Sequence
+import struct
+import threading
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
+from tensorhub.client.regions import Array, FileRegion, Region, SharedMemoryError, SystemRegion
 
-from tensorhub import bytes_codec
-from tensorhub.tensors import BY_NAME, DataType, element_count
+__all__ = [
+    "FileRegion",
+    "OutputRegion",
+    "Region",
+    "SharedMemoryError",
+    "SharedMemorySocket",
+    "SystemRegion",
+    "allocate",
+]
 
-Array = npt.NDArray[Any]
-
-_FOLDER = "/dev/shm"
-_PAGE = mmap.PAGESIZE
 _TIMEOUT_S = 30.0
 _ANSWER_BYTE_SIZE = 65_536
+_INT = struct.Struct("i")  # one descriptor in SCM_RIGHTS, unix(7)
+_REGION = "shared_memory_region"
 
 
-class SharedMemoryError(Exception):
-    """Memory cannot be made, opened or registered; the text says what to do."""
+class _Output(NamedTuple):
+    """What a response says of an output for which the server has made a region."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
-class Region:
-    """Mapped memory; see the two kinds of it.
+class OutputRegion(FileRegion):
+    """A region that the server has made for an output, exactly as large as that.
 
-    Attributes:
-        byte_size: how much there is.
-        map: the memory itself.
-    """
-
-    def __init__(self, fd: int, byte_size: int) -> None:
-        """Take over `fd`, which is closed if mapping fails."""
-        self.fd = fd
-        self.byte_size = byte_size
-        self.map = _mapped(fd, byte_size)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.byte_size} bytes>"
-
-    def array(self, datatype: str, shape: Sequence[int], offset: int = 0) -> Array:
-        """View a range as an array; writing to it writes to the memory.
-
-        Args:
-            datatype: Triton's name; not BYTES, whose elements have no size (see `read`). BF16 comes as uint16.
-            offset: in bytes.
-
-        Raises:
-            ValueError: the range is not inside the memory, or there is no such array.
-        """
-        found = _type(datatype)
-        if found is DataType.BYTES:
-            raise ValueError("BYTES cannot be viewed; use read")
-        self._check(offset, element_count(shape) * found.item_size)
-        return np.ndarray(tuple(shape), found.numpy_name, self.map, offset)
-
-    def write(self, values: Array, offset: int = 0) -> int:
-        """Put an array into the memory, and return how many bytes it takes there.
-
-        Args:
-            values: arrays of text or of `bytes` objects are written as BYTES.
-
-        Raises:
-            ValueError: it does not fit.
-        """
-        array = np.asarray(values)
-        if array.dtype.kind in "OSU":
-            texts = array.astype(np.object_) if array.dtype.kind != "O" else array
-            data = bytes_codec.serialize(texts)
-            self._check(offset, len(data))
-            self.map[offset : offset + len(data)] = bytes(data)
-            return len(data)
-        self._check(offset, array.nbytes)
-        if array.nbytes:
-            np.ndarray(array.shape, array.dtype, self.map, offset)[...] = array
-        return array.nbytes
-
-    def read(self, datatype: str, shape: Sequence[int], offset: int = 0, byte_size: int | None = None) -> Array:
-        """Return what a range has: a view, or for BYTES a new array of `bytes` objects.
-
-        Args:
-            byte_size: of BYTES, at most; None: up to the end.
-
-        Raises:
-            ValueError: the range is not inside the memory, or does not have such elements.
-        """
-        if _type(datatype) is not DataType.BYTES:
-            return self.array(datatype, shape, offset)
-        size = self.byte_size - offset if byte_size is None else byte_size
-        self._check(offset, size)
-        data = bytes(self.map[offset : offset + size])
-        end = _end_of(data, element_count(shape))
-        return bytes_codec.deserialize(data[:end]).reshape(tuple(shape))
-
-    def close(self) -> None:
-        """Let the memory go; views that are alive keep it."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check(self, offset: int, byte_size: int) -> None:
-        if offset < 0 or byte_size < 0 or offset + byte_size > self.byte_size:
-            raise ValueError(f"{byte_size} bytes at {offset} are not inside a region of {self.byte_size} bytes")
-
-
-class SystemRegion(Region):
-    """A segment of POSIX shared memory.
+    It is released at its end, or when its SharedMemorySocket is closed. The memory is ours: the server does not look at
+    it any more, and it stays good as long as a view of it lives, whatever becomes of the server. To have it be an input
+    of the next request, register it.
 
     Attributes:
-        key: what it is registered with; begins with a slash.
-        made: it was made here, and `close` removes it.
+        name: of the region, as the response has it.
+        datatype, shape: of the tensor in it.
     """
 
-    def __init__(self, key: str, fd: int, byte_size: int, *, made: bool) -> None:
-        self.key = key
-        self.made = made
-        super().__init__(fd, byte_size)
+    def __init__(self, taken_by: "SharedMemorySocket", output: _Output, fd: int) -> None:
+        """Take over `fd`; see `SharedMemorySocket.take`."""
+        super().__init__(fd, os.fstat(fd).st_size)
+        self.name = output.name
+        self.datatype = output.datatype
+        self.shape = output.shape
+        self._taken_by = taken_by
 
-    @classmethod
-    def create(
-        cls, byte_size: int, key: str | None = None, *, mode: int = 0o600, group: int | None = None
-    ) -> "SystemRegion":
-        """Make a segment that nobody else has, of zeros.
-
-        Args:
-            key: None: one that cannot be guessed.
-            mode: who may open it; a server of another user of `group` needs 0o660, and to be told of our uid with
-                --shm-allowed-uids.
-            group: the id of its group; None: ours.
-
-        Raises:
-            SharedMemoryError: there is one with this key, or not so much memory.
-        """
-        name = key if key is not None else f"/tensorhub-{secrets.token_hex(16)}"
-        path = _path(name)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileExistsError as exc:
-            raise SharedMemoryError(f"there is a segment '{name}' already; attach to it, or take another key") from exc
-        except OSError as exc:
-            raise SharedMemoryError(f"segment '{name}' cannot be made: {exc.strerror}") from exc
-        try:
-            if group is not None:
-                os.fchown(fd, -1, group)
-            os.fchmod(fd, mode)
-            # Now, and not with SIGBUS when it is written.
-            os.posix_fallocate(fd, 0, byte_size)
-            return cls(name, fd, byte_size, made=True)
-        except (OSError, ValueError) as exc:
-            os.unlink(path)
-            _close_quietly(fd)
-            reason = getattr(exc, "strerror", None) or exc
-            raise SharedMemoryError(
-                f"segment '{name}' of {byte_size} bytes cannot be made: {reason}. df -h /dev/shm shows what is left"
-            ) from exc
-
-    @classmethod
-    def attach(cls, key: str) -> "SystemRegion":
-        """Open a segment that somebody else has made, whole.
-
-        Raises:
-            SharedMemoryError: there is none, or it may not be opened.
-        """
-        try:
-            fd = os.open(_path(key), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as exc:
-            raise SharedMemoryError(f"segment '{key}' cannot be opened: {exc.strerror}") from exc
-        try:
-            return cls(key, fd, os.fstat(fd).st_size, made=False)
-        except (OSError, ValueError) as exc:
-            raise SharedMemoryError(f"segment '{key}' cannot be mapped: {exc}") from exc
+    def tensor(self) -> Array:
+        """Return the output: a view, or for BYTES a new array of `bytes` objects."""
+        return self.read(self.datatype, self.shape)
 
     def close(self) -> None:
-        """Let the memory go, and remove the segment if it was made here."""
-        if self.fd >= 0 and self.made:
-            with suppress(FileNotFoundError):
-                os.unlink(_path(self.key))
-        super().close()
+        """Let the memory go, and tell the server; views that are alive keep it."""
+        if self.fd >= 0:
+            super().close()
+            with suppress(SharedMemoryError):  # the server, or the connection, is gone, and with it what it noted of us
+                self._taken_by.release(self.name)
 
 
-class FileRegion(Region):
-    """An anonymous file in memory: it has no name that another process could open, and needs no /dev/shm.
+def allocate(output: Any) -> Any:
+    """Have the server make a region for an output, and return that output.
 
-    It is sealed against becoming smaller, so that a server of another user may use it in place.
+    Args:
+        output: an InferRequestedOutput of tritonclient, of either protocol.
     """
-
-    @classmethod
-    def create(cls, byte_size: int, *, growable: bool = False) -> "FileRegion":
-        """Make a file of zeros.
-
-        Args:
-            growable: the server may make it larger, for an output that does not fit; then `refresh`.
-
-        Raises:
-            SharedMemoryError: there is not so much memory.
-        """
-        fd = os.memfd_create("region", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(fd, byte_size)
-            seals = fcntl.F_SEAL_SHRINK | (0 if growable else fcntl.F_SEAL_GROW)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
-            return cls(fd, byte_size)
-        except (OSError, ValueError) as exc:
-            _close_quietly(fd)
-            raise SharedMemoryError(f"{byte_size} bytes of memory cannot be had: {exc}") from exc
-
-    def refresh(self) -> int:
-        """Map what the server has added, and return the new size. Arrays made before stay what they were."""
-        byte_size = os.fstat(self.fd).st_size
-        if byte_size != self.byte_size:
-            self.map = mmap.mmap(self.fd, byte_size)
-            self.byte_size = byte_size
-        return byte_size
+    tensor = output._get_tensor()
+    if isinstance(tensor, dict):
+        tensor["parameters"]["shared_memory_allocate"] = True
+    else:
+        tensor.parameters["shared_memory_allocate"].bool_param = True
+    return output
 
 
 class SharedMemorySocket:
     """The connection to a server's --shm-socket: regions are registered by their descriptor, and have no key.
 
-    A context manager. With --shm-reap the regions go with the process that has registered them.
+    A context manager, and thread-safe. With --shm-reap the regions go with the process that has registered them.
     """
 
     def __init__(self, path: str) -> None:
@@ -253,6 +106,7 @@ class SharedMemorySocket:
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(_TIMEOUT_S)
+        self._lock = threading.Lock()
         try:
             self._socket.connect(path)
         except OSError as exc:
@@ -282,19 +136,53 @@ class SharedMemorySocket:
         """
         self._ask({"operation": "unregister", "name": name, "owner": owner}, [])
 
-    def _ask(self, document: dict[str, Any], fds: list[int]) -> None:
+    def take(self, output: Any) -> OutputRegion:
+        """Get the region that the server has made for an output (see `allocate`); the caller closes it.
+
+        Args:
+            output: as it is in the response: what `get_output` of a result of tritonclient returns, of either protocol.
+
+        Raises:
+            SharedMemoryError: the server has made none, or does not have it any more; its text.
+        """
+        described = _read_output(output)
+        fd = self._ask({"operation": "take", "name": described.name}, [])
+        if fd < 0:
+            raise SharedMemoryError(f"the server has sent no memory for '{described.name}'")
+        return OutputRegion(self, described, fd)
+
+    def release(self, name: str) -> None:
+        """Tell the server that a region which it has made is of no use any more, taken or not.
+
+        Raises:
+            SharedMemoryError: the server refuses; its text.
+        """
+        self._ask({"operation": "release", "name": name}, [])
+
+    def _ask(self, document: dict[str, Any], fds: list[int]) -> int:
+        """Ask, and return the descriptor that comes with the answer, or -1."""
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
+                packet, fd = _receive(self._socket)
+            except OSError as exc:
+                raise SharedMemoryError(f"the server does not answer: {exc}") from exc
         try:
-            socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
-            answer = json.loads(self._socket.recv(_ANSWER_BYTE_SIZE) or b"{}")
-        except (OSError, ValueError) as exc:
-            raise SharedMemoryError(f"the server does not answer: {exc}") from exc
-        if "error" in answer:
-            raise SharedMemoryError(str(answer["error"]))
-        if not answer:
-            raise SharedMemoryError("the server has closed the connection")
+            answer = json.loads(packet or b"{}")
+            if "error" in answer:
+                raise SharedMemoryError(str(answer["error"]))
+            if not answer:
+                raise SharedMemoryError("the server has closed the connection")
+        except BaseException as exc:
+            if fd >= 0:
+                os.close(fd)
+            if isinstance(exc, ValueError):
+                raise SharedMemoryError(f"the server's answer cannot be read: {exc}") from exc
+            raise
+        return fd
 
     def close(self) -> None:
-        """Leave; what is registered stays so."""
+        """Leave; what is registered stays so, and what was taken is released."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -306,43 +194,24 @@ class SharedMemorySocket:
         self.close()
 
 
-def _mapped(fd: int, byte_size: int) -> mmap.mmap:
-    try:
-        # An empty region is for outputs that make it larger; there is nothing to map of it yet.
-        return mmap.mmap(fd, byte_size) if byte_size else mmap.mmap(-1, _PAGE)
-    except BaseException:
-        os.close(fd)
-        raise
+def _receive(connection: socket.socket) -> tuple[bytes, int]:
+    """Receive a packet and the descriptor beside it, close-on-exec; -1 if there is none."""
+    # Not socket.recv_fds, which drops the flags: a child started meanwhile must not inherit the descriptor.
+    packet, received, _, _ = connection.recvmsg(_ANSWER_BYTE_SIZE, socket.CMSG_LEN(_INT.size), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _INT.size:
+            return packet, _INT.unpack(data)[0]
+    return packet, -1
 
 
-def _close_quietly(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        return  # mapping has failed, and has closed it
-
-
-def _path(key: str) -> str:
-    name = key.removeprefix("/")
-    if not name or "/" in name or name in (".", ".."):
-        raise SharedMemoryError(f"'{key}' is no key: it is one name, with at most one slash in front")
-    return f"{_FOLDER}/{name}"
-
-
-def _type(name: str) -> DataType:
-    try:
-        return BY_NAME[name]
-    except KeyError:
-        raise ValueError(f"unknown datatype '{name}'") from None
-
-
-def _end_of(data: bytes, count: int) -> int:
-    """Return where the first `count` elements of BYTES end."""
-    end = 0
-    for _ in range(count):
-        if end + 4 > len(data):
-            raise ValueError(f"there are no {count} elements in {len(data)} bytes")
-        end += 4 + int.from_bytes(data[end : end + 4], "little")
-    if end > len(data):
-        raise ValueError(f"there are no {count} elements in {len(data)} bytes")
-    return end
+def _read_output(output: Any) -> _Output:
+    """Read an output of a response, JSON or a message."""
+    if isinstance(output, dict):
+        name, datatype, shape = output["name"], output["datatype"], output["shape"]
+        region = output.get("parameters", {}).get(_REGION, "")
+    else:
+        name, datatype, shape = output.name, output.datatype, output.shape
+        region = output.parameters[_REGION].string_param if _REGION in output.parameters else ""
+    if not region:
+        raise SharedMemoryError(f"the server has made no region for output '{name}'; ask for one with allocate")
+    return _Output(region, datatype, tuple(shape))

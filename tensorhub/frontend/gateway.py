@@ -104,11 +104,14 @@ class Gateway:
         """Nothing is in flight and no memory is held."""
         return self.in_flight == 0 and self._arena.blocks == 0 and not self._controls
 
-    def open(self, fill_hello: Callable[[Any], None] = lambda hello: None) -> None:
+    def open(
+        self, fill_hello: Callable[[Any], None] = lambda hello: None, on_hub_lost: Callable[[], None] | None = None
+    ) -> None:
         """Take part in the server: be reachable, and look for the hub.
 
         Args:
             fill_hello: adds what this process has to a `tensorhub.wire.Hello`.
+            on_hub_lost: called on the mailbox's thread when the hub has died.
         """
         self._node.start()
         self.handles.start()
@@ -117,7 +120,12 @@ class Gateway:
             hello.known.extend(self.catalog.known())
             fill_hello(hello)
 
-        self._node.join(fill, self._hub_lost)
+        def hub_lost() -> None:
+            self._hub_lost()
+            if on_hub_lost is not None:
+                on_hub_lost()
+
+        self._node.join(fill, hub_lost)
 
     def reserve(self, byte_size: int) -> Block:
         """See GatewayPort."""

@@ -1,7 +1,9 @@
-"""Regions that come as files over `--shm-socket`: from a request to the hub's state, and the files on their way to it.
+"""What clients ask over `--shm-socket`: regions that come as files, from a request to the hub's state.
 
 The hub and the workers all keep the files, so that none is lost while one of them is there: a worker that comes gets
 them from the hub, and a hub that comes gets them from the workers that it hears of (`recover`).
+
+What workers have made for outputs goes to clients by `hub.hand_over`.
 
 Everything but the socket's own thread and the one that recovers runs on the hub's loop.
 """
@@ -17,10 +19,11 @@ from typing import Any
 from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.hub.actions import Action, Asker
 from tensorhub.hub.clients import ClientWatch
+from tensorhub.hub.hand_over import HandOver
 from tensorhub.hub.state import HubState
 from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.node import Node
-from tensorhub.ipc.region_socket import FileRequest, RegionSocket
+from tensorhub.ipc.region_socket import Answering, FileRequest, RegionSocket
 from tensorhub.option_groups import SharedMemory
 from tensorhub.ownership import LOCAL
 from tensorhub.protocol import messages
@@ -29,8 +32,6 @@ log = logging.getLogger(__name__)
 
 ROLE = "FILE"
 """The role of an Asker that came over the socket."""
-
-Answering = Callable[[TensorhubError | None], None]
 
 
 class FileRegions:
@@ -49,6 +50,7 @@ class FileRegions:
         self._do: Callable[[list[Action]], None] = lambda actions: None
         self._socket: RegionSocket | None = None
         self._options = options
+        self._hand_over = HandOver(node, lambda: state.lifecycle.workers.pids)
 
     def open(self, do: Callable[[list[Action]], None]) -> None:
         """Begin to listen, if a socket is asked for; `do` carries actions out.
@@ -56,22 +58,36 @@ class FileRegions:
         Raises:
             OSError: the socket cannot be made.
         """
-        self._do = do
+        self._do = self._hand_over.do = do
         self._files.start()
         if self._options.shm_socket:
-            self._socket = RegionSocket(Path(self._options.shm_socket), self._options.shm_allowed_uids, self._take)
+            self._socket = RegionSocket(
+                Path(self._options.shm_socket), self._options.shm_allowed_uids, self._take, self._ended
+            )
             self._socket.start()
 
     def _take(self, request: FileRequest) -> None:
         """On the socket's thread."""
         self._node.post(lambda: self._decide(request))
 
+    def _ended(self, connection: int) -> None:
+        """On the socket's thread."""
+        self._node.post(lambda: self._hand_over.ended(connection))
+
     def _decide(self, request: FileRequest) -> None:
+        if request.operation == "take":
+            self._hand_over.take(request)
+        elif request.operation == "release":
+            self._hand_over.release(request)
+        else:
+            self._register(request)
+
+    def _register(self, request: FileRequest) -> None:
         asker = Asker(ROLE, 0, next(self._numbers), 0)
         self._answers[asker.request_id] = request.answer
         owner = self._owner(request)
         try:
-            if request.fd < 0:
+            if request.operation == "unregister":
                 actions = self._state.unregister("system", owner, request.name, asker)
             else:
                 message = messages.SystemRegion(
@@ -135,4 +151,5 @@ class FileRegions:
         """Stop listening, and close all files."""
         if self._socket is not None:
             self._socket.close()
+        self._hand_over.close()
         self._files.close()

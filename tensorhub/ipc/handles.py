@@ -5,7 +5,8 @@ gone. A descriptor cannot be guessed or opened by name, so that only processes o
 
 Number 0 is the arena of the process that listens. The others are files that clients have handed over for their
 regions: the hub numbers them, from its start time on, so that the numbers of two hubs do not meet, and whoever has such
-a file gives it under its number: the hub to workers, and a worker to the next hub.
+a file gives it under its number: the hub to workers, and a worker to the next hub. What a worker hands out to a client
+has a number of its own kind (`ipc.handed_out`), and is given once.
 """
 
 import itertools
@@ -37,6 +38,7 @@ class HandleServer:
         self._path = path
         self._arena_fd = arena_fd
         self._files: dict[int, int] = {}
+        self._once: set[int] = set()
         self._expected: dict[int, int] = {}
         self._numbers = itertools.count(time.time_ns())
         self._changed = threading.Condition()
@@ -63,6 +65,12 @@ class HandleServer:
         if before >= 0:
             os.close(before)
 
+    def give_once(self, number: int, fd: int) -> None:
+        """Keep a file for the first who asks, and close it then; it belongs to this object from now on."""
+        with self._changed:
+            self._once.add(number)
+        self.keep(number, fd)
+
     def has(self, number: int) -> bool:
         """Whether a file is here."""
         return number in self._files
@@ -70,6 +78,7 @@ class HandleServer:
     def drop(self, number: int) -> None:
         """Close a file; one that is not here is closed already."""
         with self._changed:
+            self._once.discard(number)
             fd = self._files.pop(number, -1)
         if fd >= 0:
             os.close(fd)
@@ -115,6 +124,9 @@ class HandleServer:
             fd = self._arena_fd if number == ARENA else self._files.get(number, -1)
             if fd >= 0:
                 send_descriptor(connection, fd)
+            once = number in self._once
+        if once:
+            self.drop(number)
 
     def close(self) -> None:
         """Stop, and close all files but the arena."""

@@ -1,4 +1,4 @@
-"""`--shm-socket`: clients register memory by handing over a file descriptor, over a Unix socket.
+"""`--shm-socket`: clients register memory by handing over a file descriptor, and take the server's, over a Unix socket.
 
 For clients that share neither /dev/shm nor a namespace of names with the server: a socket that is mounted into their
 container is enough. What they hand over has no name, so nobody else can open it, and must be sealed against becoming
@@ -9,11 +9,18 @@ A packet is one JSON object, with the descriptor beside it; each is answered by 
     {"operation": "register", "name": "r", "offset": 0, "byte_size": 4096, "owner": ""}
     {"operation": "unregister", "name": "r", "owner": ""}
 
+What the server has made for an output (`shared_memory_allocate`) goes the other way: the descriptor comes beside the
+answer. It is the connection's until that releases it, or ends.
+
+    {"operation": "take", "name": "handed-out-..."}
+    {"operation": "release", "name": "handed-out-..."}
+
 Who may: the server's user, root, and the users of --shm-allowed-uids, told by the kernel. One thread serves all; what
 is decided is decided on the hub's loop.
 """
 
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -24,7 +31,7 @@ import struct
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import InvalidArgument, TensorhubError
 from tensorhub.ipc.watch import start_ticks
@@ -40,14 +47,27 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _UINT64 = 2**64 - 1
 
 
+OPERATIONS = ("register", "unregister", "take", "release")
+
+
+class Answering(Protocol):
+    """Sends an answer; from any thread."""
+
+    def __call__(self, error: TensorhubError | None, fd: int = -1) -> bool:
+        """Args: error: None for done. fd: goes with the answer, and stays the caller's. Returns: it has been sent."""
+
+
 class FileRequest(NamedTuple):
     """What a client asks for.
 
     Attributes:
-        fd: the file to register, which whoever gets this owns; -1 to unregister.
-        answer: sends the answer: None for done; from any thread.
+        operation: one of OPERATIONS.
+        connection: a number, of the connection that it came over.
+        fd: the file to register, which whoever gets this owns; -1 for all but "register".
     """
 
+    operation: str
+    connection: int
     name: str
     owner: str
     offset: int
@@ -56,17 +76,24 @@ class FileRequest(NamedTuple):
     growable: bool
     client_pid: int
     client_ticks: int
-    answer: Callable[[TensorhubError | None], None]
+    answer: Answering
 
 
 class RegionSocket:
     """See the module. Runs a thread from `start` to `close`."""
 
-    def __init__(self, path: Path, allowed_uids: Collection[int], on_request: Callable[[FileRequest], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        allowed_uids: Collection[int],
+        on_request: Callable[[FileRequest], None],
+        on_end: Callable[[int], None] = lambda connection: None,
+    ) -> None:
         """Listen.
 
         Args:
             on_request: is called on this object's thread, and passes the request on.
+            on_end: is called likewise with the number of a connection that has ended, after its last request.
 
         Raises:
             OSError: the path cannot be had.
@@ -74,6 +101,9 @@ class RegionSocket:
         self._path = path
         self._uids = frozenset((os.geteuid(), 0, *allowed_uids))
         self._on_request = on_request
+        self._on_end = on_end
+        self._connections: dict[int, int] = {}  # descriptor: number
+        self._numbers = itertools.count(1)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         path.unlink(missing_ok=True)
         self._listener.bind(os.fspath(path))
@@ -113,6 +143,7 @@ class RegionSocket:
             return
         client.setblocking(False)
         self._clients[client.fileno()] = client
+        self._connections[client.fileno()] = next(self._numbers)
         self._selector.register(client, selectors.EVENT_READ)
 
     def _read(self, client: socket.socket) -> None:
@@ -147,8 +178,8 @@ class RegionSocket:
         if not isinstance(document, dict):
             raise InvalidArgument("the request is no JSON object")
         operation = document.get("operation")
-        if operation not in ("register", "unregister"):
-            raise InvalidArgument("'operation' must be 'register' or 'unregister'")
+        if operation not in OPERATIONS:
+            raise InvalidArgument(f"'operation' must be one of {', '.join(map(repr, OPERATIONS))}")
         name, owner = _text(document, "name"), _text(document, "owner")
         offset, byte_size = _number(document, "offset"), _number(document, "byte_size")
         growable = False
@@ -159,21 +190,34 @@ class RegionSocket:
                 raise InvalidArgument(f"one descriptor is needed to register region '{name}', got {len(fds)}")
             growable = check_file(name, fds[0])
         elif fds:
-            raise InvalidArgument("no descriptor is needed to unregister")
+            raise InvalidArgument(f"no descriptor is needed to {operation}")
         pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         try:
             ticks = start_ticks(pid)
         except ProcessLookupError:
             pid = ticks = 0  # of another namespace
         fd = fds[0] if fds else -1
+        connection = self._connections[client.fileno()]
         return FileRequest(
-            name, owner, offset, byte_size, fd, growable, pid, ticks, lambda error: _answer(client, error)
+            operation,
+            connection,
+            name,
+            owner,
+            offset,
+            byte_size,
+            fd,
+            growable,
+            pid,
+            ticks,
+            lambda error, fd=-1: _answer(client, error, fd),
         )
 
     def _forget(self, client: socket.socket) -> None:
         self._clients.pop(client.fileno(), None)
+        connection = self._connections.pop(client.fileno())
         self._selector.unregister(client)
         client.close()
+        self._on_end(connection)
 
     def close(self) -> None:
         """Stop; clients are disconnected."""
@@ -229,9 +273,10 @@ def _close_all(fds: Collection[int]) -> None:
         os.close(fd)
 
 
-def _answer(client: socket.socket, error: TensorhubError | None) -> None:
+def _answer(client: socket.socket, error: TensorhubError | None, fd: int = -1) -> bool:
     document: dict[str, object] = {"ok": True} if error is None else {"error": error.message, "code": error.code.name}
     try:
-        client.send(json.dumps(document).encode())
+        socket.send_fds(client, [json.dumps(document).encode()], [fd] if fd >= 0 else [])
     except OSError:
-        return  # it has gone, or does not read
+        return False  # it has gone, or does not read
+    return True

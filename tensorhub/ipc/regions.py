@@ -14,6 +14,7 @@ from tensorhub.errors import AlreadyExists, InternalError, InvalidArgument, NotF
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
 from tensorhub.ipc.far_memory import FarMemory
+from tensorhub.ipc.handed_out import maybe_place
 from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.system_shm import SystemSegment
 from tensorhub.memory import Lease
@@ -269,7 +270,7 @@ class RegionTable:
         with self._lock:
             region = self._regions.get((owner, name))
             if region is None:
-                raise NotFound(f"Unable to find shared memory region: '{name}'")
+                raise NotFound(f"Unable to find shared memory region: '{name}'{_hint(name)}")
             region.pins += 1
         try:
             segment = region.segment
@@ -346,6 +347,11 @@ class RegionTable:
         with self._lock:
             return [region.message for region in self._regions.values() if not region.foreign]
 
+    def totals(self) -> tuple[int, int]:
+        """Number of regions, and their bytes."""
+        with self._lock:
+            return len(self._regions), sum(region.message.byte_size for region in self._regions.values())
+
     def unlinked(self) -> list[tuple[str, str]]:
         """Return owner and name of the regions whose segment has lost its name."""
         with self._lock:
@@ -358,6 +364,12 @@ class RegionTable:
             last = region.pins == 0
         if last and region.segment is not None:
             region.segment.close()
+
+
+def _hint(name: str) -> str:
+    """What to do about a region that is not registered: the server has made it, and it is its client's."""
+    taken = maybe_place(name) is not None
+    return ": it was made for an output; take it and register it over --shm-socket first" if taken else ""
 
 
 def _not_growing(name: str) -> InvalidArgument:

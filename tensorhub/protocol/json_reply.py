@@ -12,6 +12,8 @@ from tensorhub.protocol import json_tensors, messages
 from tensorhub.protocol.http_infer import EncodedReply, ResponsePlan
 from tensorhub.protocol.json_parameters import parameter_value
 
+_PLACE = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+
 
 def encode_infer(
     plan: ResponsePlan, response_bytes: bytes, outputs: Sequence[bytes | memoryview] | None
@@ -57,7 +59,14 @@ def describe(response: Any) -> dict[str, Any]:
         {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in response.outputs
     ]
     for entry, tensor in zip(document["outputs"], response.outputs, strict=True):
-        if "shared_memory_byte_size" in tensor.parameters:
+        if is_handed_out(tensor):
+            entry["parameters"] = {name: parameter_value(tensor.parameters[name]) for name in _PLACE}
+        elif "shared_memory_byte_size" in tensor.parameters:
             # The region was made as large as the output needed: the client learns how much that is.
             entry["parameters"] = {"shared_memory_byte_size": tensor.parameters["shared_memory_byte_size"].int64_param}
     return document
+
+
+def is_handed_out(tensor: Any) -> bool:
+    """Whether the server has made a region for an output of a response, which names it."""
+    return "shared_memory_offset" in tensor.parameters

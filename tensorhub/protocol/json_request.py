@@ -75,6 +75,10 @@ def _missing_inputs() -> InternalError:
     return InternalError("Unable to parse 'inputs': attempt to access non-existing object member 'inputs'")
 
 
+_ALLOCATE = "shared_memory_allocate"
+_OUR_FLAGS = ("shared_memory_grow", _ALLOCATE)
+
+
 def _decode_outputs(outputs: list[Any], request: Any, binary_by_default: bool) -> ResponsePlan:
     listed: dict[str, bool] = {}
     for output in outputs:
@@ -116,8 +120,10 @@ def _decode_output(parameters: dict[str, Any], into: Any) -> bool:
             set_uint(into["classification"], classes)
     if "shared_memory_region" in parameters:
         set_region(into, parameters)
-        if "shared_memory_grow" in parameters:
-            grow = read_field("shared_memory_grow", json_text.as_bool, parameters["shared_memory_grow"])
-            into["shared_memory_grow"].bool_param = grow
+        for name in _OUR_FLAGS:
+            if name in parameters:
+                into[name].bool_param = read_field(name, json_text.as_bool, parameters[name])
         return False
+    if _ALLOCATE in parameters:
+        into[_ALLOCATE].bool_param = read_field(_ALLOCATE, json_text.as_bool, parameters[_ALLOCATE])
     return "binary_data" in parameters and bool(read_field("binary_data", json_text.as_bool, parameters["binary_data"]))

@@ -23,7 +23,7 @@ from tensorhub.errors import TensorhubError
 from tensorhub.protocol import json_tensors, json_text, messages
 from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS, RAW_OUTPUT_CONTENTS, varint
 from tensorhub.protocol.http_infer import EncodedReply, HttpInfer, Limits, ResponsePlan
-from tensorhub.protocol.json_reply import describe, encode_infer
+from tensorhub.protocol.json_reply import describe, encode_infer, is_handed_out
 from tensorhub.protocol.layouts import LIMIT, MAX_PREFIX_SIZE, LayoutTable
 
 _TAG = bytes((RAW_INPUT_CONTENTS << 3 | 2,))
@@ -258,7 +258,8 @@ class KnownReplies:
     def _learn(self, key: Hashable, plan: ResponsePlan, response: bytes) -> EncodedReply:
         encoded = encode_infer(plan, response, None)
         message = messages.ModelInferResponse.FromString(response)
-        if message.id:
+        # An id and a region that was made for the output are of this reply alone.
+        if message.id or any(is_handed_out(output) for output in message.outputs):
             return encoded
         layout = self._layouts.find(response)
         meaning = layout.meaning if layout is not None and len(layout.meaning) < LIMIT else {}

@@ -29,6 +29,9 @@ EXTENSIONS = (
 SOCKET_EXTENSION = "shared_memory_socket"
 """Ours: memory is registered by file descriptor over --shm-socket, and outputs may make it larger."""
 
+ALLOCATE_EXTENSION = "shared_memory_allocate"
+"""Ours: the server makes a region for an output, which the client takes over --shm-socket."""
+
 INVALID_DATATYPE = "<invalid>"
 
 _ServerMetadataResponse = messages.message_class("inference.ServerMetadataResponse")
@@ -47,7 +50,7 @@ def server_metadata_message(name: str, version: str, extensions: Sequence[str]) 
 
 def extensions(settings: Mapping[str, str]) -> tuple[str, ...]:
     """Return what a server with these options announces."""
-    return (*EXTENSIONS, SOCKET_EXTENSION) if settings.get("shm-socket") else EXTENSIONS
+    return (*EXTENSIONS, SOCKET_EXTENSION, ALLOCATE_EXTENSION) if settings.get("shm-socket") else EXTENSIONS
 
 
 def model_metadata(config: Any, versions: Iterable[int]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from tensorhub import bytes_codec
 from tensorhub.backends.calling import ModelCall
-from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.backends.destinations import HandedOutput, PlacedOutput
 from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.ipc import wire
@@ -53,6 +53,9 @@ _UINT32 = 2**32 - 1
 
 _GROW = "shared_memory_grow"
 """Parameter of an output, ours: its region may be made larger for it."""
+
+_ALLOCATE = "shared_memory_allocate"
+"""Parameter of an output, ours: the server makes a region for it."""
 
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 
@@ -391,6 +394,11 @@ class RequestDecoder:
     def _output(self, name: str, parameters: Any, leases: list[Held], from_http: bool, owner: str) -> RequestedOutput:
         classification = _classification(parameters, from_http)
         region = _region_of(parameters, name, from_http)
+        if _allocates(parameters, name):
+            if region is not None:
+                raise InvalidArgument(f"output '{name}' can't set both 'shared_memory_region' and '{_ALLOCATE}'")
+            self._memory.check_hands_out(name)
+            return HandedOutput(name, classification=classification)
         if region is None:
             return RequestedOutput(name, classification=classification)
         if classification:
@@ -566,6 +574,14 @@ def _maybe_unsigned(parameter: Any, from_http: bool) -> int | None:
 
 def _wrong_region(name: str, tensor: str, expected: str) -> InvalidArgument:
     return InvalidArgument(f"invalid value type for '{name}' parameter for tensor '{tensor}', expected {expected}.")
+
+
+def _allocates(parameters: Any, tensor: str) -> bool:
+    if _ALLOCATE not in parameters:
+        return False
+    if parameters[_ALLOCATE].WhichOneof("parameter_choice") != "bool_param":
+        raise _wrong_region(_ALLOCATE, tensor, "bool_param")
+    return bool(parameters[_ALLOCATE].bool_param)
 
 
 def _classification(parameters: Any, from_http: bool) -> int:

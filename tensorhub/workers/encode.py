@@ -4,7 +4,8 @@
 
 A small response carries its tensors in raw_output_contents, so that the gRPC frontend passes it on unread. A large one
 leaves them out (FLAG_HEAD_ONLY): its tensors are copied once into this process's arena and the extras say where. An
-output that the client wants in a region of its own is written there and is empty here.
+output that the client wants in a region of its own is written there and is empty here, as is one for which the server
+makes the region.
 """
 
 from collections.abc import Hashable, Mapping
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.backends.destinations import HandedOutput, PlacedOutput
 from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InternalError
 from tensorhub.ipc import wire
@@ -21,7 +22,16 @@ from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import RAW_OUTPUT_CONTENTS, varint
 from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import NO_SEQUENCE, Buffer, InferRequest, InferResponse, Parameter, Tensor, flat_view
+from tensorhub.requests import (
+    NO_SEQUENCE,
+    Buffer,
+    InferRequest,
+    InferResponse,
+    Parameter,
+    RequestedOutput,
+    Tensor,
+    flat_view,
+)
 from tensorhub.workers.classification import classify
 
 _RAW_TAG = bytes((RAW_OUTPUT_CONTENTS << 3 | 2,))
@@ -106,7 +116,7 @@ def _maybe_key(request: InferRequest, response: InferResponse) -> Hashable | Non
     wanted = request.requested
     names: tuple[str, ...] = ()
     if wanted:
-        if any(type(output) is PlacedOutput or output.classification for output in wanted):
+        if any(type(output) is not RequestedOutput or output.classification for output in wanted):
             return None
         names = tuple([output.name for output in wanted])
     # PERF: members of an Enum are compared by identity, and their own hash is slow.
@@ -143,7 +153,7 @@ def encode_response(
     Raises:
         InvalidArgument: an output has no classes, and they were asked for.
         InternalError: an output does not fit the place that the client gave for it; no region has been written to.
-        Unavailable: the arena is full; regions have been written to.
+        Unavailable: the arena is full, or no region can be made; regions have been written to.
     """
     message = messages.ModelInferResponse(
         model_name=request.model, model_version=str(request.version), id=request.request_id
@@ -154,6 +164,7 @@ def encode_response(
     described = message.outputs
     contents: list[Buffer] = []
     writes: list[tuple[PlacedOutput, Buffer, int]] = []
+    handed: list[tuple[Any, Buffer]] = []
     total = 0
     for tensor in response.outputs:
         name = tensor.name
@@ -176,16 +187,44 @@ def encode_response(
             contents.append(b"")
             if from_http:
                 entry.parameters["shared_memory_region"].string_param = place.region
+        elif type(place) is HandedOutput:
+            handed.append((entry.parameters, tensor.data))
+            contents.append(b"")
         else:
             contents.append(tensor.data)
             total += size
     for place, data, size in writes:
         _write(place, data, size)
+    if handed:
+        return _hand_out(handed, message, contents, total, memory)
+    return _finish(message, contents, total, memory)
+
+
+def _finish(message: Any, contents: list[Buffer], total: int, memory: Memory) -> EncodedResponse:
     if total <= wire.INLINE_LIMIT:
         message.raw_output_contents.extend([_inline(data) for data in contents])
         return EncodedResponse(message.SerializeToString(), b"", 0, [])
     tail, slots = _place_contents(contents, memory)
     return EncodedResponse(message.SerializeToString(), tail, wire.FLAG_HEAD_ONLY, slots)
+
+
+def _hand_out(
+    handed: list[tuple[Any, Buffer]], message: Any, contents: list[Buffer], total: int, memory: Memory
+) -> EncodedResponse:
+    """Make regions for outputs, each of which comes with its parameters in the message; all of them, or none."""
+    names: list[str] = []
+    try:
+        for parameters, data in handed:
+            given = flat_view(data.to_host() if isinstance(data, DeviceMemory) else data)
+            names.append(memory.hand_out(given))
+            parameters["shared_memory_region"].string_param = names[-1]
+            parameters["shared_memory_offset"].int64_param = 0
+            parameters["shared_memory_byte_size"].int64_param = len(given)
+        return _finish(message, contents, total, memory)
+    except BaseException:
+        for name in names:
+            memory.take_back(name)
+        raise
 
 
 def _classes(tensor: Tensor, count: int, spec: ModelSpec | None) -> Tensor:

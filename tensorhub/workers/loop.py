@@ -22,6 +22,7 @@ from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
+from tensorhub.ipc.handed_out import HandedOut
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
@@ -102,6 +103,7 @@ class WorkerLoop:
         cache: "CacheStore | None" = None,
         refusal: str = "",
         health: DeviceHealth | None = None,
+        handed_out: HandedOut | None = None,
     ) -> None:
         self._arena = arena
         self._cache = cache
@@ -112,6 +114,7 @@ class WorkerLoop:
         self._peers = peers
         self._regions = regions
         self._health = health or DeviceHealth()
+        self._handed_out = handed_out
         self._alarms = Alarms()
         self._gathering: dict[ServingModel, None] = {}
         self._loads = WorkerLoads(
@@ -151,7 +154,7 @@ class WorkerLoop:
 
     def run(self) -> None:
         """Work until `stop` has been called and the last request has been answered."""
-        self._gateway.open(self._fill_hello)
+        self._gateway.open(self._fill_hello, self._handed_out.hub_lost if self._handed_out is not None else None)
         self._turn()
         for thread in self._successors:  # which may grow meanwhile
             thread.join()
@@ -467,6 +470,9 @@ class WorkerLoop:
             self.stop(0.0)
         elif kind == "check_ready":
             self._check_ready(order.check_ready.load_ids, message.request_id)
+        elif kind == "release_handed_out":
+            if self._handed_out is not None:
+                self._handed_out.release(order.release_handed_out.numbers)
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:

@@ -22,6 +22,7 @@ from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.cuda_shm import open_port
 from tensorhub.ipc.far_memory import CopyServer, FarMemory
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
+from tensorhub.ipc.handed_out import HandedOut
 from tensorhub.ipc.handles import fetch_handle
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
@@ -97,13 +98,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         files=RegionFiles(gateway.handles, fetch),
         far=far,
     )
+    handed_out = None
+    if chosen.shared_memory.shm_socket:
+        handed_out = HandedOut(own.name, gateway.handles, chosen.shared_memory, regions.totals, node.watcher.later)
+    memory = WorkerMemory(
+        arena,
+        peers,
+        regions,
+        handles if gpu else None,
+        chosen.memory.pinned_memory_pool_byte_size,
+        handed_out,
+    )
     copies = CopyServer(run_dir.copies(node.pid), handles, health.after) if gpu and handles is not None else None
     device_access.install(handles.try_port if handles is not None else lambda: None)
     limiter = chosen.rate_limiter
     loop = WorkerLoop(
         node,
         gateway,
-        WorkerMemory(arena, peers, regions, handles if gpu else None, chosen.memory.pinned_memory_pool_byte_size),
+        memory,
         peers,
         regions,
         arena=arena,
@@ -115,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache=cache,
         refusal=own.refusal,
         health=health,
+        handed_out=handed_out,
     )
     if chosen.shared_memory.shm_reap:
         loop.reap()

@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from tensorhub.devices import DeviceError, DevicePort
+from tensorhub.errors import InvalidArgument
 from tensorhub.ipc.arena_memory import Arena, Block
 from tensorhub.ipc.cuda_regions import HandleTable
+from tensorhub.ipc.handed_out import HandedOut, maybe_place
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.memory import Lease, Slot
@@ -40,7 +42,17 @@ class StagedInput:
 class WorkerMemory:
     """See tensorhub.memory.Memory. Thread-safe; what it is made of stays its maker's."""
 
-    __slots__ = ("_arena", "_device_use", "_handles", "_lock", "_locked_byte_size", "_peers", "_prepared", "_regions")
+    __slots__ = (
+        "_arena",
+        "_device_use",
+        "_handed_out",
+        "_handles",
+        "_lock",
+        "_locked_byte_size",
+        "_peers",
+        "_prepared",
+        "_regions",
+    )
 
     def __init__(
         self,
@@ -49,18 +61,21 @@ class WorkerMemory:
         regions: RegionTable,
         handles: HandleTable | None = None,
         locked_byte_size: int = 0,
+        handed_out: HandedOut | None = None,
     ) -> None:
         """Use them.
 
         Args:
             handles: gets at the GPU's driver; None for a worker without a GPU.
             locked_byte_size: most bytes of the arena whose pages are locked, once a model is loaded on the GPU.
+            handed_out: makes regions for outputs; None: nobody could take them.
         """
         self._arena = arena
         self._peers = peers
         self._regions = regions
         self._handles = handles
         self._locked_byte_size = locked_byte_size
+        self._handed_out = handed_out
         self._prepared = False
         self._device_use = DeviceUse(self._maybe_device_used)
         self._lock = threading.Lock()
@@ -78,6 +93,25 @@ class WorkerMemory:
     def allocate(self, byte_size: int) -> Slot:
         """Take a piece of the own arena."""
         return self._arena.allocate(byte_size)
+
+    def check_hands_out(self, output: str) -> None:
+        """Check that this server makes regions for outputs."""
+        if self._handed_out is None:
+            raise InvalidArgument(
+                f"'shared_memory_allocate' of output '{output}' needs a server that is started with --shm-socket=PATH, "
+                "over which its client takes the region, and this one is not"
+            )
+
+    def hand_out(self, data: memoryview) -> str:
+        """Make a region with a copy of these bytes, and return its name."""
+        assert self._handed_out is not None  # see check_hands_out
+        return self._handed_out.make(data)
+
+    def take_back(self, name: str) -> None:
+        """Let go of a region whose name nobody has been told."""
+        place = maybe_place(name)
+        if self._handed_out is not None and place is not None:
+            self._handed_out.release((place.number,))
 
     def measured_load(self) -> AbstractContextManager[Taken]:
         """Load a model in the block."""

@@ -65,6 +65,13 @@ def test_memory_by_descriptor(tmp_path: Path) -> None:
     assert "sum        [ 1  2  3" in output
 
 
+def test_output_by_descriptor(tmp_path: Path) -> None:
+    place = f"/tmp/tensorhub-test-example-{os.getpid()}.sock"
+    with serving(tmp_path, [f"--shm-socket={place}"]) as running:
+        output = run(sys.executable, str(CLIENTS / "output_by_descriptor.py"), "--url", running.http, "--socket", place)
+    assert "64 bytes\nsum [ 1  2  3" in output
+
+
 def test_cuda_shared_memory(server: RunningServer) -> None:
     command = (sys.executable, str(CLIENTS / "cuda_shared_memory.py"), "--url", server.http)
     done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
@@ -85,6 +92,7 @@ def test_all_examples_are_tested() -> None:
         "http_generate.py",
         "http_infer.py",
         "memory_by_descriptor.py",
+        "output_by_descriptor.py",
         "system_shared_memory.py",
         "system_shared_memory_plain.py",
     }

@@ -96,6 +96,28 @@ def test_files_by_number(tmp_path: Path) -> None:
     wait_until(lambda: open_fds() == before, "nothing is left open")
 
 
+def test_a_file_that_is_given_once(tmp_path: Path) -> None:
+    before = open_fds()
+    server = HandleServer(tmp_path / "1.fds")
+    server.start()
+    for number in (5, 5, 6):  # a number that has been used up may be used again
+        server.give_once(number, _file(b"once"))
+        assert server.has(number)
+        fd = fetch_handle(tmp_path / "1.fds", number)
+        assert os.pread(fd, 10, 0) == b"once"
+        os.close(fd)
+        with pytest.raises(InternalError, match="cannot be reached: it is not there"):
+            fetch_handle(tmp_path / "1.fds", number)
+        assert not server.has(number)
+    server.give_once(7, _file(b"dropped"))
+    server.drop(7)
+    server.keep(7, _file(b"kept"))
+    for _ in range(2):
+        os.close(fetch_handle(tmp_path / "1.fds", 7))
+    server.close()
+    wait_until(lambda: open_fds() == before, "nothing is left open")
+
+
 def test_who_asks_for_what_is_expected_waits(tmp_path: Path) -> None:
     server = HandleServer(tmp_path / "1.fds")
     server.start()

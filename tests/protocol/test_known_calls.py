@@ -244,3 +244,28 @@ def test_known_replies(response_id: str, strings: bool) -> None:
             got = table.encode(plan, data)
             assert got.json_size == expected.json_size
             assert b"".join(got.chunks) == b"".join(expected.chunks)
+
+
+def test_replies_with_a_region_of_their_own_are_not_remembered() -> None:
+    """Each would be remembered in vain, and in the place of another."""
+    table = KnownReplies()
+    for step in range(3):
+        message = messages.ModelInferResponse(model_name="m", model_version="1", raw_output_contents=[b""])
+        parameters = message.outputs.add(name="A", datatype="UINT8", shape=[4]).parameters
+        parameters["shared_memory_region"].string_param = f"handed out {step}"
+        parameters["shared_memory_offset"].int64_param = 0
+        parameters["shared_memory_byte_size"].int64_param = 4
+        got = table.encode(BINARY_PLAN, message.SerializeToString())
+        assert got.json_size is None
+        [output] = json.loads(b"".join(got.chunks))["outputs"]
+        assert output == {
+            "name": "A",
+            "datatype": "UINT8",
+            "shape": [4],
+            "parameters": {
+                "shared_memory_region": f"handed out {step}",
+                "shared_memory_offset": 0,
+                "shared_memory_byte_size": 4,
+            },
+        }
+    assert repr(table._layouts) == "<LayoutTable 0 layouts>"

@@ -69,6 +69,8 @@ class FakeMemory:
         pinned, taken: leases and slots that have not been given back.
         slots: how many allocations succeed before the arena is full.
         stages: how many inputs are staged before there is no room. staged: those that have not been given back.
+        handed_out: what was made for outputs, by name.
+        hands_out: whether it makes any.
     """
 
     def __init__(self) -> None:
@@ -80,6 +82,8 @@ class FakeMemory:
         self.slots = 100
         self.stages = 0
         self.staged = 0
+        self.handed_out: dict[str, bytes] = {}
+        self.hands_out = True
         self._next_offset = 0
 
     def arena(self, owner: int, offset: int, byte_size: int) -> memoryview:
@@ -106,6 +110,20 @@ class FakeMemory:
         self.slots -= 1
         offset, self._next_offset = self._next_offset, -(-(self._next_offset + byte_size) // 64) * 64
         return FakeSlot(self, offset, byte_size)
+
+    def check_hands_out(self, output: str) -> None:
+        if not self.hands_out:
+            raise InvalidArgument(f"nothing is handed out for '{output}'")
+
+    def hand_out(self, data: memoryview) -> str:
+        if len(self.handed_out) == 3:
+            raise Unavailable("three are handed out")
+        name = f"region {len(self.handed_out)}"
+        self.handed_out[name] = bytes(data)
+        return name
+
+    def take_back(self, name: str) -> None:
+        del self.handed_out[name]
 
     def measured_load(self) -> AbstractContextManager[Callable[[], int]]:
         return nullcontext(lambda: 0)

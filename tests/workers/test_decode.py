@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.backends.destinations import HandedOutput, PlacedOutput
 from tensorhub.errors import GRPC_STATUS, InternalError, InvalidArgument, NotFound, TensorhubError, Unsupported
 from tensorhub.ipc import wire
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest
+from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest, RequestedOutput
 from tensorhub.workers.decode import DEADLINE_GRACE_NS, RequestDecoder
 from tests.workers import decode_cases
 from tests.workers.decode_cases import CASES, request, tensor
@@ -287,6 +287,62 @@ def test_inputs_in_regions_are_copied_if_the_model_asks_for_it(parameter: str) -
     memoryview(got.inputs["INPUT0"].data)[0] = 1
     assert memory.regions["in"][0] == 0
     assert memory.pinned == 0
+
+
+_ALLOCATE = {"shared_memory_allocate": True}
+
+
+@pytest.mark.parametrize("from_http", [False, True])
+def test_an_output_that_the_server_makes_a_region_for(*, from_http: bool) -> None:
+    """Also when the request is recognised, and beside others that differ in nothing else."""
+    decoder = RequestDecoder(ModelSpec.from_config(decode_cases.config("add_sub"), "add_sub", 3), FakeMemory())
+    for number in range(4):
+        for parameters, kind, classes in (
+            (_ALLOCATE, HandedOutput, 0),
+            ({"shared_memory_allocate": False}, RequestedOutput, 0),
+            ({}, RequestedOutput, 0),
+            ({"classification": 2, **_ALLOCATE}, HandedOutput, 2),
+        ):
+            data = [bytes([number]) * 16] * 2
+            head = request("add_sub", [tensor("INPUT0"), tensor("INPUT1")], data, [("OUTPUT0", parameters), "OUTPUT1"])
+            got = decoder.decode(frame(head, from_http=from_http), 5)
+            assert [type(output) for output in got.requested] == [kind, RequestedOutput]
+            assert got.requested[0].classification == classes
+            assert got.inputs["INPUT0"].data == data[0]
+            assert not got.leases
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        (
+            {"shared_memory_allocate": 1},
+            "invalid value type for 'shared_memory_allocate' parameter for tensor 'OUTPUT0'",
+        ),
+        ({"shared_memory_allocate": "true"}, "expected bool_param"),
+        ({"shared_memory_allocate": None}, "expected bool_param"),
+        ({**_ALLOCATE, **_region("out", 8)}, "can't set both 'shared_memory_region' and 'shared_memory_allocate'"),
+        ({**_ALLOCATE, "shared_memory_offset": 8}, "without 'shared_memory_region'"),
+        ({**_ALLOCATE, "shared_memory_byte_size": 8}, "without 'shared_memory_region'"),
+    ],
+)
+def test_outputs_that_contradict_themselves(parameters: dict[str, Any], text: str) -> None:
+    memory = FakeMemory()
+    memory.regions = {"out": bytearray(64)}
+    inputs = [tensor("INPUT0"), tensor("INPUT1")]
+    with pytest.raises(InvalidArgument, match=text):
+        decode(request("add_sub", inputs, [bytes(16)] * 2, [("OUTPUT0", parameters)]), memory)
+    assert memory.pinned == 0
+
+
+def test_a_server_that_makes_no_regions_says_so_each_time() -> None:
+    memory = FakeMemory()
+    memory.hands_out = False
+    decoder = RequestDecoder(ModelSpec.from_config(decode_cases.config("add_sub"), "add_sub", 3), memory)
+    head = request("add_sub", [tensor("INPUT0"), tensor("INPUT1")], [bytes(16)] * 2, [("OUTPUT0", _ALLOCATE)])
+    for _ in range(3):
+        with pytest.raises(InvalidArgument, match="nothing is handed out for 'OUTPUT0'"):
+            decoder.decode(frame(head), 5)
 
 
 def test_strings_in_a_region_are_read_from_a_copy() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorhub.backends.destinations import PlacedOutput
+from tensorhub.backends.destinations import HandedOutput, PlacedOutput
 from tensorhub.errors import InternalError, Unavailable
 from tensorhub.ipc import wire
 from tensorhub.ipc.wire import INLINE_LIMIT
@@ -126,6 +126,40 @@ def test_a_large_output_in_a_region_keeps_the_response_small() -> None:
     )
     assert encoded.flags == 0
     assert memory.regions["r"] == bytes([1]) * INLINE_LIMIT * 2
+
+
+def test_regions_are_made_for_outputs() -> None:
+    memory = FakeMemory()
+    encoder = ResponseEncoder(SPEC, memory)
+    request = InferRequest("m", 2, "", {}, requested=(HandedOutput("A"), RequestedOutput("B"), HandedOutput("C")))
+    for large in (3, INLINE_LIMIT * 2):
+        for content in (b"1", b"2"):
+            data = [content * 3, content * large, np.full((2, 2), content[0], np.uint8)]
+            response = InferResponse([output(name, item, (1,)) for name, item in zip("ABC", data, strict=True)])
+            encoded = encoder.encode(request, response, from_http=False)
+            first, second, third = parse(encoded).outputs
+            assert not second.parameters
+            for entry, size in ((first, 3), (third, 4)):
+                assert entry.parameters["shared_memory_offset"].int64_param == 0
+                assert entry.parameters["shared_memory_byte_size"].int64_param == size
+                assert memory.handed_out.pop(entry.parameters["shared_memory_region"].string_param) == content * size
+            if large == 3:
+                assert list(parse(encoded).raw_output_contents) == [b"", content * 3, b""]
+            else:
+                assert [len(item.inline) for item in extras(encoded)] == [0, 0, 0]
+                assert [item.slot.byte_size for item in extras(encoded)] == [0, large, 0]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_if_one_region_cannot_be_made_none_is(count: int) -> None:
+    """Three are all that the memory makes; and with three, the arena has no room for the fourth output."""
+    memory = FakeMemory()
+    memory.slots = 0
+    outputs = [output(str(index), bytes(INLINE_LIMIT * 2)) for index in range(4)]
+    request = infer_request(tuple([HandedOutput(str(i)) if i < count else RequestedOutput(str(i)) for i in range(4)]))
+    with pytest.raises(Unavailable):
+        encode_response(request, InferResponse(outputs), memory, from_http=False)
+    assert not memory.handed_out
 
 
 def test_a_region_that_is_too_small_is_not_touched_and_nor_are_the_others() -> None:
