@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -129,9 +130,13 @@ def processes_of(run_dir: Path) -> dict[int, str]:
     return found
 
 
-def is_ready(port: int) -> bool:
-    """Whether a server on this port says that it is ready."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def is_ready(port: int, context: ssl.SSLContext | None = None) -> bool:
+    """Whether a server on this port says that it is ready; with a context, over HTTPS."""
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        if context is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
+    )
     try:
         connection.request("GET", "/v2/health/ready")
         return connection.getresponse().status == 200

@@ -1,7 +1,7 @@
 """What `tensorhub bench` measures, over HTTP or over gRPC: a server, the form of its requests, and the load on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -58,10 +58,10 @@ def opened(protocol: str, url: str | None, timeout_s: float) -> Iterator[Subject
         # Here and not above: it takes a while to import, and who measures HTTP does not need it.
         from tensorhub.client import rpc
 
-        with rpc.RpcServer.connected(url or rpc.DEFAULT_URL, timeout_s) as channel:
+        with closing(rpc.RpcServer(url or rpc.DEFAULT_URL, timeout_s)) as channel:
             yield _OverGrpc(channel, channel.url)
     else:
-        with Server.connected(url or DEFAULT_URL, timeout_s) as server:
+        with closing(Server(url or DEFAULT_URL, timeout_s)) as server:
             yield _OverHttp(server)
 
 

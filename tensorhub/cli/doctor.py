@@ -12,6 +12,7 @@ import secrets
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
     servers = by_server(find_workers())
     asked = meant(servers, arguments.url)
     try:
-        with Server.connected(arguments.url, _TIMEOUT_S) as server:
+        with closing(Server(arguments.url, _TIMEOUT_S)) as server:
             metadata = server.metadata()
             report.add(GOOD, f"{metadata.get('name')} {metadata.get('version')} answers at {server.url}")
             probe(report, server, here, [side for sides in asked.values() for side in sides])

@@ -5,6 +5,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        with Server.connected(arguments.url, arguments.timeout) as server:
+        with closing(Server(arguments.url, arguments.timeout)) as server:
             outputs, times_s = _infer(server, arguments)
     except (Refused, Unreachable, TensorError, ValueError, OSError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

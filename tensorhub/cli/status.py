@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
             processes = find_processes(Path(arguments.run_dir))
             _print(process_lines(processes), [asdict(item) for item in processes], as_json=arguments.json)
             return READY if any(process.alive for process in processes) else NO_ANSWER
-        with Server.connected(arguments.url, arguments.timeout) as server:
+        with closing(Server(arguments.url, arguments.timeout)) as server:
             status = ask(server)
     except (Unreachable, OSError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

@@ -2,8 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -30,7 +29,7 @@ class Refused(Exception):
 
 
 class Server:
-    """A server at `url`: http://host:port, or host:port. Not for several threads at once."""
+    """A server at `url`: http://host:port, or host:port. Not for several threads at once; `close` it."""
 
     def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 60.0) -> None:
         """Take the address; nothing is connected before the first call.
@@ -47,16 +46,6 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server {self.url}>"
-
-    @staticmethod
-    @contextmanager
-    def connected(url: str, timeout_s: float = 60.0) -> Iterator["Server"]:
-        """Use a server, and close the connection at the end."""
-        server = Server(url, timeout_s)
-        try:
-            yield server
-        finally:
-            server.close()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

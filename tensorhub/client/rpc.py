@@ -1,7 +1,6 @@
 """One connection to a server of the v2 protocol, over gRPC: what `client.http` is over HTTP, with the same errors."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,7 +41,7 @@ def method(channel: grpc.Channel, name: str) -> Any:
 
 
 class RpcServer:
-    """A server at `url`: host:port. Not for several threads at once."""
+    """A server at `url`: host:port. Not for several threads at once; `close` it."""
 
     def __init__(self, url: str = DEFAULT_URL, timeout_s: float = 60.0) -> None:
         """Take the address; nothing is connected before the first call.
@@ -56,16 +55,6 @@ class RpcServer:
 
     def __repr__(self) -> str:
         return f"<RpcServer {self.url}>"
-
-    @staticmethod
-    @contextmanager
-    def connected(url: str, timeout_s: float = 60.0) -> Iterator["RpcServer"]:
-        """Use a server, and close the connection at the end."""
-        server = RpcServer(url, timeout_s)
-        try:
-            yield server
-        finally:
-            server.close()
 
     def close(self) -> None:
         """Close the connection for good."""

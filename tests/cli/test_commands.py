@@ -5,6 +5,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_bench_over_grpc_and_with_shared_memory(server: RunningServer, capsys: p
                 assert entry["requests"] > 0
                 assert (entry["errors"], entry["lost"]) == ({}, 0)
                 assert 0 < entry["client_cpu"] <= 2
-    with Server.connected(server.http) as asked:
+    with closing(Server(server.http)) as asked:
         assert asked.regions("system") == []
 
 
@@ -161,7 +162,7 @@ def test_bench_over_grpc_and_with_shared_memory(server: RunningServer, capsys: p
 def test_a_bench_that_is_interrupted_leaves_nothing(server: RunningServer, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tensorhub", "bench", "add_sub", "--random", "--shared-memory=system"]
     options = [f"--url={server.http}", "--concurrency=1,2", "--seconds=1000", "--timeout=5"]
-    with Server.connected(server.http) as asked:
+    with closing(Server(server.http)) as asked:
         bench = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             wait_until(lambda: len(asked.regions("system")) == 2, "two regions are registered")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import grpc
@@ -63,7 +63,7 @@ def test_what_is_no_address(url: str) -> None:
 
 
 def test_infer() -> None:
-    with serving(echo) as target, RpcServer.connected(target) as server:
+    with serving(echo) as target, closing(RpcServer(target)) as server:
         (output,) = server.infer("m", [ONES])
     assert (output.name, output.array.tolist()) == ("A", [1, 1])
 
@@ -73,7 +73,7 @@ def test_errors_have_the_servers_words() -> None:
         context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'm' is not found")
         raise AssertionError
 
-    with serving(refuse) as target, RpcServer.connected(target) as server:
+    with serving(refuse) as target, closing(RpcServer(target)) as server:
         with pytest.raises(Refused, match=r"^Request for unknown model: 'm' is not found$") as found:
             server.infer("m", [ONES])
         assert found.value.status == grpc.StatusCode.NOT_FOUND.value[0]
@@ -87,12 +87,12 @@ def test_an_answer_without_raw_contents() -> None:
         answer.outputs.add(name="A", datatype="INT32", shape=[1])
         return bytes(answer.SerializeToString())
 
-    with serving(bare) as target, RpcServer.connected(target) as server, pytest.raises(TensorError, match="raw"):
+    with serving(bare) as target, closing(RpcServer(target)) as server, pytest.raises(TensorError, match="raw"):
         server.infer("m", [ONES])
 
 
 def test_nobody_is_there() -> None:
-    with RpcServer.connected("127.0.0.1:9") as server, pytest.raises(Unreachable, match="no gRPC server answers"):
+    with closing(RpcServer("127.0.0.1:9")) as server, pytest.raises(Unreachable, match="no gRPC server answers"):
         server.metadata("m")
     with pytest.raises(Unreachable, match="gave no answer to 2 requests"):
         rpc_load.run("127.0.0.1:9", [b"", b""], 0.2)

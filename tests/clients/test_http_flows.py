@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tritonclient.http
 import tritonclient.http.aio
-from tritonclient.utils import InferenceServerException, shared_memory
+from tritonclient.utils import InferenceServerException
 
 from tests.certificates import Certificates, make_certificates
-from tests.clients.flows import ROW, SLOW_MODEL, Client, Flow, Run, explicit_server, refusal, value
+from tests.clients import flows
+from tests.clients.flows import ROW, Client, Run, explicit_server, refusal, runner, value
 from tests.serving import RunningServer, serving
 
 
@@ -28,31 +29,13 @@ def explicit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
 @pytest.fixture(params=["http", "http.aio"])
 def run(request: pytest.FixtureRequest, explicit: RunningServer) -> Run:
     """Return what runs a flow with a client of the kind."""
-
-    def run_flow(flow: Flow) -> None:
-        async def whole() -> None:
-            client: Client
-            if request.param == "http":
-                client = tritonclient.http.InferenceServerClient(explicit.http, concurrency=4)
-            else:
-                client = tritonclient.http.aio.InferenceServerClient(explicit.http)
-            try:
-                await flow(client)
-            finally:
-                await value(client.close())
-
-        asyncio.run(whole())
-
-    return run_flow
+    if request.param == "http":
+        return runner(lambda: tritonclient.http.InferenceServerClient(explicit.http, concurrency=4))
+    return runner(lambda: tritonclient.http.aio.InferenceServerClient(explicit.http))
 
 
-def tensor(name: str, values: np.ndarray[Any, Any], datatype: str, **how: bool) -> Any:
-    """An input of either client, which share the class."""
-    return tritonclient.http.InferInput(name, values.shape, datatype).set_data_from_numpy(values, **how)
-
-
-def pair(**how: bool) -> list[Any]:
-    return [tensor("INPUT0", ROW, "INT32", **how), tensor("INPUT1", ROW, "INT32", **how)]
+tensor = partial(flows.tensor, tritonclient.http)
+pair = partial(flows.pair, tritonclient.http)
 
 
 def test_health_and_metadata(run: Run) -> None:
@@ -204,64 +187,20 @@ def test_classes(run: Run) -> None:
 
 
 def test_model_control(run: Run) -> None:
-    config = {
-        "backend": "python",
-        "max_batch_size": 0,
-        "input": [{"name": "SECONDS", "data_type": "TYPE_FP32", "dims": [1]}],
-        "output": [{"name": "DONE", "data_type": "TYPE_FP32", "dims": [1]}],
-    }
-    nothing = tensor("SECONDS", np.zeros(1, np.float32), "FP32")
-
     async def flow(client: Client) -> None:
-        await value(client.unload_model("add_sub"))
-        assert not await value(client.is_model_ready("add_sub"))
-        assert "no available versions" in await refusal(lambda: client.infer("add_sub", pair()))
-        await value(client.load_model("add_sub"))
-        assert await value(client.is_model_ready("add_sub"))
+        await flows.control_models(client, tritonclient.http)
         entries = {entry["name"]: entry for entry in await value(client.get_model_repository_index())}
         assert entries["add_sub"]["state"] == "READY"
-        files = {"file:3/model.py": SLOW_MODEL.encode()}
-        await value(client.load_model("brought", config=json.dumps(config), files=files))
-        result = await value(client.infer("brought", [nothing], model_version="3"))
-        assert result.as_numpy("DONE")[0] == 0
-        await value(client.unload_model("brought", unload_dependents=True))
-        assert "failed to load 'nobody'" in await refusal(lambda: client.load_model("nobody"))
 
     run(flow)
 
 
 def test_system_shared_memory(run: Run) -> None:
-    names = [f"flow_{kind}" for kind in ("in", "out")]
-
-    async def flow(client: Client) -> None:
-        with ExitStack() as undo:
-            handles = []
-            for name in names:
-                handle = shared_memory.create_shared_memory_region(name, f"/{name}", ROW.nbytes * 2)
-                undo.callback(shared_memory.destroy_shared_memory_region, handle)
-                await value(client.register_system_shared_memory(name, f"/{name}", ROW.nbytes * 2))
-                handles.append(handle)
-            try:
-                shared_memory.set_shared_memory_region(handles[0], [ROW, ROW])
-                inputs = []
-                for index in range(2):
-                    one = tritonclient.http.InferInput(f"INPUT{index}", [1, 16], "INT32")
-                    one.set_shared_memory("flow_in", ROW.nbytes, ROW.nbytes * index)
-                    inputs.append(one)
-                output = tritonclient.http.InferRequestedOutput("OUTPUT0")
-                output.set_shared_memory("flow_out", ROW.nbytes)
-                result = await value(client.infer("add_sub", inputs, outputs=[output]))
-                assert "data" not in result.get_output("OUTPUT0")
-                found = shared_memory.get_contents_as_numpy(handles[1], np.int32, [1, 16])
-                assert (found == 2 * ROW).all()
-                status = await value(client.get_system_shared_memory_status())
-                assert {"flow_in", "flow_out"} <= {region["name"] for region in status}
-            finally:
-                for name in names:
-                    await value(client.unregister_system_shared_memory(name))
-            assert await value(client.get_system_shared_memory_status("")) == []
-
-    run(flow)
+    run(
+        lambda client: flows.use_system_shared_memory(
+            client, tritonclient.http, lambda status: {region["name"] for region in status}
+        )
+    )
 
 
 def test_statistics(run: Run) -> None:

@@ -1,10 +1,9 @@
 """HTTP with encryption: who is served, who is not, and which files are refused before anything starts."""
 
-import http.client
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,30 +26,16 @@ def _context(files: Certificates, *, client: bool = False) -> ssl.SSLContext:
     return context
 
 
-def _ready(context: ssl.SSLContext) -> Callable[[int], bool]:
-    def ready(port: int) -> bool:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    return ready
-
-
 def _options(files: Certificates) -> list[str]:
     return [f"--http-server-cert={files.server}", f"--http-server-key={files.server_key}", "--allow-grpc=false"]
 
 
 def test_encrypted(files: Certificates, tmp_path: Path) -> None:
-    ready = _ready(_context(files))
+    ready = partial(is_ready, context=_context(files))
     with serving(tmp_path, ["--http-use-ssl=true", *_options(files)], ready=ready) as server:
         port = int(server.http.rpartition(":")[2])
         assert not is_ready(port), "plain HTTP is not served"
-        assert not _ready(ssl.create_default_context())(port), "nobody vouches for the certificate"
+        assert not is_ready(port, ssl.create_default_context()), "nobody vouches for the certificate"
         client = tritonclient.http.InferenceServerClient(
             server.http, ssl=True, ssl_options={"ca_certs": str(files.authority)}
         )
@@ -66,12 +51,12 @@ def test_encrypted(files: Certificates, tmp_path: Path) -> None:
 
 def test_clients_show_a_certificate_too(files: Certificates, tmp_path: Path) -> None:
     options = ["--http-use-ssl-mutual=true", f"--http-root-cert={files.authority}", *_options(files)]
-    with serving(tmp_path, options, ready=_ready(_context(files, client=True))) as server:
+    with serving(tmp_path, options, ready=partial(is_ready, context=_context(files, client=True))) as server:
         port = int(server.http.rpartition(":")[2])
-        assert not _ready(_context(files))(port), "a client without a certificate"
+        assert not is_ready(port, _context(files)), "a client without a certificate"
         stranger = _context(files)
         stranger.load_cert_chain(files.stranger, files.stranger_key)
-        assert not _ready(stranger)(port), "a client that nobody vouches for"
+        assert not is_ready(port, stranger), "a client that nobody vouches for"
 
 
 @pytest.mark.parametrize(

@@ -22,27 +22,10 @@ from tritonclient.utils import np_to_triton_dtype
 from tests.redis_server import RedisServer, redis_server
 from tests.serving import RunningServer, free_ports, processes_of, serving
 
+from .cached_models import CACHED, COUNTING, GROUP, PYTHON, TENSORS, counted, write_models
 from .daemons import wait_until
 
 redis = pytest.importorskip("redis")
-
-COUNTING = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def initialize(self, args):
-        self.runs = 0
-
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            self.runs += 1
-            value = pb_utils.get_input_tensor_by_name(request, "I").as_numpy()
-            runs = np.full(value.shape, self.runs, np.int32)
-            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("A", value + 1), pb_utils.Tensor("RUNS", runs)]))
-        return answers
-"""
 
 ECHO = """
 import numpy as np
@@ -79,13 +62,6 @@ class TritonPythonModel:
         return answers
 """
 
-TENSORS = """
-input [ { name: "I" data_type: TYPE_INT32 dims: [ -1 ] } ]
-output [ { name: "A" data_type: TYPE_INT32 dims: [ -1 ] }, { name: "RUNS" data_type: TYPE_INT32 dims: [ -1 ] } ]
-"""
-PYTHON = 'backend: "python"\n'
-CACHED = "response_cache { enable: true }\n"
-GROUP = "instance_group [ {{ count: {}, kind: KIND_CPU }} ]\n"
 
 TYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
 DATA: dict[str, np.ndarray[Any, Any]] = {
@@ -110,7 +86,7 @@ ensemble_scheduling { step [
 """
 
 
-def write_models(root: Path) -> Path:
+def write_repository(root: Path) -> Path:
     tensors = "".join(
         f'{kind} {{ name: "{letter}_{name}" data_type: TYPE_{name} dims: [ 3 ] }}\n'
         for kind, letter in (("input", "I"), ("output", "O"))
@@ -125,11 +101,7 @@ def write_models(root: Path) -> Path:
         "calling": (CALLING, PYTHON + TENSORS),
         "graph": ("", ENSEMBLE + TENSORS + CACHED),
     }
-    for name, (code, config) in models.items():
-        (root / name / "1").mkdir(parents=True)
-        if code:
-            (root / name / "1" / "model.py").write_text(code)
-        (root / name / "config.pbtxt").write_text(config)
+    write_models(root, models)
     return root
 
 
@@ -147,7 +119,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
-    write_models(folder / "models")
+    write_repository(folder / "models")
     return folder
 
 
@@ -183,23 +155,17 @@ def kept(cache: RedisServer, server: RunningServer, values: list[int], model: st
     return answer
 
 
-def counted(server: RunningServer, model: str = "counting") -> dict[str, Any]:
-    with tritonclient.http.InferenceServerClient(server.http) as client:
-        found: dict[str, Any] = client.get_inference_statistics(model)["model_stats"][0]
-        return found
-
-
 def count(server: RunningServer, what: str, model: str = "counting") -> int:
     return int(counted(server, model)["inference_stats"][what]["count"])
 
 
 def test_a_hit_is_the_same_answer_without_a_run_and_counted(cache: RedisServer, server: RunningServer) -> None:
-    before = counted(server)
+    before = counted(server, "counting")
     first = kept(cache, server, [1, 2, 3])
     assert [infer(server, [1, 2, 3]) for _ in range(5)] == [first] * 5
     hits = before["inference_stats"]["cache_hit"]["count"] + 5
     wait_until(lambda: count(server, "cache_hit") == hits, "five hits are counted")
-    after = counted(server)
+    after = counted(server, "counting")
     assert after["execution_count"] == before["execution_count"] + 1
     assert after["inference_count"] == before["inference_count"] + 1
     stats, then = after["inference_stats"], before["inference_stats"]
@@ -261,7 +227,7 @@ def test_servers_share_it_and_a_changed_model_has_its_own(
     cache: RedisServer, server: RunningServer, tmp_path: Path
 ) -> None:
     first = kept(cache, server, [31, 32])
-    models = write_models(tmp_path / "models")
+    models = write_repository(tmp_path / "models")
     environ = {"TRITONCACHE_REDIS_PASSWORD": "secret"}
     control = ("--model-control-mode=explicit", "--load-model=counting")
     with serving(tmp_path, (*cache_options(cache), *control), repository=models, environ=environ) as other:

@@ -7,7 +7,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,25 +16,8 @@ from tritonclient.utils import shared_memory
 
 from tests.serving import RunningServer, serving
 
+from .cached_models import CACHED, COUNTING, GROUP, PYTHON, TENSORS, counted, write_models
 from .daemons import wait_until
-
-MODEL = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def initialize(self, args):
-        self.runs = 0
-
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            self.runs += 1
-            value = pb_utils.get_input_tensor_by_name(request, "I").as_numpy()
-            runs = np.full(value.shape, self.runs, np.int32)
-            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("A", value + 1), pb_utils.Tensor("RUNS", runs)]))
-        return answers
-"""
 
 SCRATCH = """
 import triton_python_backend_utils as pb_utils
@@ -55,24 +37,15 @@ class TritonPythonModel:
         return answers
 """
 
-CONFIG = """
-backend: "python"
-input [ { name: "I" data_type: TYPE_INT32 dims: [ -1 ] } ]
-output [ { name: "A" data_type: TYPE_INT32 dims: [ -1 ] }, { name: "RUNS" data_type: TYPE_INT32 dims: [ -1 ] } ]
-instance_group [ { count: 1, kind: KIND_CPU } ]
-"""
-
 SIZE = 1_000_000
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     work = tmp_path_factory.mktemp("cache")
-    models = {"cached": (MODEL, "response_cache { enable: true }"), "plain": (MODEL, ""), "scratch": (SCRATCH, "")}
-    for model, (code, extra) in models.items():
-        (work / "models" / model / "1").mkdir(parents=True)
-        (work / "models" / model / "1" / "model.py").write_text(code)
-        (work / "models" / model / "config.pbtxt").write_text(CONFIG + extra)
+    config = PYTHON + TENSORS + GROUP.format(1)
+    models = {"cached": (COUNTING, config + CACHED), "plain": (COUNTING, config), "scratch": (SCRATCH, config)}
+    write_models(work / "models", models)
     options = (f"--response-cache-byte-size={SIZE}", "--model-control-mode=explicit", "--load-model=*")
     with serving(work, options, repository=work / "models") as running:
         yield running
@@ -86,14 +59,8 @@ def infer(server: RunningServer, values: list[int], model: str = "cached") -> di
         return {name: answer.as_numpy(name).tolist() for name in ("A", "RUNS")}
 
 
-def counted(server: RunningServer, model: str = "cached") -> dict[str, Any]:
-    with tritonclient.http.InferenceServerClient(server.http) as client:
-        found: dict[str, Any] = client.get_inference_statistics(model)["model_stats"][0]
-        return found
-
-
 def hits(server: RunningServer) -> int:
-    return int(counted(server)["inference_stats"]["cache_hit"]["count"])
+    return int(counted(server, "cached")["inference_stats"]["cache_hit"]["count"])
 
 
 def metric(server: RunningServer, name: str) -> float:
@@ -103,10 +70,10 @@ def metric(server: RunningServer, name: str) -> float:
 
 
 def test_a_hit_is_the_same_answer_without_a_run(server: RunningServer) -> None:
-    before, first = counted(server), infer(server, [1, 2, 3])
+    before, first = counted(server, "cached"), infer(server, [1, 2, 3])
     assert [infer(server, [1, 2, 3]) for _ in range(5)] == [first] * 5
     wait_until(lambda: hits(server) == before["inference_stats"]["cache_hit"]["count"] + 5, "five hits are counted")
-    after = counted(server)
+    after = counted(server, "cached")
     assert after["execution_count"] == before["execution_count"] + 1
     assert after["inference_count"] == before["inference_count"] + 1
     stats, then = after["inference_stats"], before["inference_stats"]

@@ -4,6 +4,7 @@ import http.client
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from queue import SimpleQueue
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.serving import EXAMPLE_MODELS, RunningServer
 
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[Server]:
-    with Server.connected(server.http) as connected:
+    with closing(Server(server.http)) as connected:
         yield connected
 
 
@@ -147,7 +148,7 @@ def metrics_page(server: RunningServer) -> list[str]:
 
 def test_async_requests(server: RunningServer) -> None:
     def call(_: int) -> int:
-        with Server.connected(server.http) as connected:
+        with closing(Server(server.http)) as connected:
             return int(ask(connected, "async_requests", SECONDS=np.array([0.2], np.float32))["TOGETHER"][0])
 
     # More at a time than the server has workers, each for longer than it takes to send the others.

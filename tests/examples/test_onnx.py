@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def test_make_classifier(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path / "models")], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.endswith("classifier/1/model.onnx\n")
-    with serving(tmp_path, repository=tmp_path / "models") as server, Server.connected(server.http) as client:
+    with serving(tmp_path, repository=tmp_path / "models") as server, closing(Server(server.http)) as client:
         features = np.random.default_rng(2).normal(size=(4, 8)).astype(np.float32)
         (output,) = client.infer("classifier", [Tensor("FEATURES", "FP32", features)])
         assert output.array.shape == (4, 3)

@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 import tritonclient.grpc
 
 from tensorhub.grpc.routes import INFERENCE
+from tests.certificates import make_certificates
 
 from .test_inference import METHOD, SMALL, request
 from .waiting import until
@@ -185,48 +185,24 @@ def test_without_a_server_behind_it(tmp_path: Path, port: int) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def _make_certificates(folder: Path) -> dict[str, Path]:
-    """An authority, and a server's and a client's certificate that it signed."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the certificates of this test are made by the openssl command, which is not installed")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    (folder / "client.ext").write_text("subjectAltName=DNS:client\n")
-    new_key = ("-newkey", "rsa:2048", "-nodes")
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
-    for name in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        run(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
-            *("-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext"),
-        )
-    return {path.name: path for path in folder.iterdir()}
-
-
 def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
-    files = _make_certificates(tmp_path)
-    certificate = [f"--grpc-server-cert={files['server.pem']}", f"--grpc-server-key={files['server.key']}"]
+    files = make_certificates(tmp_path)
+    certificate = [f"--grpc-server-cert={files.server}", f"--grpc-server-key={files.server_key}"]
     daemon = start(f"--grpc-port={port}", engine, "--grpc-use-ssl=true", *certificate)
     daemon.wait_until_started()
-    authority = files["ca.pem"].read_bytes()
+    authority = files.authority.read_bytes()
     body = request("add_sub", *SMALL).SerializeToString()
     with grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(authority)) as channel:
         assert channel.unary_unary(METHOD)(body, timeout=20)
     with pytest.raises(grpc.RpcError):
         infer(f"127.0.0.1:{port}")
-    _infer_with_tritonclient(port, files["ca.pem"])
+    _infer_with_tritonclient(port, files.authority)
     assert daemon.terminate() == 0
 
-    mutual = ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={files['ca.pem']}", *certificate]
+    mutual = ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={files.authority}", *certificate]
     daemon = start(f"--grpc-port={port}", engine, *mutual)
     daemon.wait_until_started()
-    credentials = grpc.ssl_channel_credentials(
-        authority, files["client.key"].read_bytes(), files["client.pem"].read_bytes()
-    )
+    credentials = grpc.ssl_channel_credentials(authority, files.client_key.read_bytes(), files.client.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
         assert channel.unary_unary(METHOD)(body, timeout=20)
     with (
@@ -234,7 +210,7 @@ def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
         pytest.raises(grpc.RpcError),
     ):
         channel.unary_unary(METHOD)(body, timeout=20)
-    _infer_with_tritonclient(port, files["ca.pem"], files["client.key"], files["client.pem"])
+    _infer_with_tritonclient(port, files.authority, files.client_key, files.client)
     assert daemon.terminate() == 0
 
 

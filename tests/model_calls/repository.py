@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,5 +34,5 @@ def ask(address: str, model: str, /, **arrays: np.ndarray[Any, Any]) -> dict[str
         Refused: the server's error.
     """
     inputs = [Tensor(name, NAMES[array.dtype.str], array) for name, array in arrays.items()]
-    with Server.connected(address) as client:
+    with closing(Server(address)) as client:
         return {tensor.name: tensor.array for tensor in client.infer(model, inputs)}
