@@ -14,8 +14,6 @@ import sys
 import time
 from collections.abc import Mapping
 
-from tensorhub.settings import Settings
-
 PACKAGE = "tensorhub"
 OPTIONS = ("log-verbose", "log-info", "log-warning", "log-error", "log-format", "log-file")
 
@@ -86,25 +84,23 @@ def from_environ(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[variable] for name, variable in names.items() if variable in environ}
 
 
-def to_environ(options: Settings | Mapping[str, str]) -> dict[str, str]:
+def to_environ(texts: Mapping[str, str]) -> dict[str, str]:
     """Return the variables from which `from_environ` reads the same log options."""
-    texts = options.as_strings() if isinstance(options, Settings) else options
     return {f"TENSORHUB_{name.upper().replace('-', '_')}": texts[name] for name in OPTIONS if name in texts}
 
 
-def set_up(options: Settings | Mapping[str, str], process_name: str = "") -> None:
+def set_up(texts: Mapping[str, str], process_name: str = "") -> None:
     """Send the log of this process where the options say; a second call replaces what the first one did.
 
     Libraries are heard from warnings on.
 
     Args:
-        options: the settings, or log options by their command line name, as text; those that lack have their default.
+        texts: log options by their command line name, as text; those that lack have their default.
         process_name: which process of the server this is: "hub", "cpu0".
 
     Raises:
         OSError: the log file cannot be opened.
     """
-    texts = options.as_strings() if isinstance(options, Settings) else options
     path = texts.get("log-file", "")
     handler = _file_handler(path) if path else logging.StreamHandler(sys.stderr)
     handler.addFilter(_Chosen(texts, process_name))

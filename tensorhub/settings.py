@@ -10,7 +10,6 @@ option that may be given several times is taken whole from the first of these th
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -21,8 +20,7 @@ from tensorhub.cache_options import cache_options
 from tensorhub.option_groups import DEPRECATED
 from tensorhub.option_kinds import FLAG, Restriction
 from tensorhub.option_table import Deprecated, Option, options_of
-
-RUN_DIR_VARIABLE = "TENSORHUB_RUN_DIR"
+from tensorhub.run_directory import RUN_DIR_VARIABLE, default_run_dir
 
 _SEPARATOR = "\n"
 """Between the items of an option that was given several times, in `as_strings`; no value contains it."""
@@ -219,17 +217,6 @@ def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) 
         raise SettingsError(str(exc)) from exc
     if not settings.repository.model_repository:
         raise SettingsError("--model-repository must be specified: the directory with one folder for each model")
-
-
-def default_run_dir(environ: Mapping[str, str], uid: int) -> Path:
-    """Return the run directory of a process that was not told of one; whoever opens it also makes it."""
-    if environ.get(RUN_DIR_VARIABLE):
-        return Path(environ[RUN_DIR_VARIABLE])
-    if uid == 0:
-        return Path("/run/tensorhub")
-    if environ.get("XDG_RUNTIME_DIR"):
-        return Path(environ["XDG_RUNTIME_DIR"]) / "tensorhub"
-    return Path(f"/tmp/tensorhub-{uid}")
 
 
 def help_text(prog: str = "tensorhub serve", width: int = 100) -> str:

@@ -338,13 +338,6 @@ def test_load_reads_the_file_and_settles_the_run_directory(tmp_path: Path) -> No
         settings.load([f"--config={path}x"], {})
 
 
-def test_default_run_dir() -> None:
-    assert settings.default_run_dir({"TENSORHUB_RUN_DIR": "/a"}, 0) == Path("/a")
-    assert settings.default_run_dir({}, 0) == Path("/run/tensorhub")
-    assert settings.default_run_dir({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == Path("/run/user/7/tensorhub")
-    assert settings.default_run_dir({}, 7) == Path("/tmp/tensorhub-7")
-
-
 def test_a_server_needs_a_repository() -> None:
     with pytest.raises(SettingsError, match="--model-repository must be specified"):
         settings.check_servable(parse([]))

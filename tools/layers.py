@@ -51,6 +51,7 @@ LAYERS: dict[str, Layer] = {
     "tensorhub.redis_link": Layer.IO,
     "tensorhub.requests": Layer.VOCABULARY,
     "tensorhub.restrictions": Layer.VOCABULARY,
+    "tensorhub.run_directory": Layer.VOCABULARY,
     "tensorhub.settings": Layer.VOCABULARY,
     "tensorhub.tensors": Layer.VOCABULARY,
     "tensorhub.version": Layer.VOCABULARY,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], Owne
     except settings.SettingsError as exc:
         return _fail(exc)
     follow_parent()
-    logs.set_up(chosen, "grpc")
+    logs.set_up(chosen.as_strings(), "grpc")
     let_the_loop_poll(os.environ)
     from tensorhub.grpc import options, serving
     from tensorhub.grpc.engine import EngineUnfit, ListenError

@@ -10,7 +10,7 @@ from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_f
 from tensorhub.frontend.catalog import NO_HUB
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.http.settings import HttpSettings
-from tensorhub.settings import default_run_dir
+from tensorhub.run_directory import default_run_dir
 
 log = logging.getLogger(__name__)
 

@@ -142,4 +142,4 @@ def _tls(settings: Settings) -> Mapping[str, str]:
 def _shared(settings: Settings) -> dict[str, str]:
     """What both kinds of frontend take from the environment."""
     budget = str(settings.shared_memory.arena_byte_size)
-    return {"TENSORHUB_ARENA_BYTE_SIZE": budget, **logs.to_environ(settings)}
+    return {"TENSORHUB_ARENA_BYTE_SIZE": budget, **logs.to_environ(settings.as_strings())}

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return 1
     supervised = follow_parent()
-    set_up(chosen, "hub")
+    set_up(chosen.as_strings(), "hub")
     run_dir = RunDir(Path(chosen.server.run_dir))
     paths = chosen.repository.model_repository
     gpus = [gpu.uuid for gpu in find_gpus()] if chosen.processes.gpu_workers else []

@@ -54,7 +54,7 @@ def run(settings: Settings) -> int:
     """
     run_dir = RunDir(Path(settings.server.run_dir))
     try:
-        logs.set_up(settings, "serve")
+        logs.set_up(settings.as_strings(), "serve")
         settings = check_start(settings, run_dir)
     except (RunDirError, StartError, InvalidArgument) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if gpu:
         os.environ[VISIBLE_VARIABLE] = gpu
     follow_parent()
-    set_up(chosen, own.name)
+    set_up(chosen.as_strings(), own.name)
     output.capture()
     run_dir = RunDir(Path(chosen.server.run_dir))
     try:
