@@ -54,7 +54,7 @@ _ABSENT: Mapping[str, set[str]] = {
     | _NOT_WITHOUT_ASYNCIO
     | _NOT_WITHOUT_GUNICORN
     | {"hashlib", "subprocess", "tempfile", "tensorhub.workers.caching"},
-    "http": _NOWHERE | {"grpc", "numpy"},
+    "http": _NOWHERE | {"grpc", "numpy", "tensorhub.settings"},
     "grpc": _NOWHERE | _NOT_WITHOUT_GUNICORN | {"falcon", "numpy", "tempfile"},
 }
 
