@@ -5,10 +5,8 @@ It never forks: neither gRPC's core nor ZeroMQ survives that.
 
 import gc
 import logging
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import select
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +16,7 @@ from tensorhub.grpc.listening import check_port
 from tensorhub.grpc.options import GrpcOptions, TlsFiles
 from tensorhub.grpc.routes import methods
 from tensorhub.grpc.self_test import choose
+from tensorhub.ipc.stop_signals import came, stop_signals
 from tensorhub.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> N
     """
     tls = None if options.tls is None else _read_tls(options.tls)
     check_port(options.host, options.port, shared=options.reuse_port)
-    with _stop_signals() as wait_for_signal:
+    with stop_signals() as signals:
         engine_class = choose(options.engine)
         gateway = open_gateway(options.run_dir)
         try:
@@ -64,7 +63,8 @@ def serve(options: GrpcOptions, open_gateway: GatewayFactory = join_server) -> N
             gc.collect()
             gc.freeze()
             log.info("Started GRPCInferenceService at %s:%d", options.address.rpartition(":")[0], port)
-            wait_for_signal()
+            while not came(signals):
+                select.select([signals], [], [])
             log.info("stopping: up to %g s for %d calls in progress", options.exit_timeout_s, engine.calls)
             engine.stop(options.exit_timeout_s)
         finally:
@@ -85,27 +85,3 @@ def _read(option: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], None]]:
-    """Catch SIGTERM and SIGINT from here on; what is yielded waits for the first of them."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    os.set_blocking(reader, True)
-
-    def stop(number: int, frame: object) -> None:
-        with suppress(BlockingIOError):  # then it has been told often enough
-            os.write(writer, b"\0")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: _read_byte(reader)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
-
-
-def _read_byte(reader: int) -> None:
-    os.read(reader, 1)

@@ -1,6 +1,5 @@
 """`tensorhub-hub`: the process around the hub's loop: its command line, its lock, its port and its signals."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.ipc.stop_signals import came, stop_signals
 from tensorhub.logs import set_up
 
 _PROG = "tensorhub-hub"
@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_dir.forget_the_dead()
             node = Node(run_dir, wire.Role.HUB)
             hub = Hub(node, chosen, catalogue, gpus)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: hub.stop())
             with ExitStack() as held:
+                signals = held.enter_context(stop_signals())
+                node.watcher.on_readable(signals, lambda: hub.stop() if came(signals) else None)
                 held.callback(catalogue.close)
                 held.callback(node.close)
                 held.callback(hub.close)

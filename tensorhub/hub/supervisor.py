@@ -29,13 +29,13 @@ from tensorhub.hub.phases import ENDING_IN, GRACE_S, NEXT_WHEN_STOPPING, NOTICE_
 from tensorhub.hub.ports import StartError, http_address, joined
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
 from tensorhub.hub.start_checks import check_start
-from tensorhub.hub.stop_signals import STOP_SIGNALS, stop_signals
 from tensorhub.hub.summary import Progress, has_failed, show_outcome
 from tensorhub.ipc import wire
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.ipc.stop_signals import came, stop_signals
 from tensorhub.protocol import messages
 from tensorhub.settings import Settings, metrics_address
 
@@ -292,11 +292,7 @@ class Supervisor:
     # Stopping
 
     def _signalled(self) -> None:
-        try:
-            numbers = os.read(self._wake_fd, 64)
-        except BlockingIOError:
-            return
-        if any(number in STOP_SIGNALS for number in numbers):
+        if came(self._wake_fd):
             self._stop(0)
 
     def _stop(self, status: int) -> None:

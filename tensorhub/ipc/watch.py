@@ -1,7 +1,8 @@
 """Noticing that a process has died, at once and without heartbeats: pidfds, watched by one thread.
 
-The thread also keeps a few timers, for the things that a process does only while something is wrong (say HELLO again
-until a hub answers). Callbacks run on this thread and should only pass the news on.
+The thread also waits for descriptors that rarely have something to read, and keeps a few timers, for the things that a
+process does only while something is wrong (say HELLO again until a hub answers). Callbacks run on this thread and
+should only pass the news on.
 """
 
 import heapq
@@ -69,6 +70,11 @@ class Watcher:
             self._selector.register(pidfd, selectors.EVENT_READ, (pid, on_death))
         os.eventfd_write(self._wake, 1)
 
+    def on_readable(self, fd: int, call: Callable[[], None]) -> None:
+        """Call each time when there is something to read, until `close`; the call reads it. Does not own `fd`."""
+        self._selector.register(fd, selectors.EVENT_READ, call)
+        os.eventfd_write(self._wake, 1)
+
     def forget(self, pid: int) -> None:
         """Watch a process no more."""
         with self._lock:
@@ -90,6 +96,9 @@ class Watcher:
             for key, _ in self._selector.select(timeout):
                 if key.fd == self._wake:
                     os.eventfd_read(self._wake)
+                    continue
+                if callable(key.data):
+                    key.data()
                     continue
                 pid, on_death = key.data
                 self.forget(pid)

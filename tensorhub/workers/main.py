@@ -3,7 +3,6 @@
 import gc
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionFiles, RegionTable
 from tensorhub.ipc.rundir import RunDir, RunDirError
+from tensorhub.ipc.stop_signals import came, stop_signals
 from tensorhub.logs import set_up
 from tensorhub.option_kinds import Scoped
 from tensorhub.protocol.metrics_config import MetricsConfig
@@ -133,22 +133,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         loop.reap()
     calling.install(loop.calls)
     timeout_s = float(chosen.server.exit_timeout_secs)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.stop(timeout_s))
     gc.collect()
     gc.freeze()
     if copies is not None:
         copies.start()
-    try:
-        loop.run()
-    finally:
-        if copies is not None:
-            copies.close()
-        if far is not None:
-            far.close()
-        if cache is not None:
-            cache.close()
-        gateway.close_down()
+    with stop_signals() as signals:
+        node.watcher.on_readable(signals, lambda: loop.stop(timeout_s) if came(signals) else None)
+        try:
+            loop.run()
+        finally:
+            if copies is not None:
+                copies.close()
+            if far is not None:
+                far.close()
+            if cache is not None:
+                cache.close()
+            gateway.close_down()
     return 0
 
 

@@ -1,7 +1,9 @@
 """Each daemon by itself, as under systemd: in any order, without the others, twice on one host, and started wrongly."""
 
+import ctypes
 import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +17,8 @@ import tritonclient.grpc
 
 from tests.end_to_end.daemons import ADD_SUB, DEADLINE_S, Daemons, adds, ask, daemons, end, kill, run_to_end, wait_until
 from tests.serving import EXAMPLE_MODELS, free_ports
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture
@@ -44,6 +48,19 @@ def test_any_start_order(server: Daemons, order: tuple[str, ...]) -> None:
     for process in reversed(server.started):
         assert end(process) == 0, server.log("*")
     assert list(server.run_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["hub", "worker", "grpc"])
+def test_a_signal_that_another_thread_gets_ends_it_as_well(server: Daemons, kind: str) -> None:
+    """As one does that comes when the main thread is just about to wait: nothing interrupts the waiting."""
+    for needed in ("hub", "worker", "grpc"):
+        getattr(server, needed)()
+    wait_until(lambda: _grpc_ready(server.grpc_port), "it serves", account=server)
+    process = server.started[("hub", "worker", "grpc").index(kind)]
+    others = [int(thread) for thread in os.listdir(f"/proc/{process.pid}/task") if int(thread) != process.pid]
+    assert others
+    assert _LIBC.tgkill(process.pid, others[0], signal.SIGTERM) == 0
+    assert process.wait(DEADLINE_S) == 0
 
 
 def test_a_late_worker_is_used_and_one_that_leaves_is_not(server: Daemons) -> None:
