@@ -8,8 +8,6 @@ command_line_parser.cc of Triton's server.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-DEFAULT_PORT = 8080
-
 _PREDICTION = "PREDICTION"
 _INFERENCE_TYPES = ("infer", "generate", "generate_stream")
 

@@ -74,7 +74,7 @@ class Settings:
     def as_strings(self) -> dict[str, str]:
         """Return every option by its command line name, as text; several items are joined by newlines.
 
-        This is what the frontends get in their snapshot. `from_strings` is the inverse.
+        This is what the frontends get in their snapshot.
         """
         return {name: _SEPARATOR.join(option.texts(self.value(name))) for name, option in OPTIONS.items()}
 
@@ -185,20 +185,6 @@ def _check_caches(given: Sequence[_Given]) -> None:
             "Error: Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide "
             "one or the other."
         )
-
-
-def from_strings(texts: Mapping[str, str]) -> Settings:
-    """Return the settings that `as_strings` gave `texts` of; options that are missing have their defaults.
-
-    Raises:
-        SettingsError: a name or a value is not one of ours.
-    """
-    values = {}
-    for name, text in texts.items():
-        option = _option(name)
-        items = text.split(_SEPARATOR) if option.repeatable and text else [text]
-        values[name] = () if option.repeatable and not text else _value(option, [_Given(name, item) for item in items])
-    return _build(values)
 
 
 def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:

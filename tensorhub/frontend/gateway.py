@@ -88,7 +88,6 @@ class Gateway:
         self._workers: dict[int, _Worker] = {}
         self._controls: dict[int, OnControl] = {}
         self._observers: dict[Callable[[], None], None] = {}
-        self.late_replies = 0
         self._tracer = Tracer(node.pid, node.role.name)
 
     def __repr__(self) -> str:
@@ -319,7 +318,6 @@ class Gateway:
     def _replied(self, message: wire.Message) -> None:
         worker = self._workers.get(message.sender)
         if worker is None or message.generation != self._node.generation:
-            self.late_replies += 1
             return
         request_id = message.request_id
         kind = message.kind
@@ -330,9 +328,7 @@ class Gateway:
         if entry is None or entry.on_reply is None:
             if message.number:
                 self._send_quietly(worker, wire.Kind.RELEASE, request_id, message.number)
-            if entry is None:
-                self.late_replies += 1
-            elif final:
+            if entry is not None and final:
                 _free(entry.placed)
             return
         if final and entry.placed:
@@ -405,7 +401,6 @@ class Gateway:
     def _controlled(self, message: wire.Message) -> None:
         on_result = self._controls.pop(message.request_id, None)
         if on_result is None or message.generation != self._node.generation:
-            self.late_replies += 1
             return
         on_result(messages.ControlResult.FromString(message.head), None)
 

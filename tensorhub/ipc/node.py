@@ -46,7 +46,6 @@ class Node:
         self.ticks = start_ticks(self.pid)
         self.generation = self.ticks & 0xFFFFFFFF
         self.hub_pid = 0
-        self.bad_frames = 0
         self._process = messages.Process(
             role=role.name, pid=self.pid, start_ticks=self.ticks, name=name, device=device, environment=environment
         )
@@ -142,11 +141,10 @@ class Node:
             call()
 
     def decode(self, frame: bytes) -> wire.Message | None:
-        """Decode a frame; a bad one is counted and dropped."""
+        """Decode a frame; a bad one is logged and dropped."""
         try:
             return wire.decode(frame)
         except wire.WireError as exc:
-            self.bad_frames += 1
             log.warning("dropped a frame that is not a message: %s", exc)
             return None
 

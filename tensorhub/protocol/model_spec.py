@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tensorhub.tensors import DataType, element_count
+from tensorhub.tensors import DataType
 
 Shape = tuple[int, ...]
 
@@ -51,12 +51,6 @@ class OutputSpec:
             return shape
         rows, values = (shape[:1], shape[1:]) if self.batched else ((), shape)
         return (*rows, *carry_free(self.reshape, self.dims, values)) if len(values) == len(self.reshape) else shape
-
-    def fixed_byte_size(self, batch_size: int) -> int | None:
-        """Return how many bytes it takes for that many rows, or None if that depends on the data."""
-        if -1 in self.dims or self.datatype is DataType.BYTES:
-            return None
-        return element_count(self.dims) * self.datatype.item_size * (batch_size if self.batched else 1)
 
 
 _TAKES_ANY_MEMORY = frozenset(("identity", "onnxruntime"))

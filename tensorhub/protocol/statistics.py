@@ -6,8 +6,6 @@ Source: the statistics extension (`extension_statistics.md`), and ModelStatistic
 from collections.abc import Iterable
 from typing import Any
 
-ALL_VERSIONS = -1
-
 _DURATIONS = (
     "success",
     "fail",

@@ -39,8 +39,6 @@ class TraceSetting:
         return self.trace_level != OFF and self.trace_rate > 0 and self.trace_count != 0
 
 
-FIELDS = ("trace_level", "trace_rate", "trace_count", "log_frequency")
-
 Update = dict[str, int | None]
 """By field; None clears it: it is what the server's setting, or the start, says."""
 

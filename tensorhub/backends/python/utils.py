@@ -195,7 +195,3 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
         return calling.caller().is_ready(model_name, model_version)
     except InvalidArgument as exc:
         raise model_calls.control_error("check model readiness", exc.message) from None
-
-
-def _not_available(name: str) -> str:
-    return f"'{name}' is not available to models in this version of tensorhub"
