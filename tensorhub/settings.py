@@ -206,7 +206,11 @@ def check_servable(settings: Settings, environ: Mapping[str, str] = os.environ) 
 
 
 def help_text(prog: str = "tensorhub serve", width: int = 100) -> str:
-    """Return the help on all options, in Triton's groups."""
+    """Return the help on all options, in Triton's groups.
+
+    Args:
+        prog: the command, and what may stand before its options.
+    """
     lines = [f"Usage: {prog} [options]", "  --help", "      Show this text."]
     for title, options in SECTIONS.values():
         lines += ["", f"{title}:"]

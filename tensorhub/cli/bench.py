@@ -5,14 +5,14 @@ import secrets
 import signal
 import sys
 import threading
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from tensorhub.cli import bench_report, inputs
-from tensorhub.cli.arguments import Parser
+from tensorhub.cli.arguments import Parser, seconds
 from tensorhub.cli.bench_subject import Subject, opened
 from tensorhub.client.http import Refused, Unreachable
 from tensorhub.client.load import LoadResult
@@ -23,6 +23,7 @@ from tensorhub.client.tensors import Tensor, TensorError
 _PROG = "tensorhub bench"
 _WARM_UP_S = 0.5
 _BAR_WIDTH = 30
+_MAX_CONCURRENCY = 1000
 _INTERRUPTED = 130
 
 Requests = Callable[[int], bytes]
@@ -75,27 +76,23 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 def concurrencies(text: str) -> list[int]:
     """Read --concurrency: numbers with commas between them."""
-    numbers = [int(item) for item in text.split(",")]
-    if not all(1 <= number <= 1000 for number in numbers):
-        raise ValueError
-    return numbers
-
-
-def seconds(text: str) -> float:
-    """Read --seconds."""
-    number = float(text)
-    if not 0.1 <= number <= 3600:
-        raise ValueError
-    return number
+    items = text.split(",")
+    if not all(item.isascii() and item.isdecimal() and 1 <= int(item) <= _MAX_CONCURRENCY for item in items):
+        raise ArgumentTypeError(
+            f"numbers from 1 to {_MAX_CONCURRENCY} with commas between them are needed, got '{text}'"
+        )
+    return [int(item) for item in items]
 
 
 def _parser() -> Parser:
     parser = Parser(
         _PROG,
         "Measure throughput and latency of a model, with a number of requests in flight at a time.",
-        "Examples: tensorhub bench add_sub --random   |   tensorhub bench image --input PIXELS=@picture.npy "
-        "--concurrency 1,8,64 --seconds 10 --plot image.png   |   tensorhub bench image --random --protocol grpc "
-        "--shared-memory system --url 127.0.0.1:8001",
+        examples=(
+            "tensorhub bench add_sub --random",
+            "tensorhub bench image --input PIXELS=@picture.npy --concurrency 1,8,64 --seconds 10 --plot image.png",
+            "tensorhub bench image --random --protocol grpc --shared-memory system --url 127.0.0.1:8001",
+        ),
     )
     inputs.add_options(parser)
     parser.add_argument(
@@ -117,7 +114,7 @@ def _parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the results (PNG, SVG or PDF; needs matplotlib)")
     parser.add_argument("--url", help="default: http://127.0.0.1:8000, not https; for gRPC 127.0.0.1:8001")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=60.0, help="default: 60")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=60.0, help="default: 60")
     return parser
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorhub.cli import inputs
-from tensorhub.cli.arguments import Parser, count
+from tensorhub.cli.arguments import Parser, count, seconds
 from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable
 from tensorhub.client.tensors import Tensor, TensorError
 
@@ -72,15 +72,18 @@ def _parser() -> Parser:
     parser = Parser(
         _PROG,
         "Run a model once and print its outputs.",
-        "Examples: tensorhub infer add_sub --random   |   tensorhub infer text --input 'TEXT=[\"hello\"]'   |   "
-        "tensorhub infer image --input PIXELS=@picture.npy --json",
+        examples=(
+            "tensorhub infer add_sub --random",
+            "tensorhub infer text --input 'TEXT=[\"hello\"]'",
+            "tensorhub infer image --input PIXELS=@picture.npy --json",
+        ),
     )
     inputs.add_options(parser)
     parser.add_argument("--output", metavar="NAME", action="append", default=[], help="only this output; repeatable")
     parser.add_argument("--repeat", metavar="N", type=count, default=1, help="send the request N times, and time it")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--url", default=DEFAULT_URL, help=f"default: {DEFAULT_URL}")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=60.0, help="default: 60")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=60.0, help="default: 60")
     return parser
 
 

@@ -45,7 +45,7 @@ def _serve(argv: Sequence[str]) -> int:
         settings.check_servable(chosen)
     except settings.HelpRequested:
         width = min(_WIDEST_HELP, shutil.get_terminal_size().columns)
-        sys.stdout.write(settings.help_text(_PROG, width))
+        sys.stdout.write(settings.help_text(f"{_PROG} [FILE.py ...]", width))
         return 0
     except settings.SettingsError as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

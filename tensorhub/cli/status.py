@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tensorhub.cli.arguments import Parser
+from tensorhub.cli.arguments import Parser, seconds
 from tensorhub.cli.startup import ModelRow, model_lines
 from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable
 
 _PROG = "tensorhub status"
 _MAILBOX = re.compile(r"([a-z]+)-(\d+)\.sock")
+
+_SHOWN_ROLES = {"tool": "serve"}
 
 READY = 0
 NOT_READY = 1
@@ -26,7 +28,7 @@ NO_ANSWER = 3
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that has a mailbox in the run directory."""
+    """A process that has a mailbox in the run directory; the role `tool` is that of `tensorhub serve`."""
 
     role: str
     pid: int
@@ -61,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     place.add_argument("--url", default=DEFAULT_URL, help=f"any server of the v2 protocol; default: {DEFAULT_URL}")
     place.add_argument("--run-dir", metavar="DIR", help="show the processes of the server with this run directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=10.0, help="default: 10")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=10.0, help="default: 10")
     arguments = parser.parse_args(argv)
     try:
         if arguments.run_dir is not None:
@@ -70,6 +72,9 @@ def run(argv: Sequence[str]) -> int:
             return READY if any(process.alive for process in processes) else NO_ANSWER
         with closing(Server(arguments.url, arguments.timeout)) as server:
             status = ask(server)
+    except FileNotFoundError:
+        sys.stderr.write(f"{_PROG}: there is no run directory {arguments.run_dir}: no server has started with it\n")
+        return NO_ANSWER
     except (Unreachable, OSError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         return NO_ANSWER
@@ -126,7 +131,10 @@ def process_lines(processes: Sequence[Process]) -> list[str]:
     """Return the processes for a person to read."""
     if not processes:
         return ["No process has a mailbox in this run directory."]
-    return [f"{item.role:<8}  {item.pid:>8}  {'running' if item.alive else 'gone'}" for item in processes]
+    return [
+        f"{_SHOWN_ROLES.get(item.role, item.role):<8}  {item.pid:>8}  {'running' if item.alive else 'gone'}"
+        for item in processes
+    ]
 
 
 def find_processes(run_dir: Path) -> list[Process]:

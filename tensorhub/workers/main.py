@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = settings.load(argued)
         metrics = MetricsConfig.read(chosen.metrics.metrics_config)
     except settings.HelpRequested:
-        sys.stdout.write(f"usage: {_PROG} [--name cpu0] [options]\n\n{settings.help_text(_PROG)}")
+        sys.stdout.write(settings.help_text(f"{_PROG} [--name cpu0]"))
         return 0
     except (settings.SettingsError, TensorhubError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")

@@ -49,9 +49,14 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["infer", "m", "--repeat=0"], 2, "--repeat"),
         (["infer", "m", "--random", "--url=ftp://x"], 1, "'ftp://x' is not an address"),
         (["bench"], 2, "MODEL"),
-        (["bench", "m", "--concurrency=0"], 2, "--concurrency"),
+        (["infer", "m", "--repeat=x"], 2, "--repeat: a whole number of at least 1 is needed, got 'x'"),
+        (["infer", "m", "--timeout=-1"], 2, "--timeout: a number of seconds from 0.01 to 86400 is needed, got '-1'"),
+        (["infer", "m", "--timeout=nan"], 2, "--timeout: a number of seconds from 0.01 to 86400 is needed, got 'nan'"),
+        (["bench", "m", "--concurrency=0"], 2, "--concurrency: numbers from 1 to 1000"),
+        (["bench", "m", "--concurrency=1,,2"], 2, "--concurrency: numbers from 1 to 1000"),
+        (["bench", "m", "--seconds=x"], 2, "--seconds: a number of seconds"),
         (["bench", "m", "--random", "--plot=x.jpg"], 1, "--plot"),
-        (["status", "--run-dir=/nonexistent"], 3, "No such file or directory"),
+        (["status", "--run-dir=/nonexistent"], 3, "there is no run directory /nonexistent"),
     ],
 )
 def test_errors_are_one_line(argv: list[str], status: int, part: str, capsys: pytest.CaptureFixture[str]) -> None:
