@@ -7,6 +7,7 @@ import base64
 from tritonclient.grpc import service_pb2 as pb
 
 from ..messages import compact, infer, post, tensor
+from ..repository import adding_model, index, load, ready, unload
 from ..steps import AwaitState, Case, Grpc, Http, RemoveTree, Step, WriteFile
 
 _CONFIG = """backend: "python"
@@ -25,40 +26,7 @@ _JSON_CONFIG = {
 _BROKEN = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('not today')\n"
 
 
-def _model(add: int) -> str:
-    """The text of a model whose OUTPUT0 is INPUT0 + `add`."""
-    return f"""import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor("OUTPUT0", pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() + {add})]
-            )
-            for request in requests
-        ]
-"""
-
-
 _IN = [tensor("INPUT0", "INT32", [1], [100])]
-
-
-def _load(model: str, **parameters: object) -> Http:
-    path = f"/v2/repository/models/{model}/load"
-    return post(path, {"parameters": parameters}) if parameters else Http("POST", path)
-
-
-def _unload(model: str) -> Http:
-    return Http("POST", f"/v2/repository/models/{model}/unload")
-
-
-def _index(model: str, body: bytes = b"") -> Http:
-    return Http("POST", "/v2/repository/index", body, only=(model,))
-
-
-def _ready(model: str) -> Http:
-    return Http("GET", f"/v2/models/{model}/ready")
 
 
 def _grpc_load(model: str, repository: str = "", **parameters: pb.ModelRepositoryParameter) -> Grpc:
@@ -90,9 +58,9 @@ def _scratch(name: str, *steps: Step, config: str = _CONFIG, add: int = 1) -> Ca
         f"control-{name}",
         (
             WriteFile(f"{name}/config.pbtxt", config),
-            WriteFile(f"{name}/1/model.py", _model(add)),
+            WriteFile(f"{name}/1/model.py", adding_model(add)),
             *steps,
-            _unload(name),
+            unload(name),
             RemoveTree(name),
         ),
         server="control",
@@ -109,35 +77,35 @@ def _bad_load(name: str, body: bytes) -> Case:
 
 
 _EXPLICIT = (
-    _control("resident", _index("resident"), _ready("resident"), infer("resident", _IN)),
+    _control("resident", index("resident"), ready("resident"), infer("resident", _IN)),
     _control(
         "sleeper-is-listed",
-        _index("sleeper"),
-        _ready("sleeper"),
+        index("sleeper"),
+        ready("sleeper"),
         infer("sleeper", _IN),
         Http("GET", "/v2/models/sleeper"),
     ),
     _control("server-is-ready", Http("GET", "/v2/health/ready")),
     _scratch(
         "life",
-        _index("life"),
-        _ready("life"),
-        _load("life"),
-        _index("life"),
-        _ready("life"),
+        index("life"),
+        ready("life"),
+        load("life"),
+        index("life"),
+        ready("life"),
         infer("life", _IN),
-        _unload("life"),
+        unload("life"),
         AwaitState("life", "UNAVAILABLE"),
-        _index("life"),
-        _index("life", b'{"ready":true}'),
-        _ready("life"),
+        index("life"),
+        index("life", body=b'{"ready":true}'),
+        ready("life"),
         Http("GET", "/v2/models/life"),
         Http("GET", "/v2/models/life/config"),
         Http("GET", "/v2/models/life/versions/1/ready"),
         infer("life", _IN),
         infer("life", _IN, version="1"),
-        _unload("life"),
-        _load("life"),
+        unload("life"),
+        load("life"),
         infer("life", _IN),
     ),
     _scratch(
@@ -155,44 +123,44 @@ _EXPLICIT = (
         Grpc("ModelReady", pb.ModelReadyRequest(name="life_grpc", version="1")),
         Grpc("ModelMetadata", pb.ModelMetadataRequest(name="life_grpc")),
     ),
-    _scratch("load_twice", _load("load_twice"), _load("load_twice"), infer("load_twice", _IN)),
+    _scratch("load_twice", load("load_twice"), load("load_twice"), infer("load_twice", _IN)),
     _scratch(
         "reload_new_text",
-        _load("reload_new_text"),
+        load("reload_new_text"),
         infer("reload_new_text", _IN),
-        WriteFile("reload_new_text/1/model.py", _model(25)),
+        WriteFile("reload_new_text/1/model.py", adding_model(25)),
         infer("reload_new_text", _IN),
-        _load("reload_new_text"),
+        load("reload_new_text"),
         infer("reload_new_text", _IN),
     ),
     _scratch(
         "reload_new_version",
-        _load("reload_new_version"),
-        WriteFile("reload_new_version/2/model.py", _model(2)),
-        _load("reload_new_version"),
+        load("reload_new_version"),
+        WriteFile("reload_new_version/2/model.py", adding_model(2)),
+        load("reload_new_version"),
         AwaitState("reload_new_version", "READY"),
         infer("reload_new_version", _IN),
-        _index("reload_new_version"),
+        index("reload_new_version"),
         infer("reload_new_version", _IN, version="1"),
     ),
     _scratch(
         "reload_broken",
-        _load("reload_broken"),
+        load("reload_broken"),
         WriteFile("reload_broken/1/model.py", _BROKEN),
-        _load("reload_broken"),
-        _ready("reload_broken"),
+        load("reload_broken"),
+        ready("reload_broken"),
         infer("reload_broken", _IN),
-        _index("reload_broken"),
-        WriteFile("reload_broken/1/model.py", _model(3)),
-        _load("reload_broken"),
+        index("reload_broken"),
+        WriteFile("reload_broken/1/model.py", adding_model(3)),
+        load("reload_broken"),
         infer("reload_broken", _IN),
     ),
     _scratch(
         "load_broken",
         WriteFile("load_broken/1/model.py", _BROKEN),
-        _load("load_broken"),
-        _index("load_broken"),
-        _ready("load_broken"),
+        load("load_broken"),
+        index("load_broken"),
+        ready("load_broken"),
         infer("load_broken", _IN),
         _grpc_load("load_broken"),
     ),
@@ -202,30 +170,30 @@ _EXPLICIT = (
             "load_syntax_error/1/model.py",
             "class TritonPythonModel:\n    def execute(self requests):\n        return []\n",
         ),
-        _load("load_syntax_error"),
-        _index("load_syntax_error"),
+        load("load_syntax_error"),
+        index("load_syntax_error"),
     ),
     _scratch(
-        "load_bad_config", _load("load_bad_config"), _index("load_bad_config"), config=_CONFIG + "no_such_field: 1\n"
+        "load_bad_config", load("load_bad_config"), index("load_bad_config"), config=_CONFIG + "no_such_field: 1\n"
     ),
     _scratch(
         "load_invalid_config",
-        _load("load_invalid_config"),
-        _index("load_invalid_config"),
+        load("load_invalid_config"),
+        index("load_invalid_config"),
         config=_CONFIG.replace("dims: [ 1 ]", "", 1),
     ),
     _scratch(
         "load_no_version",
-        _load("load_no_version"),
-        _index("load_no_version"),
+        load("load_no_version"),
+        index("load_no_version"),
         config=_CONFIG + "version_policy { specific { versions: 9 } }\n",
     ),
     _scratch(
         "override",
-        _load("override", config=compact(_JSON_CONFIG).decode()),
+        load("override", config=compact(_JSON_CONFIG).decode()),
         Http("GET", "/v2/models/override/config"),
         infer("override", [tensor("INPUT0", "INT32", [2, 1], [1, 2])]),
-        _load("override"),
+        load("override"),
         infer("override", _IN),
     ),
     _scratch(
@@ -234,20 +202,20 @@ _EXPLICIT = (
         Http("GET", "/v2/models/override_grpc"),
         infer("override_grpc", [tensor("INPUT0", "INT32", [2, 1], [1, 2])]),
     ),
-    _scratch("override_bad_json", _load("override_bad_json", config="{"), _index("override_bad_json")),
+    _scratch("override_bad_json", load("override_bad_json", config="{"), index("override_bad_json")),
     _scratch(
         "override_unknown_field",
-        _load("override_unknown_field", config='{"backend":"python","nothing":1}'),
-        _index("override_unknown_field"),
+        load("override_unknown_field", config='{"backend":"python","nothing":1}'),
+        index("override_unknown_field"),
     ),
-    _scratch("override_empty", _load("override_empty", config=""), _index("override_empty")),
+    _scratch("override_empty", load("override_empty", config=""), index("override_empty")),
     _scratch(
         "override_other_name",
-        _load("override_other_name", config=compact({**_JSON_CONFIG, "name": "x"}).decode()),
-        _index("override_other_name"),
+        load("override_other_name", config=compact({**_JSON_CONFIG, "name": "x"}).decode()),
+        index("override_other_name"),
     ),
     _scratch(
-        "override_bad_type", _load("override_bad_type", config=compact({**_JSON_CONFIG, "max_batch_size": -3}).decode())
+        "override_bad_type", load("override_bad_type", config=compact({**_JSON_CONFIG, "max_batch_size": -3}).decode())
     ),
     _scratch(
         "override_files",
@@ -258,13 +226,13 @@ _EXPLICIT = (
                 {
                     "parameters": {
                         "config": compact(_JSON_CONFIG).decode(),
-                        "file:1/model.py": base64.b64encode(_model(7).encode()).decode(),
+                        "file:1/model.py": base64.b64encode(adding_model(7).encode()).decode(),
                     }
                 }
             ),
         ),
         infer("override_files", [tensor("INPUT0", "INT32", [1, 1], [1])]),
-        _index("override_files"),
+        index("override_files"),
     ),
     _scratch(
         "override_files_grpc",
@@ -274,7 +242,7 @@ _EXPLICIT = (
                 model_name="override_files_grpc",
                 parameters={
                     "config": _text(compact(_JSON_CONFIG).decode()),
-                    "file:5/model.py": pb.ModelRepositoryParameter(bytes_param=_model(8).encode()),
+                    "file:5/model.py": pb.ModelRepositoryParameter(bytes_param=adding_model(8).encode()),
                 },
             ),
         ),
@@ -282,12 +250,12 @@ _EXPLICIT = (
     ),
     _scratch(
         "files_without_config",
-        _load("files_without_config", **{"file:1/model.py": base64.b64encode(_model(7).encode()).decode()}),
+        load("files_without_config", **{"file:1/model.py": base64.b64encode(adding_model(7).encode()).decode()}),
     ),
-    _control("load-unknown", _load("no_such_model"), _grpc_load("no_such_model"), _index("no_such_model")),
+    _control("load-unknown", load("no_such_model"), _grpc_load("no_such_model"), index("no_such_model")),
     _control("load-empty-name-grpc", _grpc_load("")),
-    _control("load-dots", _load(".."), _grpc_load("../resident"), _grpc_load("a/b")),
-    _control("unload-unknown", _unload("no_such_model"), _grpc_unload("no_such_model")),
+    _control("load-dots", load(".."), _grpc_load("../resident"), _grpc_load("a/b")),
+    _control("unload-unknown", unload("no_such_model"), _grpc_unload("no_such_model")),
     _control("unload-empty-name-grpc", _grpc_unload("")),
     _control(
         "load-named-repository",
@@ -358,9 +326,9 @@ _INDEX = (
     ),
 )
 _NOT_EXPLICIT = (
-    Case("no-control-load", (_load("echo"), _grpc_load("echo"))),
-    Case("no-control-unload", (_unload("echo"), _grpc_unload("echo"))),
-    Case("no-control-load-unknown", (_load("nothing"), _grpc_load("nothing"))),
+    Case("no-control-load", (load("echo"), _grpc_load("echo"))),
+    Case("no-control-unload", (unload("echo"), _grpc_unload("echo"))),
+    Case("no-control-load-unknown", (load("nothing"), _grpc_load("nothing"))),
     Case("no-control-load-malformed", (Http("POST", "/v2/repository/models/echo/load", b"{"),)),
     Case("no-control-unload-malformed", (Http("POST", "/v2/repository/models/echo/unload", b"{"),)),
     Case("no-control-load-named-repository", (Http("POST", "/v2/repository/main/models/echo/load"),)),

@@ -6,7 +6,8 @@ ensemble of an ensemble that takes itself as a step ends Triton 2.51.)
 
 from __future__ import annotations
 
-from ..messages import infer, post, tensor
+from ..messages import infer, tensor
+from ..repository import adding_model, index, load, ready, unload
 from ..steps import AwaitState, Case, Http, RemoveTree, Step, WriteFile
 
 _BROKEN = (
@@ -59,21 +60,6 @@ instance_group [ { count: 1 kind: KIND_CPU } ]
 _RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('not today')\n"
 
 
-def _adds(number: int) -> str:
-    return f"""import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor("OUT", pb_utils.get_input_tensor_by_name(request, "IN").as_numpy() + {number})]
-            )
-            for request in requests
-        ]
-"""
-
-
 def _ensemble_config(*models: str, version: int = -1) -> str:
     tensors = ["IN", *(f"T{index}" for index in range(1, len(models))), "OUT"]
     steps = ",\n".join(
@@ -92,7 +78,7 @@ def _ensemble_config(*models: str, version: int = -1) -> str:
 def _model(name: str, number: int = 1, version: int = 1) -> tuple[Step, ...]:
     return (
         WriteFile(f"{name}/config.pbtxt", _CONFIG),
-        WriteFile(f"{name}/{version}/model.py", _adds(number)),
+        WriteFile(f"{name}/{version}/model.py", adding_model(number, "IN", "OUT")),
     )
 
 
@@ -103,28 +89,10 @@ def _ensemble(name: str, *models: str, version: int = -1) -> tuple[Step, ...]:
     )
 
 
-def _load(model: str, **parameters: object) -> Http:
-    path = f"/v2/repository/models/{model}/load"
-    return post(path, {"parameters": parameters}) if parameters else Http("POST", path)
-
-
-def _unload(model: str, dependents: bool | None = None) -> Http:
-    path = f"/v2/repository/models/{model}/unload"
-    return Http("POST", path) if dependents is None else post(path, {"parameters": {"unload_dependents": dependents}})
-
-
-def _index(*models: str) -> Http:
-    return Http("POST", "/v2/repository/index", only=models)
-
-
-def _ready(model: str) -> Http:
-    return Http("GET", f"/v2/models/{model}/ready")
-
-
 def _gone(*models: str) -> tuple[Step, ...]:
     """Unload models, wait for the end of each, and remove their folders."""
     return (
-        *(_unload(model) for model in models),
+        *(unload(model) for model in models),
         *(AwaitState(model, "UNAVAILABLE") for model in models),
         *(RemoveTree(model) for model in models),
     )
@@ -142,19 +110,19 @@ _LOADS = (
         "load-brings-its-models",
         _model("elb_step"),
         _ensemble("elb", "elb_step", "elb_step"),
-        _index("elb", "elb_step"),
-        _load("elb"),
-        _index("elb", "elb_step"),
+        index("elb", "elb_step"),
+        load("elb"),
+        index("elb", "elb_step"),
         infer("elb", _IN),
-        _ready("elb_step"),
+        ready("elb_step"),
         _gone("elb", "elb_step"),
     ),
     _case(
         "load-twice",
         _model("elt_step"),
         _ensemble("elt", "elt_step"),
-        _load("elt"),
-        _load("elt"),
+        load("elt"),
+        load("elt"),
         infer("elt", _IN),
         _gone("elt", "elt_step"),
     ),
@@ -162,10 +130,10 @@ _LOADS = (
         "load-of-models-changes-nothing",
         _model("elm_step"),
         _ensemble("elm", "elm_step"),
-        _load("elm_step"),
-        _ready("elm"),
+        load("elm_step"),
+        ready("elm"),
         infer("elm", _IN),
-        _load("elm"),
+        load("elm"),
         infer("elm", _IN),
         _gone("elm", "elm_step"),
     ),
@@ -173,36 +141,36 @@ _LOADS = (
         "unload-leaves-its-models",
         _model("eul_step"),
         _ensemble("eul", "eul_step"),
-        _load("eul"),
-        _unload("eul"),
+        load("eul"),
+        unload("eul"),
         AwaitState("eul", "UNAVAILABLE"),
-        _ready("eul"),
+        ready("eul"),
         infer("eul", _IN),
         infer("eul_step", _IN),
-        _index("eul", "eul_step"),
+        index("eul", "eul_step"),
         _gone("eul", "eul_step"),
     ),
     _case(
         "unload-with-dependents",
         _model("eud_step"),
         _ensemble("eud", "eud_step"),
-        _load("eud"),
-        _unload("eud", dependents=True),
+        load("eud"),
+        unload("eud", dependents=True),
         AwaitState("eud", "UNAVAILABLE"),
         AwaitState("eud_step", "UNAVAILABLE"),
-        _index("eud", "eud_step"),
+        index("eud", "eud_step"),
         _gone("eud", "eud_step"),
     ),
     _case(
         "unload-with-dependents-explicitly-loaded",
         _model("eue_step"),
         _ensemble("eue", "eue_step"),
-        _load("eue_step"),
-        _load("eue"),
-        _unload("eue", dependents=True),
+        load("eue_step"),
+        load("eue"),
+        unload("eue", dependents=True),
         AwaitState("eue", "UNAVAILABLE"),
-        _ready("eue_step"),
-        _index("eue", "eue_step"),
+        ready("eue_step"),
+        index("eue", "eue_step"),
         _gone("eue", "eue_step"),
     ),
     _case(
@@ -210,11 +178,11 @@ _LOADS = (
         _model("eus_step"),
         _ensemble("eus_a", "eus_step"),
         _ensemble("eus_b", "eus_step"),
-        _load("eus_a"),
-        _load("eus_b"),
-        _unload("eus_a", dependents=True),
+        load("eus_a"),
+        load("eus_b"),
+        unload("eus_a", dependents=True),
         AwaitState("eus_a", "UNAVAILABLE"),
-        _ready("eus_step"),
+        ready("eus_step"),
         infer("eus_b", _IN),
         _gone("eus_b", "eus_a", "eus_step"),
     ),
@@ -222,12 +190,12 @@ _LOADS = (
         "unload-of-a-model",
         _model("eum_step"),
         _ensemble("eum", "eum_step"),
-        _load("eum"),
-        _unload("eum_step"),
+        load("eum"),
+        unload("eum_step"),
         AwaitState("eum_step", "UNAVAILABLE"),
         AwaitState("eum", "UNAVAILABLE"),
-        _index("eum", "eum_step"),
-        _ready("eum"),
+        index("eum", "eum_step"),
+        ready("eum"),
         infer("eum", _IN),
         _gone("eum", "eum_step"),
     ),
@@ -235,12 +203,12 @@ _LOADS = (
         "unloaded-model-comes-back",
         _model("euc_step"),
         _ensemble("euc", "euc_step"),
-        _load("euc"),
-        _unload("euc_step"),
+        load("euc"),
+        unload("euc_step"),
         AwaitState("euc", "UNAVAILABLE"),
-        _load("euc_step"),
-        _index("euc", "euc_step"),
-        _ready("euc"),
+        load("euc_step"),
+        index("euc", "euc_step"),
+        ready("euc"),
         infer("euc", _IN),
         _gone("euc", "euc_step"),
     ),
@@ -248,10 +216,10 @@ _LOADS = (
         "changed-model",
         _model("ecm_step"),
         _ensemble("ecm", "ecm_step"),
-        _load("ecm"),
+        load("ecm"),
         infer("ecm", _IN),
-        WriteFile("ecm_step/1/model.py", _adds(10)),
-        _load("ecm_step"),
+        WriteFile("ecm_step/1/model.py", adding_model(10, "IN", "OUT")),
+        load("ecm_step"),
         infer("ecm", _IN),
         _gone("ecm", "ecm_step"),
     ),
@@ -259,9 +227,9 @@ _LOADS = (
         "changed-model-by-the-ensemble",
         _model("ece_step"),
         _ensemble("ece", "ece_step"),
-        _load("ece"),
-        WriteFile("ece_step/1/model.py", _adds(10)),
-        _load("ece"),
+        load("ece"),
+        WriteFile("ece_step/1/model.py", adding_model(10, "IN", "OUT")),
+        load("ece"),
         infer("ece", _IN),
         _gone("ece", "ece_step"),
     ),
@@ -269,9 +237,9 @@ _LOADS = (
         "changed-ensemble",
         _model("ecg_step"),
         _ensemble("ecg", "ecg_step"),
-        _load("ecg"),
+        load("ecg"),
         WriteFile("ecg/config.pbtxt", _ensemble_config("ecg_step", "ecg_step")),
-        _load("ecg"),
+        load("ecg"),
         infer("ecg", _IN),
         _gone("ecg", "ecg_step"),
     ),
@@ -279,11 +247,11 @@ _LOADS = (
         "changed-model-does-not-fit",
         _model("ecf_step"),
         _ensemble("ecf", "ecf_step"),
-        _load("ecf"),
+        load("ecf"),
         WriteFile("ecf_step/config.pbtxt", _CONFIG.replace("TYPE_INT32", "TYPE_FP32")),
-        _load("ecf_step"),
+        load("ecf_step"),
         AwaitState("ecf", "UNAVAILABLE"),
-        _index("ecf", "ecf_step"),
+        index("ecf", "ecf_step"),
         infer("ecf", _IN),
         _gone("ecf", "ecf_step"),
     ),
@@ -291,10 +259,10 @@ _LOADS = (
         "new-version-of-a-model",
         _model("env_step"),
         _ensemble("env", "env_step"),
-        _load("env"),
-        WriteFile("env_step/2/model.py", _adds(100)),
-        _load("env_step"),
-        _index("env"),
+        load("env"),
+        WriteFile("env_step/2/model.py", adding_model(100, "IN", "OUT")),
+        load("env_step"),
+        index("env"),
         infer("env", _IN),
         _gone("env", "env_step"),
     ),
@@ -302,11 +270,11 @@ _LOADS = (
         "version-of-a-model-goes",
         _model("evg_step"),
         _ensemble("evg", "evg_step", version=1),
-        _load("evg"),
-        WriteFile("evg_step/2/model.py", _adds(100)),
-        _load("evg_step"),
+        load("evg"),
+        WriteFile("evg_step/2/model.py", adding_model(100, "IN", "OUT")),
+        load("evg_step"),
         AwaitState("evg", "UNAVAILABLE"),
-        _index("evg"),
+        index("evg"),
         infer("evg", _IN),
         _gone("evg", "evg_step"),
     ),
@@ -315,8 +283,8 @@ _LOADS = (
         _model("eln_step"),
         _ensemble("eln_inner", "eln_step"),
         _ensemble("eln", "eln_inner", "eln_step"),
-        _load("eln"),
-        _index("eln", "eln_inner", "eln_step"),
+        load("eln"),
+        index("eln", "eln_inner", "eln_step"),
         infer("eln", _IN),
         _gone("eln", "eln_inner", "eln_step"),
     ),
@@ -325,12 +293,12 @@ _LOADS = (
         _model("eun_step"),
         _ensemble("eun_inner", "eun_step"),
         _ensemble("eun", "eun_inner"),
-        _load("eun"),
-        _unload("eun", dependents=True),
+        load("eun"),
+        unload("eun", dependents=True),
         AwaitState("eun", "UNAVAILABLE"),
         AwaitState("eun_inner", "UNAVAILABLE"),
         AwaitState("eun_step", "UNAVAILABLE"),
-        _index("eun", "eun_inner", "eun_step"),
+        index("eun", "eun_inner", "eun_step"),
         _gone("eun", "eun_inner", "eun_step"),
     ),
     _case(
@@ -338,8 +306,8 @@ _LOADS = (
         WriteFile("elf_step/config.pbtxt", _CONFIG),
         WriteFile("elf_step/1/model.py", _RAISES),
         _ensemble("elf", "elf_step"),
-        _load("elf"),
-        _index("elf", "elf_step"),
+        load("elf"),
+        index("elf", "elf_step"),
         infer("elf", _IN),
         RemoveTree("elf"),
         RemoveTree("elf_step"),
@@ -347,8 +315,8 @@ _LOADS = (
     _case(
         "load-with-a-model-that-is-not-there",
         _ensemble("elu", "elu_step"),
-        _load("elu"),
-        _index("elu"),
+        load("elu"),
+        index("elu"),
         infer("elu", _IN),
         RemoveTree("elu"),
     ),
@@ -360,8 +328,8 @@ _LOADS = (
             _ensemble_config("eld_step").replace('"IN" data_type: TYPE_INT32', '"IN" data_type: TYPE_FP32'),
         ),
         WriteFile("eld/1/notes.txt", ""),
-        _load("eld"),
-        _index("eld", "eld_step"),
+        load("eld"),
+        index("eld", "eld_step"),
         _gone("eld_step"),
         RemoveTree("eld"),
     ),
@@ -370,11 +338,11 @@ _LOADS = (
         WriteFile("erm_step/config.pbtxt", _CONFIG),
         WriteFile("erm_step/1/model.py", _RAISES),
         _ensemble("erm", "erm_step"),
-        _load("erm"),
-        WriteFile("erm_step/1/model.py", _adds(1)),
-        _load("erm_step"),
-        _index("erm", "erm_step"),
-        _load("erm"),
+        load("erm"),
+        WriteFile("erm_step/1/model.py", adding_model(1, "IN", "OUT")),
+        load("erm_step"),
+        index("erm", "erm_step"),
+        load("erm"),
         infer("erm", _IN),
         _gone("erm", "erm_step"),
     ),

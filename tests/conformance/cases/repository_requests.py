@@ -7,6 +7,7 @@ import base64
 from tritonclient.grpc import service_pb2 as pb
 
 from ..messages import compact, infer, tensor
+from ..repository import adding_model, index
 from ..steps import AwaitState, Case, Grpc, Http, RemoveTree, Step, WriteFile
 
 _CONFIG = {
@@ -21,22 +22,6 @@ _IN = [tensor("INPUT0", "INT32", [1], [100])]
 
 def _config(**members: object) -> str:
     return compact({**_CONFIG, **members}).decode()
-
-
-def _model(add: int) -> bytes:
-    """A model whose OUTPUT0 is INPUT0 + `add`."""
-    return f"""import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor("OUTPUT0", pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() + {add})]
-            )
-            for request in requests
-        ]
-""".encode()
 
 
 def _base64(data: bytes) -> str:
@@ -55,10 +40,6 @@ def _files(model: str, files: dict[str, str], config: object = None) -> Http:
 
 def _unload(model: str, body: bytes = b"") -> Http:
     return Http("POST", f"/v2/repository/models/{model}/unload", body)
-
-
-def _index(model: str, body: bytes = b"") -> Http:
-    return Http("POST", "/v2/repository/index", body, only=(model,))
 
 
 def _case(name: str, *steps: Step) -> Case:
@@ -88,24 +69,24 @@ def _grpc_load(model: str, parameters: dict[str, pb.ModelRepositoryParameter]) -
 def _resident(name: str, body: bytes) -> Case:
     """A load of the resident model that should fail and leave it as it was."""
     load = Http("POST", "/v2/repository/models/resident/load", body)
-    return _case(f"resident-{name}", load, infer("resident", _IN), _index("resident"))
+    return _case(f"resident-{name}", load, infer("resident", _IN), index("resident"))
 
 
-_ONE = {"1/model.py": _base64(_model(1))}
+_ONE = {"1/model.py": _base64(adding_model(1).encode())}
 
 CASES = (
     _case(
         "files-without-folder",
         _files("made_without_folder", _ONE),
         infer("made_without_folder", _IN),
-        _index("made_without_folder"),
+        index("made_without_folder"),
         _unload("made_without_folder"),
     ),
     _made(
         "files_only",
-        _index("made_files_only"),
+        index("made_files_only"),
         _files("made_files_only", _ONE),
-        _index("made_files_only"),
+        index("made_files_only"),
         infer("made_files_only", _IN),
         Http("GET", "/v2/models/made_files_only"),
         Http("GET", "/v2/models/made_files_only/config"),
@@ -113,7 +94,7 @@ CASES = (
     _made(
         "files_again",
         _files("made_files_again", _ONE),
-        _files("made_files_again", {"1/model.py": _base64(_model(2))}),
+        _files("made_files_again", {"1/model.py": _base64(adding_model(2).encode())}),
         infer("made_files_again", _IN),
     ),
     _made(
@@ -121,29 +102,29 @@ CASES = (
         _files("made_files_then_plain", _ONE),
         Http("POST", "/v2/repository/models/made_files_then_plain/load"),
         infer("made_files_then_plain", _IN),
-        _index("made_files_then_plain"),
+        index("made_files_then_plain"),
     ),
     _made(
         "files_two_versions",
         _files(
             "made_files_two_versions",
-            {"1/model.py": _base64(_model(1)), "2/model.py": _base64(_model(2))},
+            {"1/model.py": _base64(adding_model(1).encode()), "2/model.py": _base64(adding_model(2).encode())},
             _config(version_policy={"all": {}}),
         ),
         infer("made_files_two_versions", _IN, version="1"),
         infer("made_files_two_versions", _IN, version="2"),
         infer("made_files_two_versions", _IN),
-        _index("made_files_two_versions"),
-        _index("made_files_two_versions", b'{"ready":true}'),
+        index("made_files_two_versions"),
+        index("made_files_two_versions", body=b'{"ready":true}'),
     ),
     _made(
         "files_other_version",
-        _files("made_files_other_version", {"7/model.py": _base64(_model(7))}),
+        _files("made_files_other_version", {"7/model.py": _base64(adding_model(7).encode())}),
         infer("made_files_other_version", _IN),
-        _files("made_files_other_version", {"8/model.py": _base64(_model(8))}),
+        _files("made_files_other_version", {"8/model.py": _base64(adding_model(8).encode())}),
         infer("made_files_other_version", _IN),
         AwaitState("made_files_other_version", "READY"),
-        _index("made_files_other_version"),
+        index("made_files_other_version"),
     ),
     _made(
         "files_beside",
@@ -157,18 +138,22 @@ CASES = (
     ),
     _made(
         "base64_with_lines",
-        _files("made_base64_with_lines", {"1/model.py": base64.encodebytes(_model(3)).decode()}),
+        _files("made_base64_with_lines", {"1/model.py": base64.encodebytes(adding_model(3).encode()).decode()}),
         infer("made_base64_with_lines", _IN),
     ),
-    _case("files-no-model", _files("made_nothing", {"notes.txt": _base64(b"x")}), _index("made_nothing")),
+    _case("files-no-model", _files("made_nothing", {"notes.txt": _base64(b"x")}), index("made_nothing")),
     _case("files-empty-model", _files("made_empty", {"1/model.py": ""})),
-    _case("files-version-word", _files("made_word", {"one/model.py": _base64(_model(0))}), _index("made_word")),
-    _case("files-no-version", _files("made_flat", {"model.py": _base64(_model(0))}), _index("made_flat")),
-    _case("files-config-only", _load("made_config_only", config=_config()), _index("made_config_only")),
-    _case("files-bad-config", _files("made_bad", _ONE, "{"), _index("made_bad")),
-    _case("files-config-number", _files("made_number", _ONE, 1), _index("made_number")),
-    _case("files-config-object", _files("made_object", _ONE, _CONFIG), _index("made_object")),
-    _case("files-value-number", _load("made_value", config=_config(), **{"file:1/model.py": 1}), _index("made_value")),
+    _case(
+        "files-version-word",
+        _files("made_word", {"one/model.py": _base64(adding_model(0).encode())}),
+        index("made_word"),
+    ),
+    _case("files-no-version", _files("made_flat", {"model.py": _base64(adding_model(0).encode())}), index("made_flat")),
+    _case("files-config-only", _load("made_config_only", config=_config()), index("made_config_only")),
+    _case("files-bad-config", _files("made_bad", _ONE, "{"), index("made_bad")),
+    _case("files-config-number", _files("made_number", _ONE, 1), index("made_number")),
+    _case("files-config-object", _files("made_object", _ONE, _CONFIG), index("made_object")),
+    _case("files-value-number", _load("made_value", config=_config(), **{"file:1/model.py": 1}), index("made_value")),
     _case("files-value-null", _load("made_null", config=_config(), **{"file:1/model.py": None})),
     _case(
         "files-string-grpc",
@@ -179,7 +164,7 @@ CASES = (
                 "file:1/model.py": pb.ModelRepositoryParameter(string_param=_ONE["1/model.py"]),
             },
         ),
-        _index("made_string"),
+        index("made_string"),
     ),
     _case(
         "config-bytes-grpc",
@@ -198,10 +183,10 @@ CASES = (
     _resident("member-unknown", b'{"other":1}'),
     _resident("config-twice", b'{"parameters":{"config":"{","config":"}"}}'),
     _case("index-not-json", Http("POST", "/v2/repository/index", b"{")),
-    _case("index-null", _index("resident", b"null")),
-    _case("index-ready-null", _index("resident", b'{"ready":null}')),
-    _case("index-ready-list", _index("resident", b'{"ready":[]}')),
-    _case("index-string", _index("resident", b'"x"')),
+    _case("index-null", index("resident", body=b"null")),
+    _case("index-ready-null", index("resident", body=b'{"ready":null}')),
+    _case("index-ready-list", index("resident", body=b'{"ready":[]}')),
+    _case("index-string", index("resident", body=b'"x"')),
     _case("unload-null", _unload("no_such_model", b"null")),
     _case("unload-list", _unload("no_such_model", b"[]")),
     _case("unload-dependents-null", _unload("no_such_model", b'{"parameters":{"unload_dependents":null}}')),
