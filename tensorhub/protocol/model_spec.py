@@ -53,6 +53,9 @@ class OutputSpec:
         return (*rows, *carry_free(self.reshape, self.dims, values)) if len(values) == len(self.reshape) else shape
 
 
+CPU_ONLY = "FORCE_CPU_ONLY_INPUT_TENSORS"
+"""Parameter of Python models, as in Triton: "no" leaves inputs where they are, also in the memory of a GPU."""
+
 _TAKES_ANY_MEMORY = frozenset(("identity", "onnxruntime"))
 """Backends that take inputs in the memory of a GPU without being told by the config."""
 
@@ -101,7 +104,7 @@ class ModelSpec:
             KeyError: a tensor has no valid data type.
         """
         batches = config.max_batch_size > 0
-        only_cpu = _parameter(config, "FORCE_CPU_ONLY_INPUT_TENSORS")
+        anywhere = config.backend == "python" and _parameter(config, CPU_ONLY) == "no"
         return ModelSpec(
             name,
             version,
@@ -110,7 +113,7 @@ class ModelSpec:
             {item.name: _output(item, batches) for item in config.output},
             _correlation(config),
             _parameter(config, "SHM_INPUT").lower() == "copy",
-            takes_device_inputs=only_cpu.lower() == "no" or config.backend in _TAKES_ANY_MEMORY,
+            takes_device_inputs=anywhere or config.backend in _TAKES_ANY_MEMORY,
             state_outputs=frozenset(state.output_name for state in config.sequence_batching.state),
         )
 

@@ -214,7 +214,8 @@ class RequestDecoder:
 
         Returns:
             The request, without token and responder. Its inputs are the caller's memory, to be written to only where
-            the call says so; the others are `shared`, or copies if the model asks for copies.
+            the call says so; the others are `shared`, or copies if the model asks for copies. What is in the memory
+            of a GPU stays there for a model that takes it, as in Triton for all who use it; the others get a copy.
 
         Raises:
             TensorhubError: Triton's error for what is wrong first.
@@ -235,9 +236,14 @@ class RequestDecoder:
             tally=call.tally,
         )
         copies, writable = self._spec.copies_region_inputs, call.writable
+        takes_device = self._spec.takes_device_inputs
         given, shared = [], []
         for tensor in call.inputs:
-            data: Any = flat_view(tensor.data)
+            data: Any = tensor.data
+            if takes_device and type(data) is DeviceMemory:
+                given.append(GivenInput(tensor.name, tensor.datatype.value, tensor.shape, data))
+                continue
+            data = flat_view(data)
             own = tensor.name in writable
             if copies and (data.readonly or not own):
                 data = bytearray(data)

@@ -218,6 +218,59 @@ def test_models_that_want_the_hosts_memory_get_it(gpus: RunningServer, http: Htt
     assert _copies(gpus) == before + 2
 
 
+def _said(answer: Any) -> dict[str, bool]:
+    return {name: item.bool_param for name, item in answer.parameters.items()}
+
+
+def test_calls_leave_tensors_where_they_are_for_models_that_want_that(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        request = infer_request("in", 0, 64, model="calls")
+        del request.outputs[:]
+        code, answer = rpc.ask("ModelInfer", request)
+        assert code == "OK", answer
+        assert list(answer.raw_output_contents) == [bytes([8]) * 64] * 2
+        # An answer belongs to the caller: what the called model may still write to is copied to the host.
+        answers = {"from_views_is_cpu": True, "from_hosted_is_cpu": True}
+        assert _said(answer) == {"is_cpu": False, "views_is_cpu": False, "hosted_is_cpu": True, **answers}
+        for model in ("chain_views", "chain_hosted"):
+            assert _infer(rpc, model, "in").raw_output_contents[0] == bytes([9]) * 64
+        assert source.content == bytes([7]) * SIZE
+        _unregister(http)
+
+
+def test_where_inputs_are_is_a_parameter_of_the_model(http: Http, rpc: Grpc) -> None:
+    def load(value: str) -> tuple[int, str]:
+        config = {
+            "backend": "python",
+            "max_batch_size": 0,
+            "input": [{"name": "INPUT0", "data_type": "TYPE_UINT8", "dims": [-1]}],
+            "output": [{"name": "OUTPUT0", "data_type": "TYPE_UINT8", "dims": [-1]}],
+            "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}],
+            "parameters": {"FORCE_CPU_ONLY_INPUT_TENSORS": {"string_value": value}},
+        }
+        document = {"parameters": {"config": json.dumps(config)}}
+        status, body = http.ask("POST", "/v2/repository/models/hosted/load", document)
+        return status, body.decode()
+
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        assert load("yes")[0] == 200
+        assert _infer(rpc, "hosted", "in").parameters["is_cpu"].bool_param
+        for value in ("maybe", "NO", ""):
+            status, text = load(value)
+            assert status == 400
+            assert f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: {value}'" in text
+            assert _infer(rpc, "hosted", "in").parameters["is_cpu"].bool_param, "the old one serves"
+        assert load("no")[0] == 200
+        code, text = rpc.ask("ModelInfer", infer_request("in", 0, 64, model="hosted"))
+        assert code == "INTERNAL"
+        assert "Tensor is stored in GPU and cannot be converted to NumPy." in text
+        assert http.ask("POST", "/v2/repository/models/hosted/load")[0] == 200
+        assert _infer(rpc, "hosted", "in").parameters["is_cpu"].bool_param
+        _unregister(http)
+
+
 def test_a_cached_answer_is_of_what_was_in_the_region(http: Http, rpc: Grpc) -> None:
     with segment(bytes([7]) * SIZE) as made:
         assert _register(http, "in", made, gpu=0) == (200, "")
