@@ -209,15 +209,27 @@ class ModelCatalogue:
             meets_others=self._rate_limit and any(group.HasField("rate_limiter") for group in groups),
         )
 
-    def steps_of(self, plan: LoadPlan) -> list[LoadPlan]:
-        """Return what to load for the steps of an ensemble, and for theirs, without those that cannot be loaded."""
+    def steps_of(self, plan: LoadPlan, *, all_readable: bool = False) -> list[LoadPlan]:
+        """Return what to load for the steps of an ensemble, and for theirs, without those that cannot be loaded.
+
+        Args:
+            all_readable: one that is in the repository and whose config is wrong is an error, as when Triton is asked
+                to load an ensemble.
+
+        Raises:
+            InternalError: there is such a one; Triton's text.
+        """
         found: dict[str, LoadPlan] = {}
         names = list(step_names(plan))
         while names:
             name = names.pop()
             if name in found or name == plan.model:
                 continue
-            for step in self._try([name])[0]:
+            plans, failed = self._try([name])
+            unreadable = [failure for failure in failed if failure.reason == poll_failure(name).message]
+            if all_readable and unreadable and name in self._repository.names():
+                raise poll_failure(plan.model)
+            for step in plans:
                 found[name] = step
                 names.extend(step_names(step))
         return list(found.values())

@@ -144,11 +144,12 @@ class ModelControl:
                 self._state.lifecycle.cannot_load(LoadFailure(request.name, exc.message, known=True))
             self.forget_files()
             raise
+        steps = [self._catalogue.steps_of(plan, all_readable=True) for plan in plans]
         if len(plans) > 1:
             asker = self._joint(asker, len(plans))
         actions: list[Action] = []
-        for plan in plans:
-            actions += self._state.load(plan, asker, time.monotonic_ns(), self._catalogue.steps_of(plan))
+        for plan, brought in zip(plans, steps, strict=True):
+            actions += self._state.load(plan, asker, time.monotonic_ns(), brought)
         return actions
 
     def _joint(self, asker: Asker, count: int) -> Asker:

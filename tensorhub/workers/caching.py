@@ -291,6 +291,14 @@ class CachedModel:
         """See ServingModel."""
         self._open.closed()
 
+    def hold(self) -> bool:
+        """See ServingModel."""
+        return self._open.hold()
+
+    def release(self) -> None:
+        """See ServingModel."""
+        self._open.release()
+
     def drain(self, on_drained: Callable[[], None]) -> None:
         """See ServingModel."""
         self._open.drain(lambda: self._model.drain(on_drained))

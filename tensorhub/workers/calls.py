@@ -29,6 +29,9 @@ from tensorhub.workers import continuations
 from tensorhub.workers.call_messages import read_reply, write_request
 from tensorhub.workers.serving import Retired, ServingModel
 
+Target = ServedVersion
+"""What a call reaches."""
+
 
 class Loop(Protocol):
     """The worker's loop, as far as calls need it."""
@@ -57,8 +60,16 @@ class ModelCalls:
         with continuations.waiting():
             return self.start(call, on_response, inline=inline)
 
-    def start(self, call: ModelCall, on_response: OnResponse, *, inline: bool) -> Cancel:
-        """Do as `call` does, for one that comes back to this thread's continuations to go on, and does not wait."""
+    def start(
+        self, call: ModelCall, on_response: OnResponse, *, inline: bool, held: ServingModel | None = None
+    ) -> Cancel:
+        """Do as `call` does, for one that comes back to this thread's continuations to go on, and does not wait.
+
+        Args:
+            held: what `maybe_hold` has returned for the model and version.
+        """
+        if held is not None:
+            return self._call_here(call, held, on_response, 1 if inline else 0)
         target = self.find(call.model, call.version)
         model = self._loop.models.get(target.load_id)
         if model is None or (call.correlation_id and target.sequential and len(target.shares) > 1):
@@ -104,6 +115,17 @@ class ModelCalls:
             remote.end(InferResponse(error=Cancelled("")))
 
         return cancel
+
+    def maybe_hold(self, target: ServedVersion, *, in_sequence: bool) -> ServingModel | None:
+        """Hold what a call of this version reaches, if that is in this worker and takes requests; see OpenRequests.
+
+        Args:
+            in_sequence: the call will have a correlation id, which may belong to another worker.
+        """
+        model = self._loop.models.get(target.load_id)
+        if model is None or (in_sequence and target.sequential and len(target.shares) > 1) or not model.hold():
+            return None
+        return model
 
     @property
     def state(self) -> object:

@@ -353,6 +353,14 @@ class RunningModel:
         """A request that was submitted has been answered finally."""
         self._open.closed()
 
+    def hold(self) -> bool:
+        """See ServingModel."""
+        return self._open.hold()
+
+    def release(self) -> None:
+        """See ServingModel."""
+        self._open.release()
+
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more requests, and call `on_drained` once when the last one has been answered."""
         self._open.drain(on_drained)

@@ -20,12 +20,13 @@ from tensorhub.errors import InternalError, TensorhubError, error_for
 from tensorhub.protocol.layouts import LIMIT
 from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.requests import InferRequest, InferResponse, Tally
-from tensorhub.workers.calls import ModelCalls
+from tensorhub.workers.calls import ModelCalls, Target
 from tensorhub.workers.decode import RequestDecoder
 from tensorhub.workers.encode import ResponseEncoder
 from tensorhub.workers.ensemble import Action, EnsembleGraph, EnsembleRun, Respond, StepModel, StepRun
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.open_requests import OpenRequests
+from tensorhub.workers.serving import ServingModel
 from tensorhub.workers.statistics import Durations, StatisticsRecorder
 from tensorhub.workers.straight import Left, Line, StraightRun, maybe_line
 
@@ -156,16 +157,19 @@ class RunningEnsemble:
         with self._lock:
             self._statistics.observe_cache_miss(duration_ns, now_ns)
 
-    def step_models(self, indices: frozenset[int]) -> dict[int, StepModel]:
-        """Return what the steps' models are now.
+    def targets(self, indices: frozenset[int]) -> dict[int, Target]:
+        """Return what the steps reach now.
 
         Raises:
             TensorhubError: one is not served.
         """
+        steps = self.graph.steps
+        return {index: self.calls.find(steps[index].model, steps[index].version) for index in indices}
+
+    def step_models(self, targets: dict[int, Target]) -> dict[int, StepModel]:
+        """Return what the models are that the steps reach."""
         found = {}
-        for index in indices:
-            step = self.graph.steps[index]
-            target = self.calls.find(step.model, step.version)
+        for index, target in targets.items():
             model = self._step_models.get(target.load_id)
             if model is None:
                 config = target.config
@@ -221,6 +225,14 @@ class RunningEnsemble:
     def closed(self) -> None:
         """See ServingModel."""
         self._open.closed()
+
+    def hold(self) -> bool:
+        """See ServingModel."""
+        return self._open.hold()
+
+    def release(self) -> None:
+        """See ServingModel."""
+        self._open.release()
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """See ServingModel."""
@@ -278,7 +290,7 @@ class _Request:
         graph, spec = ensemble.graph, ensemble.spec
         requested = tuple([item.name for item in request.requested]) or graph.outputs
         try:
-            models = ensemble.step_models(graph.plan(requested).needed)
+            targets = ensemble.targets(graph.plan(requested).needed)
         except TensorhubError as exc:
             raise error_for(exc.code, f"in ensemble '{graph.name}', {exc.message}") from exc
         self._ensemble = ensemble
@@ -287,7 +299,7 @@ class _Request:
         self._tally = Tally()
         self._run = EnsembleRun(
             graph,
-            models,
+            ensemble.step_models(targets),
             requested,
             ensemble.output_dims,
             request.request_id,
@@ -298,6 +310,12 @@ class _Request:
         self._cancels: dict[int, Cancel] = {}
         self._responses: deque[Respond | Callable[[], None]] = deque()
         self._sending = False
+        # Until its end, so that a model which is unloaded or replaced meanwhile takes it all the same.
+        self._held: dict[int, ServingModel] = {}
+        for index, target in targets.items():
+            held = ensemble.calls.maybe_hold(target, in_sequence=bool(request.correlation_id))
+            if held is not None:
+                self._held[index] = held
 
     def begin(self, *, inline: bool) -> None:
         self._go_on(lambda: self._run.begin(self._request.inputs), inline=inline)
@@ -372,7 +390,8 @@ class _Request:
         )
         run.inputs.clear()
         try:
-            cancel = self._ensemble.calls.start(call, partial(self._answered, run, tally), inline=inline)
+            on_response = partial(self._answered, run, tally)
+            cancel = self._ensemble.calls.start(call, on_response, inline=inline, held=self._held.get(step.index))
         except TensorhubError as exc:
             self._refused(run, exc)
             return
@@ -416,6 +435,8 @@ class _Request:
             tally = self._tally
             durations = Durations(tally.input_ns, tally.infer_ns, tally.output_ns)
             self._ensemble.ended(self._request, self._started_ns, durations, failed=failed)
+            for model in self._held.values():
+                model.release()
         self._flush_somewhere()
 
     def _flush_somewhere(self) -> None:

@@ -94,6 +94,12 @@ class ServingModel(Protocol):
     def closed(self) -> None:
         """A request that was submitted has been answered finally."""
 
+    def hold(self) -> bool:
+        """Keep it loaded, and have it take requests, until `release`; False if it takes none now."""
+
+    def release(self) -> None:
+        """End a `hold`."""
+
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more requests, and call `on_drained` once when the last one has been answered."""
 

@@ -32,3 +32,23 @@ def test_without_requests_it_ends_at_once_and_once() -> None:
     for _ in range(2):
         requests.drain(lambda: ends.append("end"))
     assert ends == ["end"]
+
+
+def test_who_is_held_still_takes_requests_and_stays() -> None:
+    ends: list[str] = []
+    requests = OpenRequests(threading.Lock())
+    request = InferRequest("m", 1, "7", {})
+    assert requests.hold()
+    requests.drain(lambda: ends.append("end"))
+    requests.check(request)
+    requests.add()
+    # Another one that comes while it is held is not lost either.
+    assert requests.hold()
+    requests.release()
+    requests.release()
+    with pytest.raises(Retired):
+        requests.check(request)
+    assert not requests.hold()
+    assert ends == []
+    requests.closed()
+    assert ends == ["end"]

@@ -9,9 +9,19 @@ from tritonclient.grpc import service_pb2 as pb
 
 from ..messages import grpc_infer, grpc_tensor, infer, tensor
 from ..steps import AwaitAnswer, AwaitState, Case, Grpc, RemoveTree, Step, Together, WriteFile, WriteTree
-from .ensemble_loading import _CONFIG, _RAISES, _adds, _ensemble, _ensemble_config, _gone, _index, _load, _model
+from .ensemble_loading import (
+    _CONFIG,
+    _RAISES,
+    _adds,
+    _ensemble,
+    _ensemble_config,
+    _gone,
+    _index,
+    _load,
+    _model,
+    _unload,
+)
 from .ensemble_loading import _ready as _is_ready
-from .ensemble_loading import _unload
 
 _IN = [tensor("IN", "INT32", [1], [1])]
 _SLOW = """import time
@@ -100,6 +110,7 @@ _UNLOADS = (
         _load("elx"),
         _unload("elx_step"),
         AwaitState("elx", "UNAVAILABLE"),
+        AwaitState("elx_step", "UNAVAILABLE"),
         _unload("elx"),
         _index("elx", "elx_step"),
         _load("elx_step"),
@@ -259,6 +270,7 @@ _RELOADS = (
         _load("elce"),
         WriteFile("elce/config.pbtxt", _ensemble_config("elce_step", "elce_none")),
         _load("elce"),
+        AwaitState("elce", "UNAVAILABLE"),
         _index("elce", "elce_step"),
         infer("elce", _IN),
         _is_ready("elce"),
