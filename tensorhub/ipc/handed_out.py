@@ -14,7 +14,6 @@ This table is all that the server knows of them: they are no registered regions 
 
 import fcntl
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -116,7 +115,7 @@ class HandedOut:
             with self._lock:
                 self._forget(size)
             raise Unavailable(f"a region of {size} bytes cannot be made for an output: {exc.strerror}") from exc
-        place = Place(_ODD | secrets.randbits(63), self._worker)
+        place = Place(_ODD | int.from_bytes(os.urandom(8)), self._worker)
         self._files.give_once(place.number, fd)
         with self._lock:
             self._waiting[place.number] = size, self._now_ns() + self._timeout_ns

@@ -123,7 +123,13 @@ COMPONENTS: dict[str, Schema] = {
         name=_TEXT,
         parameters={
             "type": "object",
-            "properties": {"binary_data": _FLAG, "classification": {"type": "integer", "minimum": 0}, **_PLACE},
+            "properties": {
+                "binary_data": _FLAG,
+                "classification": {"type": "integer", "minimum": 0},
+                **_PLACE,
+                "shared_memory_grow": _FLAG,
+                "shared_memory_allocate": _FLAG,
+            },
         },
     ),
     "InferRequest": fields(
