@@ -215,7 +215,7 @@ def _hand_out(
     names: list[str] = []
     try:
         for parameters, data in handed:
-            given = flat_view(data.to_host() if isinstance(data, DeviceMemory) else data)
+            given = flat_view(data)
             names.append(memory.hand_out(given))
             parameters["shared_memory_region"].string_param = names[-1]
             parameters["shared_memory_offset"].int64_param = 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
+from tensorhub.client.shared_memory import SharedMemorySocket
 from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, infer_request
 from tests.serving import RunningServer, processes_of, serving
@@ -20,6 +21,7 @@ from tests.shm.segments import Segment, segment
 MODELS = Path(__file__).parent / "gpu_models"
 SIZE = 100_000
 LOCKED_SIZE = 1 << 20
+SOCKET = f"/tmp/tensorhub-test-gpus-{os.getpid()}.sock"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def gpus(work: Path) -> Iterator[RunningServer]:
         "--load-model=*",
         f"--pinned-memory-pool-byte-size={LOCKED_SIZE}",
         "--cache-config=local,size=1048576",
+        f"--shm-socket={SOCKET}",
     ]
     with serving(work, options, MODELS, environ=environ) as running:
         yield running
@@ -307,6 +310,20 @@ def test_mixed_requests(http: Http, rpc: Grpc) -> None:
                 assert code == "OK", (model, source, answer)
                 assert target.content[1_000:1_065] == bytes([value + plus]) * 64 + bytes([7 if name == "device" else 3])
         assert http.unregister("host") == 200
+        _unregister(http)
+
+
+def test_regions_are_made_for_outputs_on_a_gpu(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as source, SharedMemorySocket(SOCKET) as memory:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        for model in ("identity_gpu", "views", "hosted", "identity_cpu"):
+            request = infer_request("in", 0, SIZE, model=model)
+            request.outputs[0].parameters["shared_memory_allocate"].bool_param = True
+            code, answer = rpc.ask("ModelInfer", request)
+            assert code == "OK", (model, answer)
+            with memory.take(answer.outputs[0]) as region:
+                assert region.byte_size == SIZE
+                assert (region.tensor() == (7 if model.startswith("identity") else 8)).all()
         _unregister(http)
 
 

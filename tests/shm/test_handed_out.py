@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -535,6 +537,49 @@ def test_users(limited: tuple[RunningServer, str], uid: int, allowed: bool) -> N
         if not allowed:
             memory.take(output).close()
         _wait_for_room(triton_http, server, memory)
+
+
+def test_clients_take_while_processes_are_killed(limited: tuple[RunningServer, str]) -> None:
+    """Each gets its own output, or an error, at once; and nothing is left of those that failed."""
+    server, place = limited
+    stop = threading.Event()
+
+    def use(canary: int) -> int:
+        """Ask and take in turns; return how often that went well."""
+        done = 0
+        while not stop.is_set():
+            try:
+                with SharedMemorySocket(place) as memory:
+                    while not stop.is_set():
+                        with _infer(triton_http, server, bytes([canary]) * 3000, memory) as region:
+                            assert (region.tensor() == canary).all()
+                        done += 1
+            except (SharedMemoryError, OSError, triton_http.InferenceServerException):
+                continue  # what was killed comes back; there may be no room either
+        return done
+
+    with ThreadPoolExecutor(3) as pool:
+        results = [pool.submit(use, canary) for canary in (1, 2, 3)]
+        try:
+            for kind in ("worker", "hub", "worker"):
+                [dead] = pids(server)[kind]
+                os.kill(dead, signal.SIGKILL)
+                wait_until(lambda kind=kind, dead=dead: pids(server)[kind] not in ([], [dead]), "another one")  # type: ignore[misc]
+                wait_until(lambda: _succeeds(lambda: _take_one(server, place)), "it serves again")
+        finally:
+            stop.set()
+        assert all(result.result(60) for result in results)
+    with SharedMemorySocket(place) as memory:
+        _wait_for_room(triton_http, server, memory)
+    _none_waits(server)
+
+
+def _take_one(server: RunningServer, place: str) -> bool:
+    try:
+        with SharedMemorySocket(place) as memory, _infer(triton_http, server, b"x", memory):
+            return True
+    except (OSError, triton_http.InferenceServerException):
+        return False
 
 
 def test_the_hub_is_killed(limited: tuple[RunningServer, str]) -> None:
