@@ -31,7 +31,7 @@ from tests.serving import EXAMPLE_MODELS, RunningServer, serving
 CYCLES = int(os.environ.get("TENSORHUB_HAND_OUT_CYCLES", "300"))
 LIMIT = 4
 LIMIT_BYTES = 1 << 20
-TIMEOUT_S = 3
+TIMEOUT_S = 5
 
 _CONFIG = """
     backend: "identity"
@@ -393,8 +393,9 @@ def test_many_cycles_leave_nothing(making: RunningServer, memory: SharedMemorySo
 _CLIENT = """
 import sys
 from tensorhub.client.shared_memory import SharedMemorySocket
-place, *names = sys.argv[1:]
-memory = SharedMemorySocket(place)
+memory = SharedMemorySocket(sys.argv[1])
+print("ready", flush=True)
+names = sys.stdin.readline().split()
 described = {"name": "OUTPUT0", "datatype": "UINT8", "shape": [4]}
 kept = [memory.take({**described, "parameters": {"shared_memory_region": name}}) for name in names]
 print(sum(int(region.tensor()[0]) for region in kept), flush=True)
@@ -402,10 +403,10 @@ sys.stdin.read()
 """
 
 
-def _client(place: str, *names: str) -> "subprocess.Popen[str]":
-    """Start a process that takes regions and keeps them."""
+def _client(place: str) -> "subprocess.Popen[str]":
+    """Start a process that takes the regions whose names it is told, and keeps them."""
     return subprocess.Popen(
-        [sys.executable, "-c", _CLIENT, place, *names],
+        [sys.executable, "-c", _CLIENT, place],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -488,9 +489,13 @@ def test_nobody_takes_it(limited: tuple[RunningServer, str]) -> None:
 
 def test_a_client_is_killed(limited: tuple[RunningServer, str]) -> None:
     server, place = limited
-    names = [_name(_ask(triton_http, server, b"\5\5\5\5")) for _ in range(LIMIT)]
-    client = _client(place, *names)
+    client = _client(place)
+    assert client.stdin is not None
     assert client.stdout is not None
+    assert client.stdout.readline() == "ready\n"
+    names = [_name(_ask(triton_http, server, b"\5\5\5\5")) for _ in range(LIMIT)]
+    client.stdin.write(" ".join(names) + "\n")
+    client.stdin.flush()
     assert client.stdout.readline() == f"{5 * LIMIT}\n"
     _none_waits(server)  # the memory is the client's
     with pytest.raises(triton_http.InferenceServerException, match="4 handed out"):
