@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from tensorhub.ipc import zmtp
 from tensorhub.ipc.bell import Bell
 
 log = logging.getLogger(__name__)
+
+_NS_PER_S = 1_000_000_000
 
 _BACKLOG = 1_024
 _EVENTS = 64
@@ -91,6 +94,14 @@ class Mailbox:
             if not self._take_in(timeout_ms) and timeout_ms >= 0:
                 return None
         return frames.popleft()
+
+    def receive_until(self, due_ns: int) -> bytes | None:
+        """Wait for a frame until a time of CLOCK_MONOTONIC, to the microsecond; None if there is none by then."""
+        frames = self._frames
+        while not frames and (wait_ns := due_ns - time.monotonic_ns()) > 0:
+            select.select((self._epoll,), (), (), wait_ns / _NS_PER_S)
+            self._take_in(0)
+        return self.receive_nowait()
 
     def receive_nowait(self) -> bytes | None:
         """Take a frame if there is one."""

@@ -268,6 +268,10 @@ class CachedModel:
         """See ServingModel."""
         self._model.poll(inline_runs)
 
+    def poll_on_loop(self) -> int | None:
+        """See ServingModel."""
+        return self._model.poll_on_loop()
+
     def cancel(self, request: InferRequest) -> None:
         """See ServingModel."""
         request.cancelled = True

@@ -117,6 +117,7 @@ class WorkerLoop:
         self._handed_out = handed_out
         self._alarms = Alarms()
         self._gathering: dict[ServingModel, None] = {}
+        self._due_ns: dict[ServingModel, int] = {}  # when those that wait for more are to be polled again
         self._loads = WorkerLoads(
             partial(refuse, reason=refusal)
             if refusal
@@ -187,9 +188,10 @@ class WorkerLoop:
     def _turn(self) -> None:
         """Be the loop, until the end or until this thread has stepped aside."""
         me = self._thread = threading.get_ident()
-        receive, receive_nowait = self._node.mailbox.receive, self._node.mailbox.receive_nowait
+        mailbox = self._node.mailbox
+        receive, receive_nowait = mailbox.receive, mailbox.receive_nowait
         while self._running and self._thread == me:
-            frame = receive()
+            frame = receive() if not self._due_ns else self._receive_in_time()
             taken = 0
             while frame is not None:
                 self._take(frame)
@@ -204,6 +206,14 @@ class WorkerLoop:
             if self._answers:
                 self._send_answers()
 
+    def _receive_in_time(self) -> bytes | None:
+        """Receive, at most until a model is due, which then gathers."""
+        frame = self._node.mailbox.receive_until(min(self._due_ns.values()))
+        now_ns = time.monotonic_ns()
+        for model in [model for model, due_ns in self._due_ns.items() if due_ns <= now_ns]:
+            self._gathering[model] = None
+        return frame
+
     def _take(self, frame: bytes) -> None:
         try:
             self._handle(frame)
@@ -214,7 +224,11 @@ class WorkerLoop:
         """Let the models that batch have together what has arrived."""
         models, self._gathering = self._gathering, {}
         for model in models:
-            model.poll()
+            due_ns = model.poll_on_loop()
+            if due_ns is not None:
+                self._due_ns[model] = due_ns
+            else:
+                self._due_ns.pop(model, None)
 
     def _send_answers(self) -> None:
         answers, self._answers, self._answers_due_ns = self._answers, [], 0

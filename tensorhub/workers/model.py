@@ -2,7 +2,8 @@
 
 Requests come in on the worker's loop. A run happens on the loop if the model has proved quick (see `history`), else on
 the thread of its instance. Whoever finishes a run asks the scheduler for the next one, so that a busy model needs no
-help from the loop. What is due at a time comes from the alarms' thread, and runs on the threads of the instances.
+help from the loop. A quick model's batch that waits for more is begun by the loop in time; what else is due at a time
+comes from the alarms' thread, and runs on the threads of the instances.
 """
 
 import logging
@@ -192,22 +193,38 @@ class RunningModel:
             decisions = self._decide(time.monotonic_ns())
         self._start_runs(self._rejected(decisions), inline_runs)
 
-    def _decide(self, now_ns: int) -> list[Decision]:
+    def poll_on_loop(self) -> int | None:
+        """See ServingModel."""
+        with self._lock:
+            decisions = self._decide(time.monotonic_ns(), alarm=not self.quick)
+        self._start_runs(self._rejected(decisions), alarm=not self.quick)
+        with self._lock:
+            due_ns = self._scheduler.next_deadline_ns()
+            if due_ns is None or self.quick:
+                return due_ns
+            self._set_alarm(due_ns)
+        return None
+
+    def _decide(self, now_ns: int, *, alarm: bool = True) -> list[Decision]:
         """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held."""
         decisions = self._scheduler.poll(now_ns)
         for decision in decisions:
             if not isinstance(decision, Run):
                 self._statistics.observe_failure(decision.request, Failure.REJECTED, now_ns)
-        due_ns = self._scheduler.next_deadline_ns()
-        if due_ns is not None and not now_ns < self._alarm_ns <= due_ns:
-            self._alarm_ns = due_ns
-            self._alarms.at(due_ns, self._on_alarm)
+        if alarm:
+            due_ns = self._scheduler.next_deadline_ns()
+            if due_ns is not None and not now_ns < self._alarm_ns <= due_ns:
+                self._set_alarm(due_ns)
         if self._order is not None:
             for decision in decisions:
                 if isinstance(decision, Run):
                     for request in decision.requests:
                         self._order.join(request)
         return decisions
+
+    def _set_alarm(self, due_ns: int) -> None:
+        self._alarm_ns = due_ns
+        self._alarms.at(due_ns, self._on_alarm)
 
     def _rejected(self, decisions: list[Decision]) -> list[Run]:
         """Answer those that are rejected; return the rest, but for those that wait for their turn."""
@@ -231,7 +248,7 @@ class RunningModel:
         for run in self._rejected(decisions):
             self._queues[run.instance].put(run)
 
-    def _start_runs(self, runs: list[Run], inline_runs: int = _NO_LIMIT) -> None:
+    def _start_runs(self, runs: list[Run], inline_runs: int = _NO_LIMIT, *, alarm: bool = True) -> None:
         while runs:
             run = runs.pop(0)
             if inline_runs and self.quick:
@@ -241,7 +258,7 @@ class RunningModel:
                 continuations.run_over(level)
                 with self._lock:
                     self._scheduler.release(run.instance, again)
-                    decisions = self._decide(time.monotonic_ns())
+                    decisions = self._decide(time.monotonic_ns(), alarm=alarm)
                 runs += self._rejected(decisions)
                 continuations.leave(level)
             else:
@@ -315,7 +332,7 @@ class RunningModel:
             self._statistics.observe_run(requests, started_ns, durations, ended_ns, failed=error is not None)
         for trace in traces:
             trace.ran(started_ns, times, ended_ns)
-        self._history.observe(ended_ns - started_ns)
+        self._history.observe(ended_ns - started_ns, len(requests))
         return _wanted_again(requests) if self._scheduler.repeats else ()
 
     def observe_response(

@@ -184,6 +184,10 @@ class RunningEnsemble:
     def poll(self, inline_runs: int = 1) -> None:
         """See ServingModel."""
 
+    def poll_on_loop(self) -> int | None:
+        """See ServingModel."""
+        return None
+
     def cancel(self, request: InferRequest) -> None:
         """See ServingModel."""
         request.cancelled = True

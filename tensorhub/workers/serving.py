@@ -77,6 +77,12 @@ class ServingModel(Protocol):
     def poll(self, inline_runs: int = ...) -> None:
         """Start what can start; `inline_runs` as for `submit`."""
 
+    def poll_on_loop(self) -> int | None:
+        """Start what can start; return when the loop is to do so again, on CLOCK_MONOTONIC, or None.
+
+        A quick model's batch that waits for more is the loop's to begin: no other thread wakes up for it.
+        """
+
     def cancel(self, request: InferRequest) -> None:
         """Nobody wants the answer any more: drop the request if it waits, else tell who runs it."""
 

@@ -68,6 +68,7 @@ sequence_batching {
     "iterative": "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 8 } }",
     "spread": 'instance_group [ { count: 2 kind: KIND_CPU }, { name: "more" kind: KIND_CPU host_policy: "p" } ]',
     "slow": "",
+    "delayed": "dynamic_batching { max_queue_delay_microseconds: 2000 }",
 }
 _METHODS = {
     "summing": """
@@ -95,6 +96,10 @@ _METHODS = {
         threading.Event().wait(int(self.x(request)) / 1000)
         self.runs["all"] = self.runs.get("all", 0) + 1
         return self.answer(self.runs["all"])
+""",
+    "delayed": """
+        threading.Event().wait(int(self.x(request)) / 1000)
+        return self.answer(int(threading.current_thread() is threading.main_thread()))
 """,
 }
 
@@ -179,6 +184,13 @@ def test_state_is_kept_by_the_server(client: _Client) -> None:
         12,
     ]
     assert client.step("one", 1, "se", "stateful")[0] == 1
+
+
+def test_a_batch_that_waits_begins_on_the_loop_if_the_model_is_quick(client: _Client) -> None:
+    assert client.infer("delayed", 30)[0] == 0, "a model that may be slow has a thread"
+    wait_until(lambda: client.infer("delayed", 0)[0] == 1, "it is trusted to be quick")
+    client.infer("delayed", 30)
+    assert client.infer("delayed", 0)[0] == 0, "it was slow"
 
 
 def test_an_iterative_request_runs_until_it_is_answered(client: _Client) -> None:

@@ -70,6 +70,16 @@ def test_frames_arrive_in_order(mailbox: Mailbox, outbox: Outbox) -> None:
     assert mailbox.receive(1) is None
 
 
+def test_waiting_until_a_time(mailbox: Mailbox, outbox: Outbox) -> None:
+    began_ns = time.monotonic_ns()
+    assert mailbox.receive_until(began_ns + 3_000_000) is None
+    assert time.monotonic_ns() >= began_ns + 3_000_000
+    assert mailbox.receive_until(began_ns) is None, "that time is over"
+    outbox.send(mailbox.path, b"a", b"b")
+    later_ns = time.monotonic_ns() + WAIT_MS * 1_000_000
+    assert [mailbox.receive_until(later_ns), mailbox.receive_until(later_ns)] == [b"a", b"b"]
+
+
 def test_frames_of_one_send_arrive_together(mailbox: Mailbox, outbox: Outbox) -> None:
     outbox.send(mailbox.path, b"first")
     assert mailbox.receive(WAIT_MS) == b"first"

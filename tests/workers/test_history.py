@@ -1,6 +1,6 @@
 """The history of runs: when a model is trusted to be quick."""
 
-from tensorhub.workers.history import DISTRUST, QUICK_NS, SLOW_NS, STRIKES, TRIAL_RUNS, RunHistory
+from tensorhub.workers.history import DISTRUST, QUICK_NS, QUICK_PER_REQUEST_NS, SLOW_NS, STRIKES, TRIAL_RUNS, RunHistory
 
 
 def _trusted() -> RunHistory:
@@ -35,6 +35,13 @@ def test_runs_that_are_somewhat_slow_cost_trust_only_together() -> None:
         assert history.quick
     history.observe(QUICK_NS + 1)
     assert not history.quick
+
+
+def test_a_large_batch_may_take_longer() -> None:
+    history = RunHistory()
+    for _ in range(TRIAL_RUNS):
+        history.observe(QUICK_NS + QUICK_PER_REQUEST_NS, 2)
+    assert history.quick
 
 
 def test_slow_runs_do_not_let_trust_build_up() -> None:
