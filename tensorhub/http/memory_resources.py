@@ -16,7 +16,7 @@ from tensorhub.frontend.registered import CUDA, DISABLED_TEXT, SYSTEM, Kind, reg
 from tensorhub.http.access import address_of, host_of
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
-from tensorhub.protocol import json_text
+from tensorhub.protocol import json_text, json_values
 from tensorhub.restrictions import Category
 
 MAX_DEVICE_ID = 2**63 - 1
@@ -104,15 +104,15 @@ def _needed(document: dict[str, Any], name: str) -> Any:
 
 
 def _read_system(document: dict[str, Any], region: Any) -> None:
-    region.key = json_text.as_string(_needed(document, "key"))
-    region.offset = json_text.as_uint(document.get("offset", 0))
-    region.byte_size = json_text.as_uint(_needed(document, "byte_size"))
+    region.key = json_values.as_string(_needed(document, "key"))
+    region.offset = json_values.as_uint(document.get("offset", 0))
+    region.byte_size = json_values.as_uint(_needed(document, "byte_size"))
 
 
 def _read_cuda(document: dict[str, Any], region: Any) -> None:
-    handle = json_text.as_string(json_text.member(_needed(document, "raw_handle"), "b64"))
-    region.byte_size = json_text.as_uint(json_text.member(document, "byte_size"))
-    device_id = json_text.as_uint(json_text.member(document, "device_id"))
+    handle = json_values.as_string(json_values.member(_needed(document, "raw_handle"), "b64"))
+    region.byte_size = json_values.as_uint(json_values.member(document, "byte_size"))
+    device_id = json_values.as_uint(json_values.member(document, "device_id"))
     region.raw_handle = lenient_base64(handle)
     if len(region.raw_handle) != HANDLE_BYTE_SIZE:
         raise InvalidArgument("'raw_handle' must be a valid base64 encoded cudaIpcMemHandle_t")

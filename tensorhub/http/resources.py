@@ -17,7 +17,7 @@ from tensorhub.frontend.catalog import LATEST, Catalog, parse_version
 from tensorhub.frontend.readiness import readiness_check
 from tensorhub.http.connection import HttpGateway, control
 from tensorhub.http.settings import HttpSettings
-from tensorhub.protocol import json_text, messages, metadata, model_config
+from tensorhub.protocol import json_text, json_values, messages, metadata, model_config
 from tensorhub.protocol.http_infer import check_json_size
 from tensorhub.restrictions import Category
 from tensorhub.version import VERSION
@@ -156,7 +156,7 @@ class RepositoryIndex:
 
     async def on_post(self, req: Request, resp: Response) -> None:
         document = await read_json(req)
-        ready = type(document) is dict and "ready" in document and json_text.as_bool(document["ready"])
+        ready = type(document) is dict and "ready" in document and json_values.as_bool(document["ready"])
         operation = messages.Control()
         operation.repository_index.SetInParent()
         result = await control(context_of(req).gateway, operation)
@@ -190,7 +190,7 @@ class RepositoryLoad:
         load = operation.load_model
         load.name = model
         for name, value in _parameters(await read_json(req)).items():
-            text = json_text.as_string(value)
+            text = json_values.as_string(value)
             if name == "config":
                 load.has_config = True
                 load.config = text
@@ -229,7 +229,7 @@ def _check_repository(repository: str) -> None:
 def _parameters(document: Any) -> dict[str, Any]:
     if type(document) is not dict or "parameters" not in document:
         return {}
-    return json_text.members(document["parameters"])
+    return json_values.members(document["parameters"])
 
 
 def lenient_base64(text: str) -> bytes:

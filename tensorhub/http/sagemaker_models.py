@@ -21,7 +21,7 @@ from tensorhub.errors import InvalidArgument, TensorhubError
 from tensorhub.http.asgi import Disconnected, Receive, Scope
 from tensorhub.http.body import BodyReader
 from tensorhub.http.connection import Connection, HttpGateway, control
-from tensorhub.protocol import json_text, messages
+from tensorhub.protocol import json_text, json_values, messages
 from tensorhub.protocol.http_infer import Limits, check_json_size
 from tensorhub.protocol.json_text import error_body
 from tensorhub.restrictions import Category
@@ -199,7 +199,7 @@ async def _read_request(receive: Receive) -> tuple[str, str]:
     check_json_size(len(body), Limits(_MAX_BODY_SIZE))
     document = json_text.parse(body) if body else {}
     values = document if type(document) is dict else {}
-    return json_text.as_string(values.get("model_name", "")), json_text.as_string(values.get("url", ""))
+    return json_values.as_string(values.get("model_name", "")), json_values.as_string(values.get("url", ""))
 
 
 async def _control_load(gateway: HttpGateway, name: str, folder: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tensorhub.hub.trace_desk import Trace
-from tensorhub.protocol import json_text
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,8 @@ class TraceFile:
 
     def write(self, trace: Trace, frequency: int) -> None:
         """Add a trace. A file that cannot be written costs the trace, and is logged."""
+        from tensorhub.protocol import json_text  # not at the top: most hubs write no JSON
+
         objects = b",".join(json_text.dumps(item) for item in records(trace))
         try:
             if frequency != self._frequency or (frequency and self._traces == frequency):

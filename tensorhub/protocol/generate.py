@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
-from tensorhub.protocol import json_tensors, json_text, messages
+from tensorhub.protocol import json_tensors, json_text, json_values, messages
 from tensorhub.protocol.http_infer import ID_UNKNOWN, LargeInput, Limits, Target
 from tensorhub.protocol.json_parameters import c_string, parameter_value, set_custom
 from tensorhub.protocol.json_text import Buffer
@@ -46,10 +46,10 @@ def decode_generate(body: Buffer, target: Target, limits: Limits) -> GenerateReq
         TensorhubError: Triton's error for what is wrong first.
     """
     document = json_text.parse(body)
-    fields = json_text.members(document)
+    fields = json_values.members(document)
     decoder = _Decoder(target, limits)
     if "id" in fields:
-        decoder.request.id = c_string(json_text.read_field("id", json_text.as_string, fields["id"]))
+        decoder.request.id = c_string(json_values.read_field("id", json_values.as_string, fields["id"]))
     for name, value in fields.items():
         if name == _PARAMETERS:
             decoder.add_nested(value)
@@ -99,7 +99,7 @@ class _Decoder:
         if _PARAMETERS in self._specs:
             raise InvalidArgument("Keyword 'parameters' for nested schema also given as input tensor name")
         if type(value) is not dict:
-            error = json_text.wrong_type("object", "object")
+            error = json_values.wrong_type("object", "object")
             raise InternalError(f"Expected JSON object for keyword: 'parameters': {error.message}")
         for name, item in value.items():
             try:

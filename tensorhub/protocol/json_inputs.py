@@ -6,10 +6,11 @@ The data of an input is in the JSON part, in the binary part behind it, or in a 
 from typing import Any
 
 from tensorhub.errors import InvalidArgument
-from tensorhub.protocol import json_tensors, json_text
+from tensorhub.protocol import json_tensors, json_values
 from tensorhub.protocol.http_infer import ID_UNKNOWN, BodyRange, LargeInput, Limits
 from tensorhub.protocol.json_parameters import NO_PARAMETERS, set_region
-from tensorhub.protocol.json_text import MAX_INT64, Buffer, read_field, read_member
+from tensorhub.protocol.json_text import Buffer
+from tensorhub.protocol.json_values import MAX_INT64, read_field, read_member
 from tensorhub.tensors import BY_NAME
 
 
@@ -49,8 +50,8 @@ class InputDecoder:
         name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
         # PERF: one look at what is nearly always right; the checks below find out in their order what is wrong.
         if type(name) is not str or type(datatype) is not str or not _is_plain_shape(shape):
-            name = read_member("name", tensor, json_text.as_string)
-            datatype = read_member("datatype", tensor, json_text.as_string)
+            name = read_member("name", tensor, json_values.as_string)
+            datatype = read_member("datatype", tensor, json_values.as_string)
             shape = read_member("shape", tensor, _as_shape)
         if name in self._names:
             raise InvalidArgument(
@@ -69,7 +70,7 @@ class InputDecoder:
             )
 
     def _add_binary(self, index: int, name: str, datatype: str, size: Any) -> None:
-        byte_size = read_field("binary_data_size", json_text.as_uint, size)
+        byte_size = read_field("binary_data_size", json_values.as_uint, size)
         start = self._cursor
         missing = start + byte_size - len(self._body)
         if missing > 0:
@@ -138,8 +139,8 @@ def _is_plain_shape(value: Any) -> bool:
 
 def _as_shape(value: Any) -> list[int]:
     """Dimensions, as int64: what is above it becomes negative, and is refused as such."""
-    shape = json_text.as_array(value)
+    shape = json_values.as_array(value)
     for index, dimension in enumerate(shape):
-        if json_text.as_uint(dimension) > MAX_INT64:
+        if json_values.as_uint(dimension) > MAX_INT64:
             shape[index] = dimension - 2**64
     return shape

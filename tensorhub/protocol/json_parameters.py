@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 
 from tensorhub.errors import InternalError, InvalidArgument, Unsupported
-from tensorhub.protocol import json_text
-from tensorhub.protocol.json_text import MAX_INT64, MAX_UINT64, MIN_INT64, read_field
+from tensorhub.protocol import json_text, json_values
+from tensorhub.protocol.json_values import MAX_INT64, MAX_UINT64, MIN_INT64, read_field
 
 MAX_CORRELATION_ID_SIZE = 128
 """Bytes of a correlation id that is a string."""
@@ -28,19 +28,19 @@ def decode_parameters(parameters: Any, into: Any) -> bool:
     """
     binary = False
     try:
-        items = json_text.members(parameters)
+        items = json_values.members(parameters)
     except InternalError as exc:
         raise InternalError(f"failed to get request params.: {exc.message}") from None
     for name, value in items.items():
         if name == "binary_data_output":
-            binary = read_field(name, json_text.as_bool, value)
+            binary = read_field(name, json_values.as_bool, value)
         elif name == "sequence_id":
             _set_correlation_id(into[name], value)
         elif name in ("sequence_start", "sequence_end"):
-            if read_field(name, json_text.as_bool, value):
+            if read_field(name, json_values.as_bool, value):
                 into[name].bool_param = True
         elif name in ("priority", "timeout"):
-            set_uint(into[name], read_field(name, json_text.as_uint, value))
+            set_uint(into[name], read_field(name, json_values.as_uint, value))
         elif name.startswith("triton_"):
             raise InvalidArgument(
                 "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified."
@@ -54,7 +54,7 @@ def _set_correlation_id(parameter: Any, value: Any) -> None:
     if type(value) is int and 0 <= value <= MAX_UINT64:
         set_uint(parameter, value)
         return
-    text = c_string(read_field("sequence_id", json_text.as_string, value))
+    text = c_string(read_field("sequence_id", json_values.as_string, value))
     if len(text.encode()) > MAX_CORRELATION_ID_SIZE:
         raise Unsupported(f"string correlation ID cannot be longer than {MAX_CORRELATION_ID_SIZE} characters")
     parameter.string_param = text
@@ -95,15 +95,15 @@ def set_region(into: Any, parameters: dict[str, Any]) -> None:
         InternalError: a member is of the wrong type.
     """
     into["shared_memory_region"].string_param = read_field(
-        "shared_memory_region", json_text.as_string, parameters["shared_memory_region"]
+        "shared_memory_region", json_values.as_string, parameters["shared_memory_region"]
     )
     if "shared_memory_offset" in parameters:
-        offset = read_field("shared_memory_offset", json_text.as_uint, parameters["shared_memory_offset"])
+        offset = read_field("shared_memory_offset", json_values.as_uint, parameters["shared_memory_offset"])
         if offset:
             set_uint(into["shared_memory_offset"], offset)
     set_uint(
         into["shared_memory_byte_size"],
-        read_field("shared_memory_byte_size", json_text.as_uint, parameters.get("shared_memory_byte_size", 0)),
+        read_field("shared_memory_byte_size", json_values.as_uint, parameters.get("shared_memory_byte_size", 0)),
     )
 
 

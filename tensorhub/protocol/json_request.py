@@ -12,7 +12,7 @@ What concerns the model's config is the worker's to judge, but for raw requests,
 from typing import Any
 
 from tensorhub.errors import InternalError, InvalidArgument
-from tensorhub.protocol import json_text, messages
+from tensorhub.protocol import json_text, json_values, messages
 from tensorhub.protocol.http_infer import (
     BINARY_PLAN,
     JSON_PLAN,
@@ -24,7 +24,8 @@ from tensorhub.protocol.http_infer import (
 )
 from tensorhub.protocol.json_inputs import InputDecoder
 from tensorhub.protocol.json_parameters import NO_PARAMETERS, c_string, decode_parameters, set_region, set_uint
-from tensorhub.protocol.json_text import Buffer, read_field, read_member
+from tensorhub.protocol.json_text import Buffer
+from tensorhub.protocol.json_values import read_field, read_member
 from tensorhub.protocol.raw_request import decode_raw
 
 
@@ -52,19 +53,19 @@ def decode_infer(
         raise _missing_inputs()
     request = messages.ModelInferRequest(model_name=target.model)
     if "id" in document:
-        request.id = c_string(read_field("id", json_text.as_string, document["id"]))
+        request.id = c_string(read_field("id", json_values.as_string, document["id"]))
     binary_by_default = "parameters" in document and decode_parameters(document["parameters"], request.parameters)
     inputs = InputDecoder(body, header_length, target.model, request, limits, in_arena)
     try:
         tensors = document["inputs"]
     except KeyError:
         raise _missing_inputs() from None
-    for tensor in read_field("inputs", json_text.as_array, tensors):
+    for tensor in read_field("inputs", json_values.as_array, tensors):
         inputs.add(tensor)
     inputs.finish()
     if "outputs" in document:
         plan = _decode_outputs(
-            read_field("outputs", json_text.as_array, document["outputs"]), request, binary_by_default
+            read_field("outputs", json_values.as_array, document["outputs"]), request, binary_by_default
         )
     else:
         plan = BINARY_PLAN if binary_by_default else JSON_PLAN
@@ -87,7 +88,7 @@ def _decode_outputs(outputs: list[Any], request: Any, binary_by_default: bool) -
             parameters = NO_PARAMETERS
         if "shared_memory_region" in parameters:
             _check_region_output(parameters)
-        name = read_member("name", output, json_text.as_string)
+        name = read_member("name", output, json_values.as_string)
         repeated = name in listed
         # An output that is listed twice counts once, the first time; but it is read, so that its errors show.
         message = request.outputs.add(name=name) if not repeated else messages.ModelInferRequest().outputs.add()
@@ -102,7 +103,7 @@ def _check_region_output(parameters: dict[str, Any]) -> None:
         raise InvalidArgument("Output can't set both 'shared_memory_region' and 'classification'")
     if "binary_data" in parameters:
         try:
-            binary = json_text.as_bool(parameters["binary_data"])
+            binary = json_values.as_bool(parameters["binary_data"])
         except InternalError as exc:
             raise InternalError(f"Unable to set 'binary_data': {exc.message}") from None
         if binary:
@@ -113,7 +114,7 @@ def _decode_output(parameters: dict[str, Any], into: Any) -> bool:
     """Copy what the worker must know; return whether the output is wanted in binary."""
     if "classification" in parameters:
         try:
-            classes = json_text.as_uint(parameters["classification"])
+            classes = json_values.as_uint(parameters["classification"])
         except InternalError as exc:
             raise InternalError(f"Unable to set 'classification': {exc.message}") from None
         if classes:
@@ -122,8 +123,10 @@ def _decode_output(parameters: dict[str, Any], into: Any) -> bool:
         set_region(into, parameters)
         for name in _OUR_FLAGS:
             if name in parameters:
-                into[name].bool_param = read_field(name, json_text.as_bool, parameters[name])
+                into[name].bool_param = read_field(name, json_values.as_bool, parameters[name])
         return False
     if _ALLOCATE in parameters:
-        into[_ALLOCATE].bool_param = read_field(_ALLOCATE, json_text.as_bool, parameters[_ALLOCATE])
-    return "binary_data" in parameters and bool(read_field("binary_data", json_text.as_bool, parameters["binary_data"]))
+        into[_ALLOCATE].bool_param = read_field(_ALLOCATE, json_values.as_bool, parameters[_ALLOCATE])
+    return "binary_data" in parameters and bool(
+        read_field("binary_data", json_values.as_bool, parameters["binary_data"])
+    )

@@ -19,8 +19,9 @@ from typing import Any, cast
 import orjson
 
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
-from tensorhub.protocol import json_text
-from tensorhub.protocol.json_text import MAX_DEPTH, MAX_INT64, MAX_UINT64, MIN_INT64, Buffer
+from tensorhub.protocol import json_text, json_values
+from tensorhub.protocol.json_text import MAX_DEPTH, Buffer
+from tensorhub.protocol.json_values import MAX_INT64, MAX_UINT64, MIN_INT64
 from tensorhub.tensors import BY_NAME, MAX_BYTE_SIZE, DataType, element_count, shape_text
 
 _NUMPY_ABOVE = 64 * 1024
@@ -55,9 +56,9 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, max_byt
     if count == 0:
         return b""
     try:
-        elements = json_text.as_array(data)
+        elements = json_values.as_array(data)
     except InternalError as exc:
-        raise json_text.in_field("data", exc) from None
+        raise json_values.in_field("data", exc) from None
     if datatype == "BYTES":
         return _json_bytes(name, elements, max_byte_size)
     known = BY_NAME.get(datatype)
@@ -77,7 +78,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, max_byt
     try:
         return _pack(datatype, _flat(elements), count)
     except TensorhubError as exc:
-        raise json_text.in_field("data", exc) from None
+        raise json_values.in_field("data", exc) from None
 
 
 def _element_count(name: str, shape: Sequence[int]) -> int:
@@ -139,10 +140,10 @@ def _pack(datatype: str, elements: list[Any], count: int) -> bytes:
     code = _CODES[datatype]
     if datatype in _FLOATS:
         if not kinds <= {int, float}:
-            raise json_text.wrong_type("number", "double")
+            raise json_values.wrong_type("number", "double")
     elif datatype == "BOOL":
         if not kinds <= {bool}:
-            raise json_text.wrong_type("boolean", "boolean")
+            raise json_values.wrong_type("boolean", "boolean")
     elif not kinds <= {int}:
         raise _wrong_integer(datatype)
     if len(elements) > count:
@@ -163,7 +164,7 @@ def _pack(datatype: str, elements: list[Any], count: int) -> bytes:
 
 def _wrong_integer(datatype: str) -> InternalError:
     kind = "unsigned-integer" if datatype in _UINTS else "signed-integer"
-    return json_text.wrong_type(kind, kind)
+    return json_values.wrong_type(kind, kind)
 
 
 def _check_integers(datatype: str, elements: list[int]) -> None:
@@ -188,7 +189,7 @@ def _pack_truncated(datatype: str, elements: list[int]) -> bytes:
 def _json_bytes(name: str, elements: list[Any], max_byte_size: int) -> bytes:
     leaves = _flat(elements)
     if not set(map(type, leaves)) <= {str}:
-        error = json_text.wrong_type("string", "string")
+        error = json_values.wrong_type("string", "string")
         raise InternalError(f"Unable to parse JSON bytes array: {error.message}")
     encoded = list(map(str.encode, leaves))
     sizes = list(map(len, encoded))

@@ -3,7 +3,7 @@
 Reading: orjson, and RapidJSON (the library that Triton uses) when orjson refuses. RapidJSON then either accepts what
 only it accepts, the literals NaN, Inf and Infinity, or tells the error in the words and with the offset that clients
 know.
-The typed accessors carry Triton's texts for members of the wrong type; all of these errors are INTERNAL, HTTP 500.
+What a document must have and of which type is the business of `json_values`.
 
 Writing: orjson, and a slow writer for the numbers that orjson writes in another way than RapidJSON: NaN, the infinities
 and what needs an exponent.
@@ -11,17 +11,13 @@ and what needs an exponent.
 Known difference: of an object's duplicate keys the last one counts here, the first one in Triton.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import orjson
 import rapidjson
 
-from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
-
-MAX_UINT64 = 2**64 - 1
-MAX_INT64 = 2**63 - 1
-MIN_INT64 = -(2**63)
+from tensorhub.errors import InternalError, InvalidArgument
 
 MAX_DEPTH = 100
 """Triton's limit for the nesting of a tensor's `data`; here also what a document gets that no parser follows."""
@@ -35,8 +31,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _RAPIDJSON_TEXTS = {"Invalid encoding in string.": "Invalid escape character in string."}
 
 Buffer = bytes | bytearray | memoryview
-
-_T = TypeVar("_T")
 
 
 def parse(text: Buffer) -> Any:
@@ -71,78 +65,6 @@ def _parse_as_triton(text: bytes) -> Any:
 
 def _parse_error(reason: str, offset: int) -> InternalError:
     return InternalError(f"failed to parse the request JSON buffer: {reason} at {offset}")
-
-
-def wrong_type(expected: str, kind: str) -> InternalError:
-    """The error for a value of another type, e.g. wrong_type("string", "string")."""
-    return InternalError(f"attempt to access JSON non-{expected} as {kind}")
-
-
-def as_string(value: Any) -> str:
-    """Raises: InternalError."""
-    if type(value) is not str:
-        raise wrong_type("string", "string")
-    return value
-
-
-def as_bool(value: Any) -> bool:
-    """Raises: InternalError."""
-    if type(value) is not bool:
-        raise wrong_type("boolean", "boolean")
-    return value
-
-
-def as_uint(value: Any) -> int:
-    """Raises: InternalError."""
-    if type(value) is not int or not 0 <= value <= MAX_UINT64:
-        raise wrong_type("unsigned-integer", "unsigned-integer")
-    return value
-
-
-def as_array(value: Any) -> list[Any]:
-    """Raises: InternalError."""
-    if type(value) is not list:
-        raise wrong_type("array", "array")
-    return value
-
-
-def members(value: Any) -> dict[str, Any]:
-    """Raises: InternalError."""
-    if type(value) is not dict:
-        raise InternalError("attempt to get members for non-object")
-    return value
-
-
-def member(document: Any, name: str) -> Any:
-    """Return a member that must be there; a document that is no object has none.
-
-    Raises:
-        InternalError: it is not there.
-    """
-    if type(document) is not dict or name not in document:
-        raise InternalError(f"attempt to access non-existing object member '{name}'")
-    return document[name]
-
-
-def in_field(name: str, error: TensorhubError) -> TensorhubError:
-    """The same error, with the field that it is about in front."""
-    return type(error)(f"Unable to parse '{name}': {error.message}")
-
-
-def read_field(name: str, read: Callable[[Any], _T], value: Any) -> _T:
-    """Read the value of a field with an accessor, whose error then names the field."""
-    try:
-        return read(value)
-    except TensorhubError as exc:
-        raise in_field(name, exc) from None
-
-
-def read_member(name: str, holder: Any, read: Callable[[Any], _T]) -> _T:
-    """Read a member that must be there; see `read_field`."""
-    try:
-        return read(member(holder, name))
-    except TensorhubError as exc:
-        raise in_field(name, exc) from None
 
 
 def dumps(document: Any) -> bytes:

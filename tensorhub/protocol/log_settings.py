@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable, Unsupported
-from tensorhub.protocol import json_text
+from tensorhub.protocol import json_values
 
 FORMATS = ("default", "ISO8601")
 _FILE_IS_FIXED = "log file location can not be updated through network protocol"
@@ -38,12 +38,12 @@ def from_json(document: Any) -> tuple[Change, TensorhubError | None]:
     given = {name: value for name, value in fields.items() if value is not None}
 
     def format_of(value: Any) -> str:
-        text = json_text.as_string(value)
+        text = json_values.as_string(value)
         if text not in FORMATS:
             raise Unavailable(f"invalid argument for --log_format, got: {text}")
         return text
 
-    return _read(given, json_text.as_bool, lambda value: _verbosity(json_text.as_uint(value)), format_of)
+    return _read(given, json_values.as_bool, lambda value: _verbosity(json_values.as_uint(value)), format_of)
 
 
 def from_message(settings: Mapping[str, Any]) -> tuple[Change, TensorhubError | None]:

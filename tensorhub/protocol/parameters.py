@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tensorhub.protocol.json_text import MAX_INT64
+from tensorhub.protocol.json_values import MAX_INT64
 from tensorhub.requests import Parameter
 
 

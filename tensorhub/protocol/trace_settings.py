@@ -10,7 +10,7 @@ from typing import Any
 
 from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.option_kinds import Scoped
-from tensorhub.protocol import json_text, messages
+from tensorhub.protocol import json_values, messages
 
 OFF, TIMESTAMPS, TENSORS = 0, 1, 2
 """Levels; the last two are bits."""
@@ -166,12 +166,12 @@ def from_json(document: Any) -> Update:
     update: Update = {}
     if "trace_level" in fields:
         value = fields["trace_level"]
-        levels = None if value is None else [json_text.as_string(item) for item in json_text.as_array(value)]
+        levels = None if value is None else [json_values.as_string(item) for item in json_values.as_array(value)]
         update["trace_level"] = None if levels is None else _level(levels)
     for name in _NUMBERS:
         if name in fields:
             value = fields[name]
-            update[name] = None if value is None else _number(name, json_text.as_string(value), ":")
+            update[name] = None if value is None else _number(name, json_values.as_string(value), ":")
     return update
 
 

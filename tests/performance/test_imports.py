@@ -48,14 +48,17 @@ _NOT_WITHOUT_GUNICORN = {
     "logging.handlers",
 }
 _ABSENT: Mapping[str, set[str]] = {
-    "serve": _NOWHERE | _NOT_WITHOUT_ASYNCIO | _NOT_WITHOUT_GUNICORN | {"hashlib", "numpy", "tempfile"},
-    "hub": _NOWHERE | _NOT_WITHOUT_ASYNCIO | _NOT_WITHOUT_GUNICORN | {"numpy", "subprocess", "tempfile", "zmq"},
+    "serve": _NOWHERE | _NOT_WITHOUT_ASYNCIO | _NOT_WITHOUT_GUNICORN | {"hashlib", "numpy", "orjson", "tempfile"},
+    "hub": _NOWHERE
+    | _NOT_WITHOUT_ASYNCIO
+    | _NOT_WITHOUT_GUNICORN
+    | {"numpy", "orjson", "subprocess", "tempfile", "zmq"},
     "worker": _NOWHERE
     | _NOT_WITHOUT_ASYNCIO
     | _NOT_WITHOUT_GUNICORN
-    | {"hashlib", "subprocess", "tempfile", "tensorhub.workers.caching"},
+    | {"hashlib", "orjson", "subprocess", "tempfile", "tensorhub.workers.caching"},
     "http": _NOWHERE | {"grpc", "numpy", "tensorhub.settings"},
-    "grpc": _NOWHERE | _NOT_WITHOUT_GUNICORN | {"falcon", "numpy", "tempfile"},
+    "grpc": _NOWHERE | _NOT_WITHOUT_GUNICORN | {"falcon", "numpy", "orjson", "tempfile"},
 }
 
 
