@@ -51,16 +51,16 @@ _BROKEN = (
 
 _IN = [tensor("IN", "INT32", [1], [1])]
 
-_CONFIG = """backend: "python"
+CONFIG = """backend: "python"
 input [ { name: "IN" data_type: TYPE_INT32 dims: [ -1 ] } ]
 output [ { name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] } ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """
 
-_RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('not today')\n"
+RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('not today')\n"
 
 
-def _ensemble_config(*models: str, version: int = -1) -> str:
+def ensemble_config(*models: str, version: int = -1) -> str:
     tensors = ["IN", *(f"T{index}" for index in range(1, len(models))), "OUT"]
     steps = ",\n".join(
         f'    {{ model_name: "{model}" model_version: {version} input_map {{ key: "IN" value: "{tensors[index]}" }}'
@@ -75,21 +75,21 @@ def _ensemble_config(*models: str, version: int = -1) -> str:
     )
 
 
-def _model(name: str, number: int = 1, version: int = 1) -> tuple[Step, ...]:
+def model_files(name: str, number: int = 1, version: int = 1) -> tuple[Step, ...]:
     return (
-        WriteFile(f"{name}/config.pbtxt", _CONFIG),
+        WriteFile(f"{name}/config.pbtxt", CONFIG),
         WriteFile(f"{name}/{version}/model.py", adding_model(number, "IN", "OUT")),
     )
 
 
-def _ensemble(name: str, *models: str, version: int = -1) -> tuple[Step, ...]:
+def ensemble_files(name: str, *models: str, version: int = -1) -> tuple[Step, ...]:
     return (
-        WriteFile(f"{name}/config.pbtxt", _ensemble_config(*models, version=version)),
+        WriteFile(f"{name}/config.pbtxt", ensemble_config(*models, version=version)),
         WriteFile(f"{name}/1/notes.txt", "an ensemble has no files"),
     )
 
 
-def _gone(*models: str) -> tuple[Step, ...]:
+def gone(*models: str) -> tuple[Step, ...]:
     """Unload models, wait for the end of each, and remove their folders."""
     return (
         *(unload(model) for model in models),
@@ -108,39 +108,39 @@ def _case(name: str, *steps: tuple[Step, ...] | Step) -> Case:
 _LOADS = (
     _case(
         "load-brings-its-models",
-        _model("elb_step"),
-        _ensemble("elb", "elb_step", "elb_step"),
+        model_files("elb_step"),
+        ensemble_files("elb", "elb_step", "elb_step"),
         index("elb", "elb_step"),
         load("elb"),
         index("elb", "elb_step"),
         infer("elb", _IN),
         ready("elb_step"),
-        _gone("elb", "elb_step"),
+        gone("elb", "elb_step"),
     ),
     _case(
         "load-twice",
-        _model("elt_step"),
-        _ensemble("elt", "elt_step"),
+        model_files("elt_step"),
+        ensemble_files("elt", "elt_step"),
         load("elt"),
         load("elt"),
         infer("elt", _IN),
-        _gone("elt", "elt_step"),
+        gone("elt", "elt_step"),
     ),
     _case(
         "load-of-models-changes-nothing",
-        _model("elm_step"),
-        _ensemble("elm", "elm_step"),
+        model_files("elm_step"),
+        ensemble_files("elm", "elm_step"),
         load("elm_step"),
         ready("elm"),
         infer("elm", _IN),
         load("elm"),
         infer("elm", _IN),
-        _gone("elm", "elm_step"),
+        gone("elm", "elm_step"),
     ),
     _case(
         "unload-leaves-its-models",
-        _model("eul_step"),
-        _ensemble("eul", "eul_step"),
+        model_files("eul_step"),
+        ensemble_files("eul", "eul_step"),
         load("eul"),
         unload("eul"),
         AwaitState("eul", "UNAVAILABLE"),
@@ -148,48 +148,48 @@ _LOADS = (
         infer("eul", _IN),
         infer("eul_step", _IN),
         index("eul", "eul_step"),
-        _gone("eul", "eul_step"),
+        gone("eul", "eul_step"),
     ),
     _case(
         "unload-with-dependents",
-        _model("eud_step"),
-        _ensemble("eud", "eud_step"),
+        model_files("eud_step"),
+        ensemble_files("eud", "eud_step"),
         load("eud"),
         unload("eud", dependents=True),
         AwaitState("eud", "UNAVAILABLE"),
         AwaitState("eud_step", "UNAVAILABLE"),
         index("eud", "eud_step"),
-        _gone("eud", "eud_step"),
+        gone("eud", "eud_step"),
     ),
     _case(
         "unload-with-dependents-explicitly-loaded",
-        _model("eue_step"),
-        _ensemble("eue", "eue_step"),
+        model_files("eue_step"),
+        ensemble_files("eue", "eue_step"),
         load("eue_step"),
         load("eue"),
         unload("eue", dependents=True),
         AwaitState("eue", "UNAVAILABLE"),
         ready("eue_step"),
         index("eue", "eue_step"),
-        _gone("eue", "eue_step"),
+        gone("eue", "eue_step"),
     ),
     _case(
         "unload-with-dependents-shared",
-        _model("eus_step"),
-        _ensemble("eus_a", "eus_step"),
-        _ensemble("eus_b", "eus_step"),
+        model_files("eus_step"),
+        ensemble_files("eus_a", "eus_step"),
+        ensemble_files("eus_b", "eus_step"),
         load("eus_a"),
         load("eus_b"),
         unload("eus_a", dependents=True),
         AwaitState("eus_a", "UNAVAILABLE"),
         ready("eus_step"),
         infer("eus_b", _IN),
-        _gone("eus_b", "eus_a", "eus_step"),
+        gone("eus_b", "eus_a", "eus_step"),
     ),
     _case(
         "unload-of-a-model",
-        _model("eum_step"),
-        _ensemble("eum", "eum_step"),
+        model_files("eum_step"),
+        ensemble_files("eum", "eum_step"),
         load("eum"),
         unload("eum_step"),
         AwaitState("eum_step", "UNAVAILABLE"),
@@ -197,12 +197,12 @@ _LOADS = (
         index("eum", "eum_step"),
         ready("eum"),
         infer("eum", _IN),
-        _gone("eum", "eum_step"),
+        gone("eum", "eum_step"),
     ),
     _case(
         "unloaded-model-comes-back",
-        _model("euc_step"),
-        _ensemble("euc", "euc_step"),
+        model_files("euc_step"),
+        ensemble_files("euc", "euc_step"),
         load("euc"),
         unload("euc_step"),
         AwaitState("euc", "UNAVAILABLE"),
@@ -210,102 +210,102 @@ _LOADS = (
         index("euc", "euc_step"),
         ready("euc"),
         infer("euc", _IN),
-        _gone("euc", "euc_step"),
+        gone("euc", "euc_step"),
     ),
     _case(
         "changed-model",
-        _model("ecm_step"),
-        _ensemble("ecm", "ecm_step"),
+        model_files("ecm_step"),
+        ensemble_files("ecm", "ecm_step"),
         load("ecm"),
         infer("ecm", _IN),
         WriteFile("ecm_step/1/model.py", adding_model(10, "IN", "OUT")),
         load("ecm_step"),
         infer("ecm", _IN),
-        _gone("ecm", "ecm_step"),
+        gone("ecm", "ecm_step"),
     ),
     _case(
         "changed-model-by-the-ensemble",
-        _model("ece_step"),
-        _ensemble("ece", "ece_step"),
+        model_files("ece_step"),
+        ensemble_files("ece", "ece_step"),
         load("ece"),
         WriteFile("ece_step/1/model.py", adding_model(10, "IN", "OUT")),
         load("ece"),
         infer("ece", _IN),
-        _gone("ece", "ece_step"),
+        gone("ece", "ece_step"),
     ),
     _case(
         "changed-ensemble",
-        _model("ecg_step"),
-        _ensemble("ecg", "ecg_step"),
+        model_files("ecg_step"),
+        ensemble_files("ecg", "ecg_step"),
         load("ecg"),
-        WriteFile("ecg/config.pbtxt", _ensemble_config("ecg_step", "ecg_step")),
+        WriteFile("ecg/config.pbtxt", ensemble_config("ecg_step", "ecg_step")),
         load("ecg"),
         infer("ecg", _IN),
-        _gone("ecg", "ecg_step"),
+        gone("ecg", "ecg_step"),
     ),
     _case(
         "changed-model-does-not-fit",
-        _model("ecf_step"),
-        _ensemble("ecf", "ecf_step"),
+        model_files("ecf_step"),
+        ensemble_files("ecf", "ecf_step"),
         load("ecf"),
-        WriteFile("ecf_step/config.pbtxt", _CONFIG.replace("TYPE_INT32", "TYPE_FP32")),
+        WriteFile("ecf_step/config.pbtxt", CONFIG.replace("TYPE_INT32", "TYPE_FP32")),
         load("ecf_step"),
         AwaitState("ecf", "UNAVAILABLE"),
         index("ecf", "ecf_step"),
         infer("ecf", _IN),
-        _gone("ecf", "ecf_step"),
+        gone("ecf", "ecf_step"),
     ),
     _case(
         "new-version-of-a-model",
-        _model("env_step"),
-        _ensemble("env", "env_step"),
+        model_files("env_step"),
+        ensemble_files("env", "env_step"),
         load("env"),
         WriteFile("env_step/2/model.py", adding_model(100, "IN", "OUT")),
         load("env_step"),
         index("env"),
         infer("env", _IN),
-        _gone("env", "env_step"),
+        gone("env", "env_step"),
     ),
     _case(
         "version-of-a-model-goes",
-        _model("evg_step"),
-        _ensemble("evg", "evg_step", version=1),
+        model_files("evg_step"),
+        ensemble_files("evg", "evg_step", version=1),
         load("evg"),
         WriteFile("evg_step/2/model.py", adding_model(100, "IN", "OUT")),
         load("evg_step"),
         AwaitState("evg", "UNAVAILABLE"),
         index("evg"),
         infer("evg", _IN),
-        _gone("evg", "evg_step"),
+        gone("evg", "evg_step"),
     ),
     _case(
         "load-nested",
-        _model("eln_step"),
-        _ensemble("eln_inner", "eln_step"),
-        _ensemble("eln", "eln_inner", "eln_step"),
+        model_files("eln_step"),
+        ensemble_files("eln_inner", "eln_step"),
+        ensemble_files("eln", "eln_inner", "eln_step"),
         load("eln"),
         index("eln", "eln_inner", "eln_step"),
         infer("eln", _IN),
-        _gone("eln", "eln_inner", "eln_step"),
+        gone("eln", "eln_inner", "eln_step"),
     ),
     _case(
         "unload-nested-with-dependents",
-        _model("eun_step"),
-        _ensemble("eun_inner", "eun_step"),
-        _ensemble("eun", "eun_inner"),
+        model_files("eun_step"),
+        ensemble_files("eun_inner", "eun_step"),
+        ensemble_files("eun", "eun_inner"),
         load("eun"),
         unload("eun", dependents=True),
         AwaitState("eun", "UNAVAILABLE"),
         AwaitState("eun_inner", "UNAVAILABLE"),
         AwaitState("eun_step", "UNAVAILABLE"),
         index("eun", "eun_inner", "eun_step"),
-        _gone("eun", "eun_inner", "eun_step"),
+        gone("eun", "eun_inner", "eun_step"),
     ),
     _case(
         "load-with-a-model-that-fails",
-        WriteFile("elf_step/config.pbtxt", _CONFIG),
-        WriteFile("elf_step/1/model.py", _RAISES),
-        _ensemble("elf", "elf_step"),
+        WriteFile("elf_step/config.pbtxt", CONFIG),
+        WriteFile("elf_step/1/model.py", RAISES),
+        ensemble_files("elf", "elf_step"),
         load("elf"),
         index("elf", "elf_step"),
         infer("elf", _IN),
@@ -314,7 +314,7 @@ _LOADS = (
     ),
     _case(
         "load-with-a-model-that-is-not-there",
-        _ensemble("elu", "elu_step"),
+        ensemble_files("elu", "elu_step"),
         load("elu"),
         index("elu"),
         infer("elu", _IN),
@@ -322,29 +322,29 @@ _LOADS = (
     ),
     _case(
         "load-of-one-that-does-not-fit",
-        _model("eld_step"),
+        model_files("eld_step"),
         WriteFile(
             "eld/config.pbtxt",
-            _ensemble_config("eld_step").replace('"IN" data_type: TYPE_INT32', '"IN" data_type: TYPE_FP32'),
+            ensemble_config("eld_step").replace('"IN" data_type: TYPE_INT32', '"IN" data_type: TYPE_FP32'),
         ),
         WriteFile("eld/1/notes.txt", ""),
         load("eld"),
         index("eld", "eld_step"),
-        _gone("eld_step"),
+        gone("eld_step"),
         RemoveTree("eld"),
     ),
     _case(
         "repaired-model",
-        WriteFile("erm_step/config.pbtxt", _CONFIG),
-        WriteFile("erm_step/1/model.py", _RAISES),
-        _ensemble("erm", "erm_step"),
+        WriteFile("erm_step/config.pbtxt", CONFIG),
+        WriteFile("erm_step/1/model.py", RAISES),
+        ensemble_files("erm", "erm_step"),
         load("erm"),
         WriteFile("erm_step/1/model.py", adding_model(1, "IN", "OUT")),
         load("erm_step"),
         index("erm", "erm_step"),
         load("erm"),
         infer("erm", _IN),
-        _gone("erm", "erm_step"),
+        gone("erm", "erm_step"),
     ),
 )
 
