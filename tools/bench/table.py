@@ -80,6 +80,7 @@ def _big() -> list[Workload]:
         ("1m", MIB, 1, Goal(2.5)),
         ("1m", MIB, 8, Goal(2.5)),
         ("16m", 16 * MIB, 1, Goal(3.5, copy_fraction=0.8)),
+        ("16m", 16 * MIB, 8, Goal(3.5, copy_fraction=0.8)),
         ("64m", 64 * MIB, 1, Goal(4.0, copy_fraction=0.8)),
     ):
         several = f"_{in_flight}" if in_flight > 1 else ""
