@@ -142,14 +142,16 @@ def run(
     path: str,
     message: bytes,
     answer_bytes: int,
-    in_flight: int,
+    connections: int,
     seconds: float,
     requests: int | None = None,
+    streams: int = 1,
 ) -> Load:
-    """Call the unary method `path` over `in_flight` connections of one stream each for `seconds`.
+    """Call the unary method `path` over `connections` for `seconds`.
 
     Args:
         requests: send so many instead, of which none is cut off in the middle.
+        streams: calls in progress at a time on each connection.
 
     Raises:
         BenchError: as `verify`, or h2load failed.
@@ -158,7 +160,7 @@ def run(
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(frame(message))
         length = f"-n{requests}" if requests else f"-D{max(1, round(seconds))}"
-        command = [*_command(authority, path, body), length, f"-c{in_flight}"]
+        command = [*_command(authority, path, body, streams), length, f"-c{connections}"]
         command.append(f"--log-file={log}")
         with _running(command) as process:
             summary = _finish(process)
@@ -190,8 +192,8 @@ def run_streams(authority: str, path: str, streams: Streams, count: int) -> Load
     return Load(verify_streams(summaries, streams), max(each.elapsed_s for each in summaries), None, None)
 
 
-def _command(authority: str, path: str, body: Path) -> list[str]:
-    command = ["h2load", f"http://{authority}{path}", "-t1", "-m1", f"-d{body}"]
+def _command(authority: str, path: str, body: Path, streams: int = 1) -> list[str]:
+    command = ["h2load", f"http://{authority}{path}", "-t1", f"-m{streams}", f"-d{body}"]
     return [*command, "-H", "content-type: application/grpc", "-H", "te: trailers"]
 
 

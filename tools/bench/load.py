@@ -154,7 +154,10 @@ def _open_h2load(workload: Workload, data: payloads.Tensors, server: Server, sta
     client = stack.enter_context(GrpcClient(HOST, server.ports.grpc))
     answer_bytes = _check_grpc(workload, data, message, client)
     authority = f"{HOST}:{server.ports.grpc}"
-    return Opened(lambda seconds: h2load.run(authority, INFER, message, answer_bytes, workload.in_flight, seconds))
+    connections, streams = (1, workload.in_flight) if workload.on_one_connection else (workload.in_flight, 1)
+    return Opened(
+        lambda seconds: h2load.run(authority, INFER, message, answer_bytes, connections, seconds, streams=streams)
+    )
 
 
 def _open_grpc_loop(workload: Workload, data: payloads.Tensors, server: Server, stack: ExitStack) -> Opened:

@@ -50,6 +50,18 @@ def _small() -> list[Workload]:
         rows.append(
             Workload(f"{name}_1", f"{title}, 1 in flight", "add_sub", transport, driver, MEDIAN_US, 16, 1, Goal(1.0))
         )
+    rows.append(
+        Workload(
+            "grpc_one_32",
+            "add_sub, gRPC, 32 in flight on one connection",
+            "add_sub",
+            Transport.GRPC,
+            Driver.H2LOAD,
+            REQUESTS_PER_S,
+            in_flight=32,
+            on_one_connection=True,
+        )
+    )
     return rows
 
 
@@ -147,6 +159,18 @@ def _scheduling() -> list[Workload]:
             256,
             32,
             Goal(1.5),
+        ),
+        Workload(
+            "grpc_batching_one_32",
+            "the same on one connection",
+            "dense_batched",
+            Transport.GRPC,
+            Driver.H2LOAD,
+            REQUESTS_PER_S,
+            256,
+            32,
+            Goal(1.5),
+            on_one_connection=True,
         ),
         Workload(
             "grpc_sequence_streams",

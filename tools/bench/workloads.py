@@ -92,6 +92,7 @@ class Workload:
     Attributes:
         count: elements of each input tensor (for `countdown`: responses to one request).
         in_flight: connections, each with one request at a time, or with one stream at a time.
+        on_one_connection: all requests in flight share a connection, as those of a gRPC client do.
         messages: requests on each stream, sent without waiting for the answers.
         processes: of each kind (HTTP, gRPC, workers) that tensorhub is started with.
     """
@@ -109,3 +110,4 @@ class Workload:
     against: Against = Against.PEER
     messages: int = 1
     processes: int = 1
+    on_one_connection: bool = False
