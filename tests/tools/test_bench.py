@@ -80,6 +80,7 @@ class TestTable:
             "shm_1m",
             "shm_1m_8",
             "shm_16m",
+            "shm_16m_8",
             "shm_64m",
         }
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,16 @@ class Bench:
         """Return the pids of h2load."""
         return [pid for pid, kind in self._kinds() if kind == "h2load"]
 
-    def kill_generators(self) -> bool:
-        """Kill h2load, and return whether there was one: between two of its runs there is none."""
-        pids = self.generators()
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        return bool(pids)
+    def kill_generators(self) -> None:
+        """Kill h2load until the bench ends: between two of its runs there is none, and one may just have finished."""
+
+        def ended() -> bool:
+            for pid in self.generators():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return self.process.poll() is not None
+
+        _until(ended)
 
     def names(self) -> list[Path]:
         """Return what has the bench's mark on it."""
@@ -95,7 +100,7 @@ def test_interrupt(bench: Bench) -> None:
 
 
 def test_the_load_generator_is_killed(bench: Bench) -> None:
-    _until(bench.kill_generators)
+    bench.kill_generators()
     assert "h2load failed with status -9" in bench.wait()
     assert bench.process.returncode == 1
     assert (bench.is_gone(), bench.names()) == (True, [])
