@@ -196,25 +196,22 @@ class RunningModel:
     def poll_on_loop(self) -> int | None:
         """See ServingModel."""
         with self._lock:
-            decisions = self._decide(time.monotonic_ns(), alarm=not self.quick)
-        self._start_runs(self._rejected(decisions), alarm=not self.quick)
+            decisions = self._decide(time.monotonic_ns(), on_loop=True)
+        self._start_runs(self._rejected(decisions), on_loop=True)
         with self._lock:
-            due_ns = self._scheduler.next_deadline_ns()
-            if due_ns is None or self.quick:
-                return due_ns
-            self._set_alarm(due_ns)
-        return None
+            return self._see_to_deadline(time.monotonic_ns(), on_loop=True)
 
-    def _decide(self, now_ns: int, *, alarm: bool = True) -> list[Decision]:
-        """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held."""
+    def _decide(self, now_ns: int, *, on_loop: bool = False) -> list[Decision]:
+        """Ask the scheduler what is next, and have the alarms ask again in time; with the lock held.
+
+        Args:
+            on_loop: the loop asks, and asks again in time if it can.
+        """
         decisions = self._scheduler.poll(now_ns)
         for decision in decisions:
             if not isinstance(decision, Run):
                 self._statistics.observe_failure(decision.request, Failure.REJECTED, now_ns)
-        if alarm:
-            due_ns = self._scheduler.next_deadline_ns()
-            if due_ns is not None and not now_ns < self._alarm_ns <= due_ns:
-                self._set_alarm(due_ns)
+        self._see_to_deadline(now_ns, on_loop=on_loop)
         if self._order is not None:
             for decision in decisions:
                 if isinstance(decision, Run):
@@ -222,9 +219,20 @@ class RunningModel:
                         self._order.join(request)
         return decisions
 
-    def _set_alarm(self, due_ns: int) -> None:
-        self._alarm_ns = due_ns
-        self._alarms.at(due_ns, self._on_alarm)
+    def _see_to_deadline(self, now_ns: int, *, on_loop: bool) -> int | None:
+        """Set the alarm, or return when the loop is to ask again; with the lock held.
+
+        The loop is late when it runs a model that is slow for once: so may a batch be, but no timeout.
+        """
+        due_ns = self._scheduler.next_deadline_ns()
+        if due_ns is None:
+            return None
+        if on_loop and self.quick and self._scheduler.delays_only:
+            return due_ns
+        if not now_ns < self._alarm_ns <= due_ns:
+            self._alarm_ns = due_ns
+            self._alarms.at(due_ns, self._on_alarm)
+        return None
 
     def _rejected(self, decisions: list[Decision]) -> list[Run]:
         """Answer those that are rejected; return the rest, but for those that wait for their turn."""
@@ -248,7 +256,7 @@ class RunningModel:
         for run in self._rejected(decisions):
             self._queues[run.instance].put(run)
 
-    def _start_runs(self, runs: list[Run], inline_runs: int = _NO_LIMIT, *, alarm: bool = True) -> None:
+    def _start_runs(self, runs: list[Run], inline_runs: int = _NO_LIMIT, *, on_loop: bool = False) -> None:
         while runs:
             run = runs.pop(0)
             if inline_runs and self.quick:
@@ -258,7 +266,7 @@ class RunningModel:
                 continuations.run_over(level)
                 with self._lock:
                     self._scheduler.release(run.instance, again)
-                    decisions = self._decide(time.monotonic_ns(), alarm=alarm)
+                    decisions = self._decide(time.monotonic_ns(), on_loop=on_loop)
                 runs += self._rejected(decisions)
                 continuations.leave(level)
             else:

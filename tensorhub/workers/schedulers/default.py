@@ -17,6 +17,7 @@ class DefaultScheduler:
 
     gathers = False
     repeats = False
+    delays_only = False
     batches_closed: Mapping[Closed, int] = {}
 
     def __init__(self, instances: int, queue_limit: int = QUEUE_LIMIT) -> None:

@@ -185,6 +185,11 @@ class DynamicBatcher:
         self._wake_ns = None
         return (request,)
 
+    @property
+    def delays_only(self) -> bool:
+        """See Scheduler."""
+        return self._queue.next_expiry_ns() is None
+
     def next_deadline_ns(self) -> int | None:
         """See Scheduler."""
         return earliest((self._queue.next_expiry_ns(), self._wake_ns if self._free else None))

@@ -93,6 +93,10 @@ class Scheduler(Protocol):
         """When `poll` must be called at the latest although nothing happens; None for never."""
 
     @property
+    def delays_only(self) -> bool:
+        """The deadline is the end of a batch's delay, and no request is to be rejected then."""
+
+    @property
     def waiting(self) -> int:
         """Requests in the queue."""
 

@@ -128,6 +128,7 @@ class SequenceScheduler:
     """See the module, and Scheduler."""
 
     gathers = True
+    delays_only = False
 
     def __init__(
         self, instances: int, rules: SequenceRules, strategy: Strategy, queue_limit: int = QUEUE_LIMIT
