@@ -12,7 +12,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from ..messages import grpc_infer, grpc_tensor, infer, strings, tensor
-from ..steps import Case, Grpc, Http, Step
+from ..steps import AwaitAnswer, Case, Grpc, Http, Step
 
 _MODEL = "traced"
 _CLEARED = dict.fromkeys(("trace_level", "trace_rate", "trace_count", "log_frequency"))
@@ -101,7 +101,13 @@ CASES = (
     _case("model-off-while-on", _post(_ON), _post({"trace_level": ["OFF"]}, _MODEL)),
     _case("model-on-while-off", _post(_ON, _MODEL)),
     _case("model-clears-nothing", _post(_CLEARED, _MODEL)),
-    _case("count-goes-down", _post({**_ON, "trace_rate": "1", "trace_count": "3"}), _INFER, _INFER_GRPC),
+    _case(
+        "count-goes-down",
+        _post({**_ON, "trace_rate": "1", "trace_count": "3"}),
+        _INFER,
+        _INFER_GRPC,
+        AwaitAnswer(_get(), '"trace_count":"1"'),
+    ),
     _case("count-runs-out", _post({**_ON, "trace_rate": "1", "trace_count": "1"}), _INFER, _INFER, _INFER),
     _case("rate-of-two", _post({**_ON, "trace_rate": "2", "trace_count": "9"}), _INFER, _INFER, _INFER, _INFER),
     _case(
@@ -109,6 +115,7 @@ CASES = (
         _post({**_ON, "trace_rate": "1", "trace_count": "3"}, _MODEL),
         _INFER,
         _INFER_GRPC,
+        AwaitAnswer(_get(_MODEL), '"trace_count":"1"'),
     ),
     _case("unknown-key", _post({"something": "1"})),
     _case("empty-object", _post({})),
