@@ -11,6 +11,7 @@
 It relies on names of Gunicorn that are not public; `EXPECTED` lists them for `gunicorn_worker` to check.
 """
 
+import asyncio
 import functools
 import time
 from collections import deque
@@ -39,8 +40,11 @@ EXPECTED = (
 _TAIL_SIZE = 16 * 1024
 """Bytes that are left to the parser to keep: small requests, which then cost nothing more. It can keep 64 KiB."""
 
-_PIECE_SIZE = 256 * 1024
+_PIECE_SIZE = 128 * 1024
 """Bytes of a large reply that are written at a time, with a wait for the socket between them."""
+
+_TURN_SIZE = 64 * 1024
+"""A piece of a body after which other connections have their turn."""
 
 _DIRECT_START = b"POST /v2/models/"
 
@@ -113,6 +117,10 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             self._pause_reading()
         elif not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
             super().data_received(data)
+            if len(data) >= _TURN_SIZE and not self._is_answering:
+                # libuv reads from a connection up to 32 times before it looks at the others. Gunicorn reads on when
+                # the app has taken this piece of the body.
+                self._pause_reading()
 
     def _waits(self, data: bytes) -> bool:
         """Whether what arrives before the parser is ready is better kept here: too much for it, or a direct call."""
@@ -204,6 +212,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
                         return
                     # Copied: the transport keeps it for longer than the worker's memory is ours.
                     self.transport.write(bytes(chunk[start : start + _PIECE_SIZE]))
+                    await asyncio.sleep(0)  # others have their turn: a socket may take megabytes at once
         finally:
             release()
             self._answered()

@@ -41,7 +41,7 @@ Chunks = list[bytes | memoryview]
 
 _BINARY_TYPE = (b"content-type", b"application/octet-stream")
 _HEADER_LENGTH = b"inference-header-content-length"
-_PIECE_SIZE = 256 * 1024
+_PIECE_SIZE = 128 * 1024
 """Bytes of a reply that are handed to the server at a time: it waits for the socket between them."""
 
 _LAST_PIECE_SIZE = 8 * 1024
@@ -336,4 +336,5 @@ async def _send_but_the_end(send: Send, headers: Headers, chunks: Chunks) -> byt
             # Copied: servers may keep what they are given for longer than the worker's memory is ours.
             piece = bytes(chunk[start : start + _PIECE_SIZE])
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(0)  # others have their turn: a socket may take megabytes at once
     return bytes(last[split:])
