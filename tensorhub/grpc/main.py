@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensorhub import logs, settings
+from tensorhub.ipc.allocation import keep_large_blocks
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.rundir import RunDirError
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None, open_gateway: "Callable[[Path], Owne
     follow_parent()
     logs.set_up(chosen.as_strings(), "grpc")
     let_the_loop_poll(os.environ)
+    keep_large_blocks()
     from tensorhub.grpc import options, serving
     from tensorhub.grpc.engine import EngineUnfit, ListenError
 
