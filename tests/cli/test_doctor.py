@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tensorhub.cli import doctor, sides
 from tensorhub.cli.doctor import BAD, GOOD, WARNING, Report, compare, compare_gpus
 from tensorhub.cli.main import main
 from tensorhub.cli.sides import Segments, Side
+from tests.other_users import needs_root, run_as
 from tests.safety.processes import FOREIGN_UID
 from tests.serving import RunningServer, free_ports, serving
 
@@ -122,22 +124,19 @@ def test_a_full_dev_shm(server: RunningServer) -> None:
     assert "No space left on device" in text
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@needs_root
 def test_another_user(server: RunningServer, tmp_path: Path) -> None:
     """Hidden as the server's processes are to it, whose they are can be seen."""
     output = tmp_path / "output"
-    pid = os.fork()
-    if pid == 0:
-        status = 2
-        try:
-            with output.open("w") as sys.stdout:
-                os.setgroups([])
-                os.setgid(FOREIGN_UID)
-                os.setuid(FOREIGN_UID)
+    with output.open("w") as stream:
+
+        def run() -> bool:
+            with redirect_stdout(stream):
                 status = main(["doctor", "--url", server.http])
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+            stream.flush()
+            return status == 1
+
+        run_as(FOREIGN_UID, run)
     text = output.read_text()
     assert f"runs as root (uid 0), not uid {FOREIGN_UID}" in text
     assert f"--shm-allowed-uids={FOREIGN_UID}" in text

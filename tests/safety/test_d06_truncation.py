@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.daemons import wait_until
+from tests.other_users import needs_root, run_as
 from tests.safety.client import Http
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, worker
 from tests.safety.soak import turns
@@ -23,25 +22,13 @@ from tests.shm.segments import Segment, segment
 
 SIZE = 1 << 20
 TURNS = turns(5, 1_000)
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a segment to another user")
 
 
 def _made_by(uid: int, content: bytes) -> Segment:
     """Have a process of another user make a segment, as a client of its own does."""
     made = Segment(b"")
     made.path.unlink()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            made.path.write_bytes(content)
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
+    run_as(uid, lambda: made.path.write_bytes(content) == len(content))
     assert made.path.stat().st_uid == uid
     return made
 

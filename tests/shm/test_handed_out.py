@@ -23,6 +23,7 @@ import tritonclient.http as triton_http
 from tensorhub.client.shared_memory import FileRegion, OutputRegion, SharedMemoryError, SharedMemorySocket, allocate
 from tests.crash.processes import open_files
 from tests.end_to_end.daemons import wait_until
+from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids, resident_bytes
@@ -517,27 +518,21 @@ def test_a_client_that_does_not_wait_for_its_answer(limited: tuple[RunningServer
     _none_waits(server)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@needs_root
 @pytest.mark.parametrize(("uid", "allowed"), [(FOREIGN_UID, True), (FOREIGN_UID + 1, False)])
 def test_users(limited: tuple[RunningServer, str], uid: int, allowed: bool) -> None:
     server, place = limited
     output = _ask(triton_http, server, b"\7\7\7\7")
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+
+    def take() -> bool:
         try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
             with SharedMemorySocket(place) as connection:
-                region = connection.take(output)
-                region.array("UINT8", [4])[:] = 8
-                status = 0 if allowed else 2
+                connection.take(output).array("UINT8", [4])[:] = 8
         except SharedMemoryError:
-            status = 2 if allowed else 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
+            return not allowed
+        return allowed
+
+    run_as(uid, take)
     with SharedMemorySocket(place) as memory:
         if not allowed:
             memory.take(output).close()

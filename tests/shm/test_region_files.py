@@ -13,6 +13,7 @@ import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket
 from tests.end_to_end.daemons import wait_until
+from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, infer_request, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids
@@ -163,25 +164,20 @@ def test_files_that_are_refused(filed: RunningServer, place: str, tmp_path: Path
         os.close(fd)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@needs_root
 @pytest.mark.parametrize(("uid", "allowed"), [(FOREIGN_UID, True), (FOREIGN_UID + 1, False)])
 def test_users(filed: RunningServer, http: Http, place: str, uid: int, allowed: bool) -> None:
     """A file of an allowed user is used in place: it cannot be made smaller."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
+
+    def register() -> bool:
         try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
             with FileRegion.create(SIZE) as region, SharedMemorySocket(place) as sockets:
                 sockets.register("foreign", region)
-                status = 0 if allowed else 2
         except SharedMemoryError:
-            status = 2 if allowed else 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
+            return not allowed
+        return allowed
+
+    run_as(uid, register)
     # It has died, and with --shm-reap its region goes with it.
     wait_until(lambda: http.regions() == [], "the region of the dead client is dropped")
 
