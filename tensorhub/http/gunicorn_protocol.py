@@ -117,10 +117,16 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             self._pause_reading()
         elif not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
             super().data_received(data)
-            if len(data) >= _TURN_SIZE and not self._is_answering:
+            if len(data) >= _TURN_SIZE and not self._is_answering and self._has_body_waiting:
                 # libuv reads from a connection up to 32 times before it looks at the others. Gunicorn reads on when
                 # the app has taken this piece of the body.
                 self._pause_reading()
+
+    @property
+    def _has_body_waiting(self) -> bool:
+        """The app is going to take a piece of the body, and reading goes on then."""
+        receiver = self._body_receiver
+        return receiver is not None and receiver.buffered > 0
 
     def _waits(self, data: bytes) -> bool:
         """Whether what arrives before the parser is ready is better kept here: too much for it, or a direct call."""
