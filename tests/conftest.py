@@ -5,11 +5,16 @@ started.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.serving import RunningServer, serving
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts its background jobs so, and processes that tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
+from tests.end_to_end.daemons import comes_true
 from tests.serving import RunningServer, processes_of, serving
 
 RELOADS = int(os.environ.get("TENSORHUB_RELOADS", "5"))
@@ -23,6 +24,8 @@ _WARM = 2
 _GROWTH_LIMIT = 24 * 2**20
 """Bytes that a process may grow by over all reloads: a leaked model is its ballast times the reloads."""
 _BALLAST = 8 * 2**20
+"""Bytes that each instance maps and touches. They are not of the heap, which may keep what is freed: the kernel has
+them back when the model goes."""
 
 _CONFIG = """backend: "python"
 max_batch_size: 0
@@ -33,12 +36,16 @@ instance_group [ { count: 2 kind: KIND_CPU } ]
 
 
 def _model(add: int) -> str:
-    return f"""import triton_python_backend_utils as pb_utils
+    return f"""import mmap
+
+import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        self.ballast = bytearray(b"x" * {_BALLAST})
+        self.ballast = mmap.mmap(-1, {_BALLAST})
+        for offset in range(0, {_BALLAST}, mmap.PAGESIZE):
+            self.ballast[offset] = 1
 
     def execute(self, requests):
         return [
@@ -127,9 +134,12 @@ def test_clients_do_not_notice_reloads(tmp_path: Path) -> None:
                 clients.newest = number
                 if number == _WARM:
                     before = _memory(server)
-        after = _memory(server)
         assert clients.failures == []
         assert clients.answers > 0
-        assert after.keys() == before.keys()
-        grown = {pid: after[pid] - before[pid] for pid in after}
-        assert max(grown.values()) < _GROWTH_LIMIT, grown
+        assert _memory(server).keys() == before.keys()
+
+        def grown() -> dict[int, int]:
+            return {pid: now - before[pid] for pid, now in _memory(server).items()}
+
+        # the model that was replaced last may still be on its way out
+        assert comes_true(lambda: max(grown().values()) < _GROWTH_LIMIT), grown()
