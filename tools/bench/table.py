@@ -150,6 +150,17 @@ def _scheduling() -> list[Workload]:
             messages=64,
         ),
         Workload(
+            "http_batching_32",
+            "dynamic batching of a NumPy layer, HTTP binary, 32 in flight",
+            "dense_batched",
+            Transport.HTTP_BINARY,
+            Driver.WRK,
+            REQUESTS_PER_S,
+            256,
+            32,
+            Goal(1.5),
+        ),
+        Workload(
             "grpc_batching_32",
             "dynamic batching of a NumPy layer, gRPC, 32 in flight",
             "dense_batched",
