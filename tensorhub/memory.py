@@ -116,16 +116,17 @@ class Memory(Protocol):
             InvalidArgument: it does not; the text says what makes it.
         """
 
-    def hand_out(self, data: memoryview) -> str:
+    def hand_out(self, data: memoryview, owner: str) -> str:
         """Make a region with a copy of these bytes (format "B"), and return its name, by which its client gets it.
 
-        It belongs to nobody here: it goes when its client lets it go, or has not taken it in time.
+        It belongs to nobody here: it goes when its client lets it go, or has not taken it in time. Nobody but `owner`
+        may take it.
 
         Raises:
             Unavailable: a limit is reached.
         """
 
-    def take_back(self, name: str) -> None:
+    def take_back(self, name: str, owner: str) -> None:
         """Let go of a region whose name nobody has been told."""
 
     def measured_load(self) -> AbstractContextManager[Callable[[], int]]:

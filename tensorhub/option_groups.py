@@ -214,7 +214,8 @@ class SharedMemory:
     allow_client_shm: str = option(
         kinds.choice("auto", "true", "false"),
         "auto",
-        "Who may register shared memory: auto: clients on this host; true: all; false: none.",
+        "Who may register shared memory, or have it made for outputs: auto: clients on this host; true: all; "
+        "false: none.",
     )
     shm_allowed_uids: tuple[int, ...] = option(
         kinds.COUNT, (), "User whose segments may be registered, besides the one that the server runs as."
@@ -233,9 +234,11 @@ class SharedMemory:
     shm_allocate_timeout_secs: int = option(
         kinds.POSITIVE, 30, "Seconds that a region which the server makes for an output waits for its client."
     )
-    shm_max_regions: int = option(kinds.POSITIVE, 4096, "Most regions that are registered at a time.")
+    shm_max_regions: int = option(kinds.POSITIVE, 4096, "Most regions at a time: registered, or made for outputs.")
     shm_max_byte_size: int = option(
-        kinds.integer(0, kinds.INT64_MAX, "bytes"), 0, "Most memory that is registered at a time; 0 is any amount."
+        kinds.integer(0, kinds.INT64_MAX, "bytes"),
+        0,
+        "Most memory at a time that is registered, or made for outputs; 0 is any amount.",
     )
     shm_reap: bool = option(
         kinds.BOOL,

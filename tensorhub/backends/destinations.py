@@ -21,7 +21,13 @@ class PlacedOutput(RequestedOutput):
 
 @dataclass(frozen=True, slots=True)
 class HandedOutput(RequestedOutput):
-    """An output that the server is to make a region for, which its client then takes."""
+    """An output that the server is to make a region for, which its client then takes.
+
+    Attributes:
+        owner: who may take it; see `tensorhub.ownership`.
+    """
+
+    owner: str = ""
 
 
 def maybe_place(request: InferRequest, name: str) -> PlacedOutput | None:

@@ -58,13 +58,14 @@ class OutputRegion(FileRegion):
         datatype, shape: of the tensor in it.
     """
 
-    def __init__(self, taken_by: "SharedMemorySocket", output: _Output, fd: int) -> None:
+    def __init__(self, taken_by: "SharedMemorySocket", output: _Output, fd: int, owner: str = "") -> None:
         """Take over `fd`; see `SharedMemorySocket.take`."""
         super().__init__(fd, os.fstat(fd).st_size)
         self.name = output.name
         self.datatype = output.datatype
         self.shape = output.shape
         self._taken_by = taken_by
+        self._owner = owner
 
     def tensor(self) -> Array:
         """Return the output: a view, or for BYTES a new array of `bytes` objects."""
@@ -75,7 +76,7 @@ class OutputRegion(FileRegion):
         if self.fd >= 0:
             super().close()
             with suppress(SharedMemoryError):  # the server, or the connection, is gone, and with it what it noted of us
-                self._taken_by.release(self.name)
+                self._taken_by.release(self.name, owner=self._owner)
 
 
 def allocate(output: Any) -> Any:
@@ -136,28 +137,29 @@ class SharedMemorySocket:
         """
         self._ask({"operation": "unregister", "name": name, "owner": owner}, [])
 
-    def take(self, output: Any) -> OutputRegion:
+    def take(self, output: Any, *, owner: str = "") -> OutputRegion:
         """Get the region that the server has made for an output (see `allocate`); the caller closes it.
 
         Args:
             output: as it is in the response: what `get_output` of a result of tritonclient returns, of either protocol.
+            owner: what the header of --shm-scope=header:NAME said in the request.
 
         Raises:
             SharedMemoryError: the server has made none, or does not have it any more; its text.
         """
         described = _read_output(output)
-        fd = self._ask({"operation": "take", "name": described.name}, [])
+        fd = self._ask({"operation": "take", "name": described.name, "owner": owner}, [])
         if fd < 0:
             raise SharedMemoryError(f"the server has sent no memory for '{described.name}'")
-        return OutputRegion(self, described, fd)
+        return OutputRegion(self, described, fd, owner)
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, *, owner: str = "") -> None:
         """Tell the server that a region which it has made is of no use any more, taken or not.
 
         Raises:
             SharedMemoryError: the server refuses; its text.
         """
-        self._ask({"operation": "release", "name": name}, [])
+        self._ask({"operation": "release", "name": name, "owner": owner}, [])
 
     def _ask(self, document: dict[str, Any], fds: list[int]) -> int:
         """Ask, and return the descriptor that comes with the answer, or -1."""

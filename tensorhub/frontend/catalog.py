@@ -15,6 +15,7 @@ from tensorhub.errors import InvalidArgument, NotFound, Unavailable
 from tensorhub.ownership import parse_scope
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_names import bare_name, model_key
+from tensorhub.protocol.sharing import guards_outputs
 
 READY = "READY"
 LOADING = "LOADING"
@@ -99,6 +100,7 @@ class Catalog:
         connected: a hub has answered at least once.
         has_cuda: a CUDA region is registered.
         scope: --shm-scope; divided: whether it makes a difference between clients.
+        guards_outputs: not every client may have the server make regions for outputs.
         settings: the server's options by their command line name, e.g. `http-max-input-size`.
     """
 
@@ -111,6 +113,7 @@ class Catalog:
         self.settings: dict[str, str] = dict(self._snapshot.settings)
         self.scope = parse_scope(self.settings.get("shm-scope", "global"))
         self.divided = self.scope.divides
+        self.guards_outputs = guards_outputs(self.settings)
         self.has_cuda = bool(self._snapshot.cuda_regions)
         self._latest: dict[str, ServedVersion] = {}
 

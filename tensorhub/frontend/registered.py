@@ -10,8 +10,6 @@ from tensorhub.errors import NotFound
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.protocol import messages
 
-DISABLED_TEXT = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
-
 
 class Kind(NamedTuple):
     """A kind of memory.

@@ -10,8 +10,9 @@ from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call, Metadata
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Rules
-from tensorhub.grpc.shared_memory import owner_of
+from tensorhub.grpc.shared_memory import may_share, owner_of
 from tensorhub.protocol.grpc_frames import response_pieces
+from tensorhub.protocol.sharing import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,13 @@ class ModelInfer:
         try:
             incoming = read_request(message)
             head = incoming.head
-            target = gateway.catalog.find(head.model_name, parse_version(head.model_version))
+            catalog = gateway.catalog
+            target = catalog.find(head.model_name, parse_version(head.model_version))
             if target.decoupled:
                 raise Unsupported(DECOUPLED_TEXT)
-            owner = owner_of(call, gateway.catalog)
+            owner = owner_of(call, catalog)
+            if catalog.guards_outputs:
+                check_outputs(head, lambda: may_share(catalog, call.peer))
             forwarded = self._rules.forwarded(lambda: call.metadata)
             body, placed = place(incoming, gateway)
             _Waiting(call, gateway).send(target, body + forwarded if forwarded else body, placed, owner)

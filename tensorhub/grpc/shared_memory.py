@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from tensorhub.errors import Unsupported
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
-from tensorhub.frontend.registered import CUDA, DISABLED_TEXT, SYSTEM, Kind, registration, shown_regions, unregistration
+from tensorhub.frontend.registered import CUDA, SYSTEM, Kind, registration, shown_regions, unregistration
 from tensorhub.grpc.answering import ByHub, FromCatalog
 from tensorhub.grpc.engine import Call, StreamCall
 from tensorhub.grpc.peers import is_on_this_host
 from tensorhub.ownership import grpc_address, grpc_host
 from tensorhub.protocol import messages
+from tensorhub.protocol.sharing import DISABLED_TEXT
 
 
 class _Fields(NamedTuple):
@@ -70,6 +71,12 @@ def owner_of(call: Call | StreamCall, catalog: Catalog) -> str:
     if not catalog.divided:
         return ""
     return catalog.scope.owner(((str(key), value) for key, value in call.metadata), grpc_host(call.peer))
+
+
+def may_share(catalog: Catalog, peer: str) -> bool:
+    """Whether a client may have shared memory: --allow-client-shm."""
+    allowed = catalog.settings.get("allow-client-shm", "auto")
+    return allowed == "true" or (allowed == "auto" and is_on_this_host(peer))
 
 
 class _Status:
@@ -138,6 +145,5 @@ def _check_allowed(catalog: Catalog, peer: str) -> None:
     Raises:
         Unsupported: nobody may, or only clients on this host, and this one is on another.
     """
-    allowed = catalog.settings.get("allow-client-shm", "auto")
-    if allowed != "true" and not (allowed == "auto" and is_on_this_host(peer)):
+    if not may_share(catalog, peer):
         raise Unsupported(DISABLED_TEXT)

@@ -26,10 +26,11 @@ from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNAVAILABLE, UNSEN
 from tensorhub.grpc.inference import PASSING_FAILED, too_large, traceparent
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Deaf, Rules
-from tensorhub.grpc.shared_memory import owner_of
+from tensorhub.grpc.shared_memory import may_share, owner_of
 from tensorhub.ipc.wire import CREDIT_STEP, FLAG_STREAM
 from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import FINAL_RESPONSE, stream_response
+from tensorhub.protocol.sharing import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,10 @@ class InferStream:
         head = incoming.head
         request = _Request(self, head)
         try:
-            target = self._gateway.catalog.find(head.model_name, parse_version(head.model_version))
+            catalog = self._gateway.catalog
+            target = catalog.find(head.model_name, parse_version(head.model_version))
+            if catalog.guards_outputs:
+                check_outputs(head, lambda: may_share(catalog, self._call.peer))
             request.decoupled = target.decoupled
             if request.decoupled and head.parameters:
                 request.wants_empty = _WANTS_EMPTY in head.parameters and head.parameters[_WANTS_EMPTY].bool_param

@@ -6,10 +6,13 @@ whole. What is not plain is declined and goes through ASGI, where everything is 
 and give the same answers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from tensorhub.errors import TensorhubError
 from tensorhub.frontend.port import GatewayPort, InferReply
+from tensorhub.http.access import ClientMemory
 from tensorhub.http.asgi import JSON_TYPE, Headers
 from tensorhub.http.connection import Connection
 from tensorhub.http.infer import Body, Chunks, find_target, json_size_of, reply_headers, send_request
@@ -21,6 +24,7 @@ from tensorhub.protocol.http_infer import JSON_PLAN, Limits, ResponsePlan, check
 from tensorhub.protocol.json_reply import encode_infer
 from tensorhub.protocol.json_text import error_body
 from tensorhub.protocol.known_calls import KnownReplies, KnownRequests
+from tensorhub.protocol.sharing import wants_region
 from tensorhub.restrictions import Category
 
 MAX_REQUEST_SIZE = 60 * 1024
@@ -28,6 +32,9 @@ MAX_REQUEST_SIZE = 60 * 1024
 
 Answer = Callable[[int, Headers, Chunks, Callable[[], None]], None]
 """Called once with status, headers (without the length), the body's pieces, and what to call when these are copied."""
+
+Ends = Callable[[], Mapping[str, Any]]
+"""Returns "client" and "server" of an ASGI scope: those ends of the connection that have an address."""
 
 _NOT_PLAIN = frozenset((b"content-encoding", b"expect", b"transfer-encoding", b"upgrade", b"http2-settings"))
 
@@ -95,7 +102,12 @@ class DirectInfer:
         self._replies = KnownReplies()
 
     def begin(
-        self, path: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes, answer: Answer
+        self,
+        path: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        answer: Answer,
+        ends: Ends = dict,
     ) -> DirectCall | None:
         """Begin to serve a POST request, or return None: ASGI has to.
 
@@ -104,6 +116,7 @@ class DirectInfer:
             headers: names in lower case.
             body: all of it, framed by Content-Length.
             answer: called with the answer, maybe before this returns, from the event loop.
+            ends: of the connection.
         """
         names = infer_target(path)
         gateway = self._connection.gateway
@@ -132,11 +145,22 @@ class DirectInfer:
                 flags = FLAG_FROM_HTTP | FLAG_VERSION if named else FLAG_FROM_HTTP
                 call.sent(gateway.infer(target, message, call.on_reply, flags=flags), plan)
             else:
+                may_share: Callable[[], bool] | None = None
+                if settings.guards_outputs:
+                    may_share = partial(_may_share, settings.client_memory, ends, headers)
                 request_id, decoded = send_request(
-                    gateway, settings, target, fields, Body(body, json_size), call.on_reply, named=named
+                    gateway,
+                    settings,
+                    target,
+                    fields,
+                    Body(body, json_size),
+                    call.on_reply,
+                    may_share=may_share,
+                    named=named,
                 )
                 call.sent(request_id, decoded.plan)
-                self._requests.learn(target.model, body, json_size, decoded)
+                if may_share is None or not wants_region(decoded.request):  # another client may not have what this may
+                    self._requests.learn(target.model, body, json_size, decoded)
         except TensorhubError as exc:
             call.fail(exc)
         return call
@@ -148,6 +172,10 @@ def is_plain(fields: dict[bytes, bytes]) -> bool:
         return False
     accepted = fields.get(b"accept-encoding")
     return accepted is None or compression.response_encoding(accepted.decode("latin-1")) == compression.IDENTITY
+
+
+def _may_share(client_memory: ClientMemory, ends: Ends, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    return client_memory.allows({**ends(), "headers": headers})
 
 
 def _nothing() -> None:

@@ -182,12 +182,18 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if request is None:
             return False
         assert self._direct is not None
-        call = self._direct.begin(*request, self._answer)
+        call = self._direct.begin(*request, self._answer, self._ends)
         if call is None:
             return False
         if not call.done:
             self._call = call
         return True
+
+    def _ends(self) -> dict[str, Any]:
+        """Return what the scope of a request has of the connection's addresses; a Unix socket has none."""
+        asked = {"client": "peername", "server": "sockname"}
+        found = {end: self.transport.get_extra_info(name) for end, name in asked.items()}
+        return {end: address for end, address in found.items() if isinstance(address, tuple)}
 
     def _answer(
         self, status: int, headers: Headers, chunks: Sequence[bytes | memoryview], release: Callable[[], None]

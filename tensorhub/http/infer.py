@@ -9,7 +9,8 @@ The outputs of a reply are views of the worker's memory, given back when they ha
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unsupported
@@ -36,6 +37,7 @@ from tensorhub.protocol.http_infer import (
 from tensorhub.protocol.json_reply import encode_infer
 from tensorhub.protocol.json_request import decode_infer
 from tensorhub.protocol.json_text import error_body
+from tensorhub.protocol.sharing import check_outputs
 
 Chunks = list[bytes | memoryview]
 
@@ -77,9 +79,10 @@ class InferEndpoint:
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
                 owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
+                may_share = partial(settings.client_memory.allows, scope) if settings.guards_outputs else None
                 forwarded = headers if settings.forward is None else written_headers(scope)
                 request_id, decoded = send_request(
-                    gateway, settings, target, forwarded, body, pending.on_reply, owner, named=version != ""
+                    gateway, settings, target, forwarded, body, pending.on_reply, owner, may_share, named=version != ""
                 )
                 self._waiting.add(pending)
                 try:
@@ -121,6 +124,7 @@ def send_request(
     body: Body,
     on_reply: OnReply,
     owner: str = "",
+    may_share: Callable[[], bool] | None = None,
     *,
     named: bool,
 ) -> tuple[int, HttpInfer]:
@@ -129,6 +133,7 @@ def send_request(
     Args:
         body: its arena belongs to this function, whatever happens.
         owner: whose regions the request may name.
+        may_share: tells whether regions may be made for its outputs, if that need be asked.
         named: the client named the version.
 
     Raises:
@@ -138,6 +143,8 @@ def send_request(
     placed: list[PlacedInput] = []
     try:
         decoded = decode_infer(body.data, body.header_length, target, settings.limits, in_arena=arena is not None)
+        if may_share is not None:
+            check_outputs(decoded.request, may_share)
         if settings.forward is not None:
             forward_headers(headers, settings.forward, decoded.request)
         if decoded.large:

@@ -12,11 +12,12 @@ from falcon.asgi import Request, Response
 
 from tensorhub.devices import HANDLE_BYTE_SIZE
 from tensorhub.errors import InvalidArgument, Unsupported
-from tensorhub.frontend.registered import CUDA, DISABLED_TEXT, SYSTEM, Kind, registration, shown_regions, unregistration
+from tensorhub.frontend.registered import CUDA, SYSTEM, Kind, registration, shown_regions, unregistration
 from tensorhub.http.access import address_of, host_of
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
 from tensorhub.protocol import json_text, json_values
+from tensorhub.protocol.sharing import DISABLED_TEXT
 from tensorhub.restrictions import Category
 
 MAX_DEVICE_ID = 2**63 - 1

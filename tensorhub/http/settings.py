@@ -9,6 +9,7 @@ from tensorhub.http.access import ClientMemory
 from tensorhub.ownership import Scope, parse_scope
 from tensorhub.protocol.forwarding import forward_pattern
 from tensorhub.protocol.http_infer import DEFAULT_MAX_INPUT_SIZE, Limits
+from tensorhub.protocol.sharing import guards_outputs
 from tensorhub.restrictions import Restrictions
 
 
@@ -21,6 +22,7 @@ class HttpSettings:
         limits: --http-max-input-size.
         forward: --http-header-forward-pattern; None: forward nothing.
         client_memory: --allow-client-shm.
+        guards_outputs: not every client may have the server make regions for outputs.
         scope: --shm-scope.
         divided: whether the scope makes a difference between clients.
         restrictions: --http-restricted-api.
@@ -30,6 +32,7 @@ class HttpSettings:
     limits: Limits
     forward: re.Pattern[str] | None
     client_memory: ClientMemory
+    guards_outputs: bool
     scope: Scope
     divided: bool
     restrictions: Restrictions
@@ -47,6 +50,7 @@ class HttpSettings:
             limits=Limits(_size(options)),
             forward=forward_pattern(options.get("http-header-forward-pattern", ""), "--http-header-forward-pattern"),
             client_memory=_client_memory(options.get("allow-client-shm", "auto")),
+            guards_outputs=guards_outputs(options),
             scope=scope,
             divided=scope.divides,
             restrictions=Restrictions.parse(options.get("http-restricted-api", "")),

@@ -10,13 +10,14 @@ Everything but the socket's own thread and the one that recovers runs on the hub
 
 import itertools
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tensorhub.errors import InternalError, TensorhubError
+from tensorhub.errors import InternalError, TensorhubError, Unsupported
 from tensorhub.hub.actions import Action, Asker
 from tensorhub.hub.clients import ClientWatch
 from tensorhub.hub.hand_over import HandOver
@@ -27,6 +28,7 @@ from tensorhub.ipc.region_socket import Answering, FileRequest, RegionSocket
 from tensorhub.option_groups import SharedMemory
 from tensorhub.ownership import LOCAL
 from tensorhub.protocol import messages
+from tensorhub.protocol.sharing import DISABLED_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,19 @@ ROLE = "FILE"
 class FileRegions:
     """See the module."""
 
-    def __init__(self, node: Node, options: SharedMemory, state: HubState, clients: ClientWatch) -> None:
+    def __init__(
+        self,
+        node: Node,
+        options: SharedMemory,
+        state: HubState,
+        clients: ClientWatch,
+        inherited: Callable[[int, int], None],
+    ) -> None:
+        """Be ready to `open`.
+
+        Args:
+            inherited: see HandOver.
+        """
         self._node = node
         self._state = state
         self._clients = clients
@@ -50,7 +64,7 @@ class FileRegions:
         self._do: Callable[[list[Action]], None] = lambda actions: None
         self._socket: RegionSocket | None = None
         self._options = options
-        self._hand_over = HandOver(node, lambda: state.lifecycle.workers.pids)
+        self._hand_over = HandOver(node, lambda: state.lifecycle.workers.pids, inherited)
 
     def open(self, do: Callable[[list[Action]], None]) -> None:
         """Begin to listen, if a socket is asked for; `do` carries actions out.
@@ -75,17 +89,25 @@ class FileRegions:
         self._node.post(lambda: self._hand_over.ended(connection))
 
     def _decide(self, request: FileRequest) -> None:
-        if request.operation == "take":
-            self._hand_over.take(request)
+        owner = self._owner(request)
+        if self._options.allow_client_shm == "false":
+            if request.fd >= 0:
+                os.close(request.fd)
+            request.answer(Unsupported(DISABLED_TEXT))
+        elif request.operation == "take":
+            self._hand_over.take(request, owner)
         elif request.operation == "release":
-            self._hand_over.release(request)
+            self._hand_over.release(request, owner)
         else:
-            self._register(request)
+            self._register(request, owner)
 
-    def _register(self, request: FileRequest) -> None:
+    def worker_died(self, pid: int) -> None:
+        """A process is no more that may have made regions for outputs."""
+        self._hand_over.worker_died(pid)
+
+    def _register(self, request: FileRequest, owner: str) -> None:
         asker = Asker(ROLE, 0, next(self._numbers), 0)
         self._answers[asker.request_id] = request.answer
-        owner = self._owner(request)
         try:
             if request.operation == "unregister":
                 actions = self._state.unregister("system", owner, request.name, asker)

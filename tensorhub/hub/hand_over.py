@@ -3,8 +3,9 @@
     client -- take --> hub -- fetches the file --> worker      the name says which worker has it
     client <-- file -- hub
 
-Here is known which connection has taken what: when it releases that, or ends, however it ends, the worker is told. All
-but fetching, which waits for a worker, is on the hub's loop.
+Here is known which connection has taken what: when it releases that, or ends, however it ends, the worker is told. What
+is left of a worker that has died is counted here instead. All but fetching, which waits for a worker, is on the hub's
+loop.
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
 from tensorhub.hub.actions import Action, Send
-from tensorhub.ipc.handed_out import Place, maybe_place
+from tensorhub.ipc.handed_out import maybe_place
 from tensorhub.ipc.handles import fetch_handle
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.region_socket import FileRequest
@@ -25,83 +26,114 @@ _FETCHING = 4
 
 
 class _Taken(NamedTuple):
-    """Whose connection a region is, and which worker has made it."""
+    """What a client has taken, or is about to.
+
+    Attributes:
+        pid: of the worker that has made it; 0: it has died.
+        file: its number there.
+    """
 
     connection: int
     pid: int
-    number: int
+    file: int
+    byte_size: int = 0
+
+
+_Key = tuple[str, str]
+"""(owner, name)."""
 
 
 class HandOver:
     """See the module."""
 
-    def __init__(self, node: Node, workers: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self, node: Node, workers: Callable[[], Mapping[str, int]], inherited: Callable[[int, int], None]
+    ) -> None:
         """Begin.
 
         Args:
             workers: returns the pids of the workers by name; 0 for one that is not there.
+            inherited: is told number and bytes of what clients have of workers that have died.
         """
         self._node = node
         self._workers = workers
-        self._taken: dict[str, _Taken] = {}
+        self._inherited = inherited
+        self._taken: dict[_Key, _Taken] = {}
         self._fetchers = ThreadPoolExecutor(_FETCHING, thread_name_prefix="hand over")
         self.do: Callable[[list[Action]], None] = lambda actions: None
 
-    def take(self, request: FileRequest) -> None:
-        """A client wants a region; it is answered when the file is here."""
+    def take(self, request: FileRequest, owner: str) -> None:
+        """A client, who is `owner`, wants a region; it is answered when the file is here."""
         name = request.name
+        key = owner, name
         place = maybe_place(name)
         if place is None:
             request.answer(InvalidArgument(f"'{name}' is no name of a region that was made for an output"))
             return
         pid = self._workers().get(place.worker, 0)
-        if not pid or name in self._taken:
+        if not pid or key in self._taken:
             request.answer(_not_there(name))
             return
-        self._taken[name] = _Taken(request.connection, pid, place.number)
-        self._fetchers.submit(self._fetch, request, place, pid)
+        self._taken[key] = taken = _Taken(request.connection, pid, place.file_of(owner))
+        self._fetchers.submit(self._fetch, request, key, taken)
 
-    def _fetch(self, request: FileRequest, place: Place, pid: int) -> None:
+    def _fetch(self, request: FileRequest, key: _Key, taken: _Taken) -> None:
         """On a thread of its own."""
         try:
-            fd = fetch_handle(self._node.run_dir.handles(pid), place.number)
+            fd = fetch_handle(self._node.run_dir.handles(taken.pid), taken.file)
         except InternalError:
             fd = -1
-        self._node.post(lambda: self._fetched(request, fd))
+        self._node.post(lambda: self._fetched(request, key, fd))
 
-    def _fetched(self, request: FileRequest, fd: int) -> None:
-        taken = self._taken.get(request.name)
+    def _fetched(self, request: FileRequest, key: _Key, fd: int) -> None:
+        taken = self._taken.get(key)
         waits = taken is not None and taken.connection == request.connection  # else it has ended meanwhile
         if fd < 0:
             request.answer(_not_there(request.name))
             sent = False
         else:
+            if taken is not None and waits:
+                self._taken[key] = taken._replace(byte_size=os.fstat(fd).st_size)
             sent = waits and request.answer(None, fd)
             os.close(fd)
         if waits and not sent:
-            self._release(request.name)
+            self._release(key)
 
-    def release(self, request: FileRequest) -> None:
+    def release(self, request: FileRequest, owner: str) -> None:
         """A client has no more use for a region, which it need not have taken; unknown ones are released already."""
         place = maybe_place(request.name)
         error: TensorhubError | None = None
         if place is None:
             error = InvalidArgument(f"'{request.name}' is no name of a region that was made for an output")
-        elif request.name in self._taken:
-            self._release(request.name)
+        elif (owner, request.name) in self._taken:
+            self._release((owner, request.name))
         else:
-            self._tell(self._workers().get(place.worker, 0), place.number)
+            self._tell(self._workers().get(place.worker, 0), place.file_of(owner))
         request.answer(error)
 
     def ended(self, connection: int) -> None:
         """A connection has ended: what it has taken is released."""
-        for name in [name for name, taken in self._taken.items() if taken.connection == connection]:
-            self._release(name)
+        for key in [key for key, taken in self._taken.items() if taken.connection == connection]:
+            self._release(key)
 
-    def _release(self, name: str) -> None:
-        taken = self._taken.pop(name, None)
-        if taken is not None:
-            self._tell(taken.pid, taken.number)
+    def worker_died(self, pid: int) -> None:
+        """A worker is no more, and so is its account of what it has made; what clients have taken is still theirs."""
+        for key in [key for key, taken in self._taken.items() if taken.pid == pid]:
+            self._taken[key] = self._taken[key]._replace(pid=0)
+        self._count_inherited()
+
+    def _count_inherited(self) -> None:
+        sizes = [taken.byte_size for taken in self._taken.values() if not taken.pid]
+        self._inherited(len(sizes), sum(sizes))
+
+    def _release(self, key: _Key) -> None:
+        taken = self._taken.pop(key, None)
+        if taken is None:
+            return
+        if taken.pid:
+            self._tell(taken.pid, taken.file)
+        else:
+            self._count_inherited()
 
     def _tell(self, pid: int, number: int) -> None:
         if pid:

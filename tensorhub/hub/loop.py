@@ -15,6 +15,7 @@ from typing import Any
 
 from tensorhub import logs, settings
 from tensorhub.hub import file_regions, placement
+from tensorhub.hub.account import open_account
 from tensorhub.hub.actions import Answer
 from tensorhub.hub.bequest import Inheritance
 from tensorhub.hub.catalogue import ModelCatalogue
@@ -53,7 +54,8 @@ class Hub:
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._runtime = RuntimeSettings(chosen.as_strings(), TraceStart.read(chosen.tracing.trace_config))
         names = placement.worker_names(chosen.processes.workers, len(gpus), chosen.processes.gpu_workers)
-        self._state = HubState(names, time.time_ns(), chosen.shared_memory)
+        self._account = open_account(node, chosen.shared_memory)
+        self._state = HubState(names, time.time_ns(), chosen.shared_memory, self._account.registered)
         self._state.lifecycle.gpu_count = len(gpus)
         self._book = StatisticsBook()
         self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book)
@@ -62,7 +64,7 @@ class Hub:
         self._outgoing = Outgoing(node, self._state, self._later)
         self._outgoing.hand_answers(file_regions.ROLE, self._answer_file)
         self._clients = ClientWatch(node.watcher, self._client_died, enabled=chosen.shared_memory.shm_reap)
-        self._files = FileRegions(node, chosen.shared_memory, self._state, self._clients)
+        self._files = FileRegions(node, chosen.shared_memory, self._state, self._clients, self._account.inherited)
         self._models = ModelControl(chosen.repository, catalogue, self._state, self._outgoing, node.post)
         self._questions = Questions(self._state, self._book, self._outgoing, self._later)
         self._control = ControlCalls(
@@ -99,6 +101,7 @@ class Hub:
     def close(self) -> None:
         """Let go of what `run` has opened, and finish what is written."""
         self._files.close()
+        self._account.close()
         self._traces.close()
 
     def stop(self) -> None:
@@ -201,6 +204,7 @@ class Hub:
         self._book.died(pid)
         self._questions.died(pid)
         self._node.outbox.forget(self._node.run_dir.mailbox(wire.Role[role], pid))
+        self._files.worker_died(pid)
         self._node.run_dir.forget(pid)
 
     # What others are told

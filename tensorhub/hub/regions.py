@@ -17,6 +17,9 @@ from tensorhub.protocol import messages
 MAX_NAME_SIZE = 4_096
 """Bytes of a region's name: it is in every snapshot, which goes to every process."""
 
+Account = Callable[[int, int], tuple[int, int]]
+"""Is told number and bytes of all registered regions; returns those of what workers have made for outputs."""
+
 RegionKey = tuple[str, str]
 """(owner, name)."""
 
@@ -57,16 +60,20 @@ class RegionBook:
         limits: SharedMemory,
         workers: Callable[[], Sequence[int]],
         gpu_missing: Callable[[], bool] = lambda: False,
+        account: Account = lambda count, byte_size: (0, 0),
     ) -> None:
         """Begin empty.
 
         Args:
             workers: returns the pids of the workers that are there.
             gpu_missing: tells whether the worker of some GPU is not there.
+            account: of what counts against the same limits.
         """
         self._limits = limits
         self._workers = workers
         self._gpu_missing = gpu_missing
+        self._account = account
+        self._byte_size = 0
         self._regions: dict[RegionKey, Region] = {}
         self._requests: dict[int, RegionKey] = {}
         self._next_request_id = 1
@@ -93,30 +100,48 @@ class RegionBook:
         """
         if (message.owner, message.name) in self._regions:
             raise AlreadyExists(f"shared memory region '{message.name}' already in manager")
-        self._check_limits(message)
         pids = self._workers()
         if not pids:
             raise Unavailable("no worker is running; try again")
-        region = self._regions[(message.owner, message.name)] = Region(kind, message, asker=asker)
-        return self._open(region, pids)
-
-    def _check_limits(self, message: Any) -> None:
-        limits = self._limits
-        where = f"failed to register shared memory region '{message.name}'"
         if len(message.name.encode()) > MAX_NAME_SIZE:
             raise InvalidArgument(
                 f"failed to register a shared memory region: its name has more than {MAX_NAME_SIZE} bytes"
             )
-        if len(self._regions) >= limits.shm_max_regions:
+        region = Region(kind, message, asker=asker)
+        self._add(region)
+        try:
+            self._check_limits(message)
+        except Unavailable:
+            self._remove(region)
+            raise
+        return self._open(region, pids)
+
+    def _add(self, region: Region) -> None:
+        self._regions[region.key] = region
+        self._byte_size += region.message.byte_size
+
+    def _remove(self, region: Region) -> None:
+        del self._regions[region.key]
+        self._byte_size -= region.message.byte_size
+        self._account(len(self._regions), self._byte_size)
+
+    def _check_limits(self, message: Any) -> None:
+        """Check that all regions, with this one, and all that was made for outputs are within the limits."""
+        limits = self._limits
+        handed_out, handed_byte_size = self._account(len(self._regions), self._byte_size)
+        where = f"failed to register shared memory region '{message.name}'"
+        if len(self._regions) + handed_out > limits.shm_max_regions:
+            more = f" and {handed_out} handed out" if handed_out else ""
             raise Unavailable(
-                f"{where}: {len(self._regions)} regions are registered, and --shm-max-regions allows no more; "
-                "unregister those that are not used"
+                f"{where}: {len(self._regions) - 1} regions are registered{more}, and --shm-max-regions allows no "
+                "more; unregister those that are not used"
             )
-        total = sum(region.message.byte_size for region in self._regions.values())
-        if limits.shm_max_byte_size and total + message.byte_size > limits.shm_max_byte_size:
+        if limits.shm_max_byte_size and self._byte_size + handed_byte_size > limits.shm_max_byte_size:
+            more = f" and {handed_byte_size} handed out" if handed_out else ""
+            before = self._byte_size - message.byte_size
             raise Unavailable(
-                f"{where}: it has {message.byte_size} bytes, {total} are registered, and --shm-max-byte-size allows "
-                f"{limits.shm_max_byte_size} together; unregister what is not used"
+                f"{where}: it has {message.byte_size} bytes, {before} are registered{more}, and --shm-max-byte-size "
+                f"allows {limits.shm_max_byte_size} together; unregister what is not used"
             )
 
     def unregister(self, kind: str, owner: str, name: str, asker: Asker) -> list[Action]:
@@ -160,8 +185,9 @@ class RegionBook:
                 if key not in self._regions:
                     copy = type(message)()
                     copy.CopyFrom(message)
-                    self._regions[key] = Region(kind, copy, active=True)
+                    self._add(Region(kind, copy, active=True))
                     self.changed = True
+        self._account(len(self._regions), self._byte_size)
         actions: list[Action] = []
         for key, region in self._regions.items():
             if not region.closing and key not in held:
@@ -219,7 +245,7 @@ class RegionBook:
             order.close_region.owner, order.close_region.name = region.key
             actions.append(self._order(pid, region, order))
         if not region.waiting:
-            del self._regions[region.key]
+            self._remove(region)
         return actions
 
     def _order(self, pid: int, region: Region, order: Any) -> Send:
@@ -246,7 +272,7 @@ class RegionBook:
             actions = self._close(region)
             return actions if region.waiting else actions + self._answer(region)
         if region.closing:
-            del self._regions[region.key]
+            self._remove(region)
         region.active = True
         return self._answer(region)
 

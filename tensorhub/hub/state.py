@@ -18,7 +18,7 @@ from tensorhub.hub.ensembles import Ensembles, is_ensemble
 from tensorhub.hub.lifecycle import Lifecycle
 from tensorhub.hub.own_workers import is_own
 from tensorhub.hub.plans import LoadFailure, LoadPlan
-from tensorhub.hub.regions import RegionBook, RegionKey
+from tensorhub.hub.regions import Account, RegionBook, RegionKey
 from tensorhub.option_groups import SharedMemory
 from tensorhub.protocol import messages
 
@@ -32,14 +32,21 @@ CALLER_ROLES = FRONTEND_ROLES | {"WORKER"}
 class HubState:
     """See the module. `dirty`: the snapshot has changed since it was published."""
 
-    def __init__(self, worker_names: Iterable[str], next_load_id: int, limits: SharedMemory = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        worker_names: Iterable[str],
+        next_load_id: int,
+        limits: SharedMemory = DEFAULT_LIMITS,
+        account: Account = lambda count, byte_size: (0, 0),
+    ) -> None:
         self.revision = 0
         self.stopping = False
         self.processes: dict[int, Any] = {}
         self.lifecycle = Lifecycle(worker_names, next_load_id)
         self.ensembles = Ensembles(self.lifecycle)
         self._kept: list[Action] = []
-        self.regions = RegionBook(limits, self.lifecycle.workers.running, self.lifecycle.workers.gpu_missing)
+        workers = self.lifecycle.workers
+        self.regions = RegionBook(limits, workers.running, workers.gpu_missing, account)
         self._restarts = {"worker": 0, "http": 0, "grpc": 0}
         self._restarts_before: Mapping[str, int] = {}
         self._deaths = dict.fromkeys(self._restarts, 0)

@@ -5,9 +5,10 @@
       '--> released                                   its client does not want it
 
 A region is a file in memory, exactly as large as its output, sealed against any other size. Its name says which worker
-has it and cannot be guessed: who knows it may take it, once. From then on the memory is its client's, and goes with the
-client's last use of it, whatever becomes of the server. What is kept here of it is that it counts against the limits,
-until the hub says that the client has released it or is gone, or until the hub itself is gone.
+has it and cannot be guessed: the owner (`--shm-scope`) for whom it was made may take it, once. From then on the memory
+is its client's, and goes with the client's last use of it, whatever becomes of the server. What is kept here of it is
+that it counts against the limits, until the hub says that the client has released it or is gone, or until the hub
+itself is gone. The limits are the server's: what other workers have made counts as well, and what is registered.
 
 This table is all that the server knows of them: they are no registered regions until their client registers them.
 """
@@ -17,10 +18,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import NamedTuple
 
 from tensorhub.errors import Unavailable
 from tensorhub.ipc.handles import HandleServer
+from tensorhub.ipc.holdings import Holding, Holdings
 from tensorhub.option_groups import SharedMemory
 
 PREFIX = "handed-out-"
@@ -42,6 +45,16 @@ class Place(NamedTuple):
     def name(self) -> str:
         """What clients call it."""
         return f"{PREFIX}{self.number:0{_DIGITS}x}-{self.worker}"
+
+    def file_of(self, owner: str) -> int:
+        """Return the number that its file has with the worker.
+
+        SAFETY: It follows from the owner as well, and the owner is not in the name: who knows the name, and is another
+        owner, asks for a file that is not there.
+        """
+        if not owner:
+            return self.number
+        return self.number ^ (int.from_bytes(blake2b(owner.encode(), digest_size=8).digest()) & ~_ODD)
 
 
 def maybe_place(name: str) -> Place | None:
@@ -65,6 +78,7 @@ class HandedOut:
         worker: str,
         files: HandleServer,
         limits: SharedMemory,
+        holdings: Holdings,
         registered: Callable[[], tuple[int, int]],
         later: Callable[[float, Callable[[], None]], None],
         now_ns: Callable[[], int] = time.monotonic_ns,
@@ -73,12 +87,14 @@ class HandedOut:
 
         Args:
             files: the one of this process, from which the hub fetches.
-            registered: tells number and bytes of the regions that count against the same limits.
+            holdings: of this process; nobody else writes to it.
+            registered: tells number and bytes of the regions that this process knows to be registered.
             later: calls back after a delay in seconds.
         """
         self._worker = worker
         self._files = files
         self._limits = limits
+        self._holdings = holdings
         self._registered = registered
         self._later = later
         self._now_ns = now_ns
@@ -98,17 +114,20 @@ class HandedOut:
         """Number and bytes of what has been made and is neither released nor expired."""
         return self._count, self._byte_size
 
-    def make(self, data: memoryview) -> str:
-        """Make a region with a copy of these bytes (format "B"), and return its name.
+    def make(self, data: memoryview, owner: str = "") -> str:
+        """Make a region with a copy of these bytes (format "B"), which `owner` may take, and return its name.
 
         Raises:
             Unavailable: a limit is reached, or the system has no memory or no descriptor for it.
         """
         size = len(data)
         with self._lock:
-            self._check_limits(size)
-            self._count += 1
-            self._byte_size += size
+            self._add(1, size)
+            try:
+                self._check_limits(size)
+            except BaseException:
+                self._forget(size)
+                raise
         try:
             fd = _sealed_file(data)
         except OSError as exc:
@@ -116,32 +135,37 @@ class HandedOut:
                 self._forget(size)
             raise Unavailable(f"a region of {size} bytes cannot be made for an output: {exc.strerror}") from exc
         place = Place(_ODD | int.from_bytes(os.urandom(8)), self._worker)
-        self._files.give_once(place.number, fd)
+        number = place.file_of(owner)
+        self._files.give_once(number, fd)
         with self._lock:
-            self._waiting[place.number] = size, self._now_ns() + self._timeout_ns
+            self._waiting[number] = size, self._now_ns() + self._timeout_ns
             first, self._sweeping = not self._sweeping, True
         if first:
             self._later(self._limits.shm_allocate_timeout_secs, self._sweep)
         return place.name
 
     def _check_limits(self, size: int) -> None:
-        limits = self._limits
-        count, byte_size = self._registered()
+        """Check that what has been counted already, one more of this size, is within the limits."""
+        limits, others = self._limits, self._holdings.others()
+        registered, byte_size = self._registered()
+        # The hub knows it first, but has just begun to find out if it is new; we know what we have open.
+        registered = max(registered, others.registered)
+        handed_out = others.handed_out + self._count
         where = f"a region of {size} bytes cannot be made for an output"
-        if count + self._count >= limits.shm_max_regions:
+        if registered + handed_out > limits.shm_max_regions:
             raise Unavailable(
-                f"{where}: {count} regions are registered and {self._count} handed out, and --shm-max-regions allows "
-                f"no more than {limits.shm_max_regions}; release those that are not used"
+                f"{where}: {registered} regions are registered and {handed_out - 1} handed out, and --shm-max-regions "
+                f"allows no more than {limits.shm_max_regions}; release those that are not used"
             )
-        total = byte_size + self._byte_size
-        if limits.shm_max_byte_size and total + size > limits.shm_max_byte_size:
+        total = max(byte_size, others.registered_byte_size) + others.handed_out_byte_size + self._byte_size
+        if limits.shm_max_byte_size and total > limits.shm_max_byte_size:
             raise Unavailable(
-                f"{where}: {total} bytes are registered or handed out, and --shm-max-byte-size allows "
+                f"{where}: {total - size} bytes are registered or handed out, and --shm-max-byte-size allows "
                 f"{limits.shm_max_byte_size} together; release what is not used"
             )
-        if self._byte_size + size > limits.arena_byte_size:
+        if self._byte_size > limits.arena_byte_size:
             raise Unavailable(
-                f"{where}: {self._byte_size} bytes are handed out, and --arena-byte-size allows each process "
+                f"{where}: this process has handed out {self._byte_size - size}, and --arena-byte-size allows each "
                 f"{limits.arena_byte_size}; release what is not used"
             )
 
@@ -181,8 +205,12 @@ class HandedOut:
             self._later((due_ns - now_ns) / 1e9, self._sweep)
 
     def _forget(self, size: int) -> None:
-        self._count -= 1
-        self._byte_size -= size
+        self._add(-1, -size)
+
+    def _add(self, count: int, size: int) -> None:
+        self._count += count
+        self._byte_size += size
+        self._holdings.write(Holding(handed_out=self._count, handed_out_byte_size=self._byte_size))
 
 
 def _sealed_file(data: memoryview) -> int:

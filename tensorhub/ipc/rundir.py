@@ -1,9 +1,10 @@
-"""The run directory: where the processes of one server find each other. It holds sockets and nothing else.
+"""The run directory: where the processes of one server find each other. It holds sockets, and a few bytes.
 
     hub.sock              the hub's mailbox
     <role>-<pid>.sock     the mailbox of any other process
     <pid>.fds             where that process hands out file descriptors: of its arena, and of clients' files
     <pid>.copies          where that process, a worker of a GPU, copies from and to the GPU for others
+    <pid>.held            how much memory that process shares with clients (`ipc.holdings`); only with --shm-socket
 
 Mailboxes carry the pid, so that a message for a process that has died can never reach its successor. The directory
 belongs to one user, mode 0700: whoever can write to a mailbox can command the server.
@@ -21,7 +22,7 @@ from tensorhub.ipc.wire import Role
 
 _SUN_PATH_LIMIT = 107  # bytes, unix(7)
 _LONGEST_NAME = "worker-4194304.sock"
-_OWNED = re.compile(r"^(?:[a-z]+-)?(\d+)\.(?:sock|fds|copies)$")
+_OWNED = re.compile(r"^(?:[a-z]+-)?(\d+)\.(?:sock|fds|copies|held)$")
 
 
 class RunDirError(Exception):
@@ -107,6 +108,14 @@ class RunDir:
     def copies(self, pid: int) -> Path:
         """Where a worker of a GPU copies for others."""
         return self.path / f"{pid}.copies"
+
+    def held(self, pid: int) -> Path:
+        """Where a process says how much memory it shares with clients."""
+        return self.path / f"{pid}.held"
+
+    def all_held(self) -> list[Path]:
+        """Where all processes say it that do."""
+        return [self.path / name for name in os.listdir(self.path) if name.endswith(".held")]
 
     def forget(self, pid: int) -> None:
         """Remove what a process that has died left here."""

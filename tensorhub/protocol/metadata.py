@@ -50,7 +50,8 @@ def server_metadata_message(name: str, version: str, extensions: Sequence[str]) 
 
 def extensions(settings: Mapping[str, str]) -> tuple[str, ...]:
     """Return what a server with these options announces."""
-    return (*EXTENSIONS, SOCKET_EXTENSION, ALLOCATE_EXTENSION) if settings.get("shm-socket") else EXTENSIONS
+    shares = settings.get("shm-socket") and settings.get("allow-client-shm") != "false"
+    return (*EXTENSIONS, SOCKET_EXTENSION, ALLOCATE_EXTENSION) if shares else EXTENSIONS
 
 
 def model_metadata(config: Any, versions: Iterable[int]) -> dict[str, Any]:

@@ -404,7 +404,7 @@ class RequestDecoder:
             if region is not None:
                 raise InvalidArgument(f"output '{name}' can't set both 'shared_memory_region' and '{_ALLOCATE}'")
             self._memory.check_hands_out(name)
-            return HandedOutput(name, classification=classification)
+            return HandedOutput(name, classification=classification, owner=owner)
         if region is None:
             return RequestedOutput(name, classification=classification)
         if classification:

@@ -164,7 +164,7 @@ def encode_response(
     described = message.outputs
     contents: list[Buffer] = []
     writes: list[tuple[PlacedOutput, Buffer, int]] = []
-    handed: list[tuple[Any, Buffer]] = []
+    handed: list[tuple[Any, Buffer, str]] = []
     total = 0
     for tensor in response.outputs:
         name = tensor.name
@@ -188,7 +188,7 @@ def encode_response(
             if from_http:
                 entry.parameters["shared_memory_region"].string_param = place.region
         elif type(place) is HandedOutput:
-            handed.append((entry.parameters, tensor.data))
+            handed.append((entry.parameters, tensor.data, place.owner))
             contents.append(b"")
         else:
             contents.append(tensor.data)
@@ -209,21 +209,22 @@ def _finish(message: Any, contents: list[Buffer], total: int, memory: Memory) ->
 
 
 def _hand_out(
-    handed: list[tuple[Any, Buffer]], message: Any, contents: list[Buffer], total: int, memory: Memory
+    handed: list[tuple[Any, Buffer, str]], message: Any, contents: list[Buffer], total: int, memory: Memory
 ) -> EncodedResponse:
     """Make regions for outputs, each of which comes with its parameters in the message; all of them, or none."""
-    names: list[str] = []
+    made: list[tuple[str, str]] = []
     try:
-        for parameters, data in handed:
+        for parameters, data, owner in handed:
             given = flat_view(data)
-            names.append(memory.hand_out(given))
-            parameters["shared_memory_region"].string_param = names[-1]
+            name = memory.hand_out(given, owner)
+            made.append((name, owner))
+            parameters["shared_memory_region"].string_param = name
             parameters["shared_memory_offset"].int64_param = 0
             parameters["shared_memory_byte_size"].int64_param = len(given)
         return _finish(message, contents, total, memory)
     except BaseException:
-        for name in names:
-            memory.take_back(name)
+        for name, owner in made:
+            memory.take_back(name, owner)
         raise
 
 

@@ -23,6 +23,7 @@ from tensorhub.ipc.far_memory import CopyServer, FarMemory
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
 from tensorhub.ipc.handed_out import HandedOut
 from tensorhub.ipc.handles import fetch_handle
+from tensorhub.ipc.holdings import Holdings
 from tensorhub.ipc.lifeline import follow_parent
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.peer_arenas import PeerArenas
@@ -98,9 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         files=RegionFiles(gateway.handles, fetch),
         far=far,
     )
-    handed_out = None
+    handed_out = holdings = None
     if chosen.shared_memory.shm_socket:
-        handed_out = HandedOut(own.name, gateway.handles, chosen.shared_memory, regions.totals, node.watcher.later)
+        holdings = Holdings(run_dir, node.pid)
+        handed_out = HandedOut(
+            own.name, gateway.handles, chosen.shared_memory, holdings, regions.totals, node.watcher.later
+        )
     memory = WorkerMemory(
         arena,
         peers,
@@ -148,6 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 far.close()
             if cache is not None:
                 cache.close()
+            if holdings is not None:
+                holdings.close()
             gateway.close_down()
     return 0
 

@@ -102,16 +102,16 @@ class WorkerMemory:
                 "over which its client takes the region, and this one is not"
             )
 
-    def hand_out(self, data: memoryview) -> str:
-        """Make a region with a copy of these bytes, and return its name."""
+    def hand_out(self, data: memoryview, owner: str) -> str:
+        """Make a region with a copy of these bytes for `owner`, and return its name."""
         assert self._handed_out is not None  # see check_hands_out
-        return self._handed_out.make(data)
+        return self._handed_out.make(data, owner)
 
-    def take_back(self, name: str) -> None:
+    def take_back(self, name: str, owner: str) -> None:
         """Let go of a region whose name nobody has been told."""
         place = maybe_place(name)
         if self._handed_out is not None and place is not None:
-            self._handed_out.release((place.number,))
+            self._handed_out.release((place.file_of(owner),))
 
     def measured_load(self) -> AbstractContextManager[Taken]:
         """Load a model in the block."""

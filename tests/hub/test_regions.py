@@ -66,6 +66,36 @@ def test_limits() -> None:
         book.register("system", _message("n" * (MAX_NAME_SIZE + 1)), ASKER)
 
 
+def test_what_was_made_for_outputs_counts() -> None:
+    handed_out = (0, 0)
+    told: list[tuple[int, int]] = []
+
+    def account(count: int, byte_size: int) -> tuple[int, int]:
+        told.append((count, byte_size))
+        return handed_out
+
+    book = RegionBook(SharedMemory(shm_max_regions=3, shm_max_byte_size=200), lambda: [10], account=account)
+    assert _carried_out(book, book.register("system", _message("a", byte_size=100), ASKER)) == [None]
+    assert told == [(1, 100)]
+    handed_out = (2, 20)
+    with pytest.raises(Unavailable, match="1 regions are registered and 2 handed out, and --shm-max-regions allows no"):
+        book.register("system", _message("b", byte_size=1), ASKER)
+    assert told[1:] == [(2, 101), (1, 100)], "it is told before it is looked, and what is refused does not count"
+    handed_out = (1, 50)
+    with pytest.raises(Unavailable, match="it has 51 bytes, 100 are registered and 50 handed out, and --shm-max-byte"):
+        book.register("system", _message("b", byte_size=51), ASKER)
+    assert _carried_out(book, book.register("system", _message("b", byte_size=50), ASKER)) == [None]
+    with pytest.raises(Unavailable):
+        book.register("system", _message("c", byte_size=2**64 - 1), ASKER)
+    assert told[-1] == (2, 150)
+    for name, rest in (("a", (1, 50)), ("b", (0, 0))):
+        assert _carried_out(book, book.unregister("system", "", name, ASKER)) == [None]
+        assert told[-1] == rest
+    hello = messages.Hello(system_regions=[_message("e", byte_size=7)])
+    assert book.joined(10, hello) == []
+    assert told[-1] == (1, 7), "a hub that is new hears of them from the workers"
+
+
 def test_what_is_of_no_use_goes() -> None:
     book = _book(10)
     for name, pid in (("a", 5), ("b", 5), ("c", 6), ("d", 0)):

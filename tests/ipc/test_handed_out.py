@@ -9,6 +9,8 @@ import pytest
 from tensorhub.errors import Unavailable
 from tensorhub.ipc.handed_out import HandedOut, Place, maybe_place
 from tensorhub.ipc.handles import HandleServer, fetch_handle
+from tensorhub.ipc.holdings import Holding, Holdings
+from tensorhub.ipc.rundir import RunDir
 from tensorhub.option_groups import SharedMemory
 from tests.end_to_end.daemons import wait_until
 from tests.shm.segments import open_fds
@@ -25,11 +27,13 @@ class Desk:
         self.files.start()
         self.now_ns = 0
         self.registered = (0, 0)
+        self.holdings = Holdings(RunDir(folder), 1)
         self.timers: list[tuple[int, Callable[[], None]]] = []
         self.table = HandedOut(
             "cpu0",
             self.files,
             limits,
+            self.holdings,
             lambda: self.registered,
             lambda delay_s, call: self.timers.append((self.now_ns + round(delay_s * SECOND_NS), call)),
             lambda: self.now_ns,
@@ -64,6 +68,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     )
     yield found
     found.files.close()
+    found.holdings.close()
     wait_until(lambda: open_fds() == before, "nothing is left open")
 
 
@@ -128,10 +133,51 @@ def test_limits(desk: Desk) -> None:
     with pytest.raises(Unavailable, match="2 regions are registered and 3 handed out"):
         desk.make(b"")
     desk.registered = (0, 0)
-    with pytest.raises(Unavailable, match="500 bytes are handed out, and --arena-byte-size allows each process 900"):
+    with pytest.raises(Unavailable, match="this process has handed out 500, and --arena-byte-size allows each 900"):
         desk.make(bytes(401))
     assert desk.table.totals == (3, 500), "what was refused does not count"
     desk.table.release(numbers)
+    assert desk.table.totals == (0, 0)
+
+
+def test_what_other_processes_have_counts(desk: Desk, tmp_path: Path) -> None:
+    hub, other = Holdings(RunDir(tmp_path), 2), Holdings(RunDir(tmp_path), 3)
+    hub.write(Holding(2, 400, 0, 0))
+    other.write(Holding(0, 0, 1, 300))
+    first = desk.make(bytes(300))
+    assert desk.holdings.own == Holding(0, 0, 1, 300)
+    for size in (0, 1000):
+        with pytest.raises(
+            Unavailable, match="2 regions are registered and 2 handed out, and --shm-max-regions allows"
+        ):
+            desk.make(bytes(size))
+    other.write(Holding(0, 0, 0, 300))
+    with pytest.raises(Unavailable, match="1000 bytes are registered or handed out, and --shm-max-byte-size allows"):
+        desk.make(b"1")
+    assert desk.holdings.own == Holding(0, 0, 1, 300), "what was refused does not count"
+    desk.registered = (3, 0)
+    with pytest.raises(Unavailable, match="3 regions are registered and 1 handed out"):  # the hub is new
+        desk.make(b"")
+    desk.table.release([first])
+    assert desk.holdings.own == Holding()
+    hub.close()
+    other.close()
+
+
+def test_nobody_but_its_owner_gets_a_region(desk: Desk) -> None:
+    places = {}
+    for owner in ("", "a", "b" * 256, "\u00fc"):
+        place = maybe_place(desk.table.make(memoryview(b"x"), owner))
+        assert place is not None
+        places[owner] = place
+    for owner, place in places.items():
+        assert place.file_of(owner) >= 1 << 63
+        for stranger in {*places, "c"} - {owner}:
+            assert not desk.files.has(place.file_of(stranger))
+            desk.table.release([place.file_of(stranger)])
+        assert desk.files.has(place.file_of(owner))
+        desk.take(place.file_of(owner))
+    desk.table.release([place.file_of(owner) for owner, place in places.items()])
     assert desk.table.totals == (0, 0)
 
 

@@ -115,14 +115,15 @@ class FakeMemory:
         if not self.hands_out:
             raise InvalidArgument(f"nothing is handed out for '{output}'")
 
-    def hand_out(self, data: memoryview) -> str:
+    def hand_out(self, data: memoryview, owner: str) -> str:
         if len(self.handed_out) == 3:
             raise Unavailable("three are handed out")
-        name = f"region {len(self.handed_out)}"
+        name = f"{owner}region {len(self.handed_out)}"
         self.handed_out[name] = bytes(data)
         return name
 
-    def take_back(self, name: str) -> None:
+    def take_back(self, name: str, owner: str) -> None:
+        assert name.startswith(f"{owner}region")
         del self.handed_out[name]
 
     def measured_load(self) -> AbstractContextManager[Callable[[], int]]:
