@@ -6,7 +6,8 @@ HTTP nor gRPC. Its mailbox is read either by the event loop (`AsyncGateway`, for
 
 A request is answered exactly once from the edge's point of view: by the worker's last message, by the death of the
 worker, or not at all after `cancel`. One that reaches its worker after the load that it was meant for has been retired
-is sent again, to the load that took its place: clients do not notice a reload. The arena memory of a request is freed
+is sent again, to the load that took its place: clients do not notice a reload. So is the step of a sequence that is not
+where it was looked for. The arena memory of a request is freed
 only when the worker is done with it or dead, also after a cancel, because the model may still be reading.
 """
 
@@ -33,7 +34,7 @@ from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
-from tensorhub.protocol.affinity import correlation_id, home_of
+from tensorhub.protocol.affinity import CorrelationId, correlation_id, homes_of, next_home
 
 if TYPE_CHECKING:
     import asyncio
@@ -162,7 +163,11 @@ class Gateway:
                 on_reply = self._traced(trace, on_reply)
                 origin = trace.origin()
         try:
-            worker = self._pick(target, body, owner)
+            if len(target.shares) > 1 and target.sequential and (sequence := correlation_id(body)):
+                worker, _ = self._home(target, sequence)
+                flags |= wire.FLAG_SEEKS
+            else:
+                worker = self._pick(target, body, owner)
             tail = _request_extras(placed, owner, origin) if placed or owner or origin is not None else b""
             node = self._node
             request_id = node.next_request_id()
@@ -228,26 +233,23 @@ class Gateway:
         self._node.outbox.send(worker.mailbox, frame)
 
     def _pick(self, target: ServedVersion, body: bytes, owner: str) -> _Worker:
-        """Choose the worker with the fewest of our requests.
-
-        For a step of a sequence it is the one that has the others; for tensors on a GPU, one that is near to them.
-        """
+        """Choose the worker with the fewest of our requests; for tensors on a GPU, one that is near to them."""
         best: _Worker | None = None
         workers: Sequence[int] = target.workers
-        if len(target.shares) > 1 and target.sequential and (sequence := correlation_id(body)):
-            workers = (target.shares[home_of(sequence, tuple(target.shares))],)
-        elif self.catalog.has_cuda:
+        if self.catalog.has_cuda:
             catalog = self.catalog
             workers = nearest(workers, catalog.devices, catalog.cuda_regions(owner), regions_named(body))
         for pid in workers:
             worker = self._workers.get(pid)
             if worker is not None and (best is None or len(worker.in_flight) < len(best.in_flight)):
                 best = worker
-        if best is None:
-            raise Unavailable(_WORKER_DIED)
-        if len(best.in_flight) >= IN_FLIGHT_LIMIT:
-            raise Unavailable(_QUEUE_FULL)
-        return best
+        return _checked(best)
+
+    def _home(self, target: ServedVersion, sequence: CorrelationId, after: int = 0) -> tuple[_Worker, bool]:
+        """Choose the worker where the step of a sequence is looked for; see `affinity.next_home`."""
+        pids = [target.shares[name] for name in homes_of(sequence, tuple(target.shares))]
+        pid, last = next_home(pids, self._workers, after)
+        return _checked(self._workers.get(pid)), last
 
     def cancel(self, request_id: int) -> None:
         """See GatewayPort."""
@@ -346,12 +348,14 @@ class Gateway:
         entry.on_reply(reply)
 
     def _resend(self, worker: _Worker, request_id: int) -> bool:
-        """Send a request that came too late for its load to the one that serves its model now.
+        """Send a request that its worker had no use for elsewhere.
 
-        The hub has a load retired only when the frontends know what serves instead, so the catalog has it.
+        If it came too late for its load, to the one that serves its model now: the hub has a load retired only when the
+        frontends know what serves instead, so the catalog has it. If it is the step of a sequence that is not there, to
+        the next worker that may have it.
 
         Returns:
-            False if the failure must be dealt with as any other: nobody waits, or that load is still the model's.
+            False if the failure must be dealt with as any other: nobody waits, or there is nowhere else.
         """
         entry = worker.in_flight.get(request_id)
         if entry is None or entry.on_reply is None:
@@ -360,11 +364,18 @@ class Gateway:
         named = old.flags & wire.FLAG_VERSION or messages.ModelInferRequest.FromString(old.head).model_version
         try:
             target = self.catalog.find(entry.target.model, entry.target.version if named else LATEST)
-            if target.load_id == entry.target.load_id:
+            moves = target.load_id != entry.target.load_id
+            if not moves and not old.flags & wire.FLAG_SEEKS:
                 return False
-            owner = messages.RequestExtras.FromString(old.tail).owner if old.tail else ""
-            successor = self._pick(target, old.head, owner)
-            entry.target, entry.frame = target, wire.encode(**(old._asdict() | {"number": target.load_id}))
+            flags = old.flags & ~wire.FLAG_SEEKS
+            if len(target.shares) > 1 and target.sequential and (sequence := correlation_id(old.head)):
+                successor, last = self._home(target, sequence, 0 if moves else worker.pid)
+                flags |= 0 if last else wire.FLAG_SEEKS
+            else:
+                owner = messages.RequestExtras.FromString(old.tail).owner if old.tail else ""
+                successor = self._pick(target, old.head, owner)
+            entry.target = target
+            entry.frame = wire.encode(**(old._asdict() | {"number": target.load_id, "flags": flags}))
             # In the new table before it leaves the old one, so that `cancel` finds it.
             successor.in_flight[request_id] = entry
             if successor is not worker:
@@ -607,6 +618,19 @@ def _request_extras(placed: Sequence[PlacedInput], owner: str, origin: Any) -> b
 
 
 _ArenaRef = messages.message_class("tensorhub.wire.ArenaRef")
+
+
+def _checked(worker: _Worker | None) -> _Worker:
+    """Return the worker that was chosen.
+
+    Raises:
+        Unavailable: there is none, or it has enough to do.
+    """
+    if worker is None:
+        raise Unavailable(_WORKER_DIED)
+    if len(worker.in_flight) >= IN_FLIGHT_LIMIT:
+        raise Unavailable(_QUEUE_FULL)
+    return worker
 
 
 def _free(placed: Sequence[PlacedInput]) -> None:

@@ -26,6 +26,7 @@ from tensorhub.hub.repository import (
 from tensorhub.option_groups import ModelRepository
 from tensorhub.protocol import messages
 from tensorhub.protocol.config_files import LeadsOut
+from tensorhub.protocol.model_config import keeps_order
 from tensorhub.protocol.model_names import bare_name, namespace_of
 
 log = logging.getLogger(__name__)
@@ -207,6 +208,7 @@ class ModelCatalogue:
             own_worker=own,
             by_device=instances_by_device(definition.config),
             meets_others=self._rate_limit and any(group.HasField("rate_limiter") for group in groups),
+            keeps_order=keeps_order(definition.config),
         )
 
     def steps_of(self, plan: LoadPlan, *, all_readable: bool = False) -> list[LoadPlan]:

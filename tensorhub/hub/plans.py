@@ -19,6 +19,7 @@ class LoadPlan:
         fingerprint: of the files and of the config without its version policy: a version that is served with the same
             one is left as it is. "" never matches.
         meets_others: its instances share resources with those of other models: all such models are on one worker.
+        keeps_order: of its responses: its instances on a device are on one worker, which sees to that.
         own_worker: the worker that the model has to itself, or None if it shares the server's.
     """
 
@@ -34,6 +35,7 @@ class LoadPlan:
     by_device: Mapping[int, int] = field(default_factory=dict)
     workers: tuple[str, ...] = ()
     meets_others: bool = False
+    keeps_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class WorkerTable:
         wanted = plan.by_device or {placement.CPU: plan.instances}
         if plan.meets_others:
             return placement.choose_workers(dict.fromkeys(wanted, 1), shared, lambda name: 0)
+        if plan.keeps_order:
+            wanted = dict.fromkeys(wanted, 1)
         return placement.choose_workers(wanted, shared, burden.__getitem__)
 
 

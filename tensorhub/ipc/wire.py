@@ -84,10 +84,15 @@ FLAG_TRACED = 64
 FLAG_VERSION = 32
 """INFER: the client named the model's version; else any that is the newest will do."""
 
+FLAG_SEEKS = 128
+"""INFER: a step of a sequence, which several workers may have: refuse it with FAILURE_STALE if its sequence is not here
+and there is no free slot to begin it."""
+
 FAILURE_CODE = 0x1F
 """FAILURE: the bits of the flags that are the error's Code."""
 FAILURE_STALE = 0x20
-"""FAILURE: the request came after its load had been retired, and nothing was done with it: send it to the next load."""
+"""FAILURE: nothing was done with the request: it came after its load had been retired, send it to the next load; or,
+with FLAG_SEEKS, there is no place for it here, send it to the next worker."""
 FAILURE_REFUSED = 0x40
 """FAILURE: the worker did not take the request; otherwise the model's answer is this error."""
 FAILURE_MORE = 0x80

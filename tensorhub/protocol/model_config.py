@@ -17,6 +17,7 @@ __all__ = [
     "ENSEMBLE_PLATFORM",
     "complete",
     "is_ensemble",
+    "keeps_order",
     "needs_reload",
     "parse_json",
     "parse_text",
@@ -28,6 +29,11 @@ __all__ = [
     "validate_loaded",
     "validate_tensors",
 ]
+
+
+def keeps_order(config: Any) -> bool:
+    """Whether responses leave in the order in which their requests were taken out of the queue."""
+    return bool(config.dynamic_batching.preserve_ordering or config.sequence_batching.oldest.preserve_ordering)
 
 
 def select_versions(policy: Any, available: Sequence[int]) -> list[int]:

@@ -193,6 +193,10 @@ class CachedModel:
         """See ServingModel."""
         self._model.start()
 
+    def has_place_for(self, request: InferRequest) -> bool:
+        """See ServingModel: models of sequences have no cache."""
+        return True
+
     def submit(self, request: InferRequest, inline_runs: int = _NO_LIMIT) -> None:
         """See ServingModel."""
         started_ns = time.monotonic_ns()

@@ -28,7 +28,7 @@ from tensorhub.workers.latencies import Latencies
 from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.running_ensemble import RunningEnsemble
-from tensorhub.workers.schedulers.choice import choose_scheduler, preserves_ordering
+from tensorhub.workers.schedulers.choice import choose_scheduler
 from tensorhub.workers.schedulers.states import initial_files
 from tensorhub.workers.serving import ServingModel
 from tensorhub.workers.state_outputs import StateOutputs
@@ -142,12 +142,12 @@ def _load(
             instances,
             RequestDecoder(spec, memory),
             ResponseEncoder(spec, memory),
-            choose_scheduler(config, len(active), state_files),
+            choose_scheduler(config, len(active), state_files, order.share_count),
             decoupled=config.model_transaction_policy.decoupled,
             spec=spec,
             alarms=alarms,
             statistics=statistics,
-            order=ResponseOrder() if preserves_ordering(config) else None,
+            order=ResponseOrder() if model_config.keeps_order(config) else None,
             states=StateOutputs(spec.state_outputs, spec.outputs) if spec.state_outputs else None,
             turns=ModelTurns(turns, order.load_id, active) if turns is not None else None,
         )

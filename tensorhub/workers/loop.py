@@ -43,7 +43,7 @@ from tensorhub.workers.readiness import ask_all
 from tensorhub.workers.reaper import Reaper
 from tensorhub.workers.report import process_statistics
 from tensorhub.workers.request_trace import RequestTrace
-from tensorhub.workers.serving import Retired, ServingModel
+from tensorhub.workers.serving import NoPlace, Retired, ServingModel
 from tensorhub.workers.turns import Turns
 
 if TYPE_CHECKING:
@@ -323,6 +323,12 @@ class WorkerLoop:
             self._fail(mailbox, key, message.generation, error, wire.FAILURE_REFUSED)
             return
         flags = message.flags
+        if flags & wire.FLAG_SEEKS and not model.has_place_for(request):
+            for lease in request.leases:
+                lease.release()
+            elsewhere = NoPlace("the sequence is not on this worker; try again")
+            self._fail(mailbox, key, message.generation, elsewhere, wire.FAILURE_REFUSED)
+            return
         window = Window() if model.decoupled and flags & wire.FLAG_STREAM else None
         request.token = _Token(key, message.generation, mailbox, model, flags & wire.FLAG_FROM_HTTP != 0, window)
         request.responder = self._respond

@@ -29,6 +29,7 @@ from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.readiness import Readiness
 from tensorhub.workers.schedulers.default import DefaultScheduler
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
+from tensorhub.workers.schedulers.sequence import SequenceScheduler
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import Durations, Failure, StatisticsRecorder
 from tensorhub.workers.straight import Ran
@@ -118,6 +119,14 @@ class RunningModel:
     def keep_off_the_loop(self) -> None:
         """It waits for other models: run it on its own threads only."""
         self._history.keep_off_the_loop()
+
+    def has_place_for(self, request: InferRequest) -> bool:
+        """See ServingModel."""
+        scheduler = self._scheduler
+        if not isinstance(scheduler, SequenceScheduler):
+            return True
+        with self._lock:
+            return scheduler.has_place_for(request)
 
     def submit(self, request: InferRequest, inline_runs: int = _NO_LIMIT) -> None:
         """Take a request; it may have been answered when this returns.

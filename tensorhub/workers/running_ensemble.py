@@ -85,6 +85,10 @@ class RunningEnsemble:
     def start(self) -> None:
         """See ServingModel."""
 
+    def has_place_for(self, request: InferRequest) -> bool:
+        """See ServingModel: sequences are the business of its steps."""
+        return True
+
     def submit(self, request: InferRequest, inline_runs: int = 1) -> None:
         """See ServingModel."""
         started_ns = time.monotonic_ns()

@@ -14,6 +14,10 @@ class Retired(Unavailable):
     """The load takes no more requests; its model may be served by another one."""
 
 
+class NoPlace(Retired):
+    """The step of a sequence that is not here, or cannot begin here now; another worker may have it."""
+
+
 class Opinion(Protocol):
     """What a model itself says of its readiness; see `readiness.Readiness`."""
 
@@ -58,6 +62,9 @@ class ServingModel(Protocol):
 
     def start(self) -> None:
         """Begin to serve."""
+
+    def has_place_for(self, request: InferRequest) -> bool:
+        """Whether a step of a sequence can be taken: its sequence is here, or begins, and need not wait for a slot."""
 
     def submit(self, request: InferRequest, inline_runs: int = ...) -> None:
         """Take a request; it may have been answered when this returns.

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +71,18 @@ sequence_batching {
     "spread": 'instance_group [ { count: 2 kind: KIND_CPU }, { name: "more" kind: KIND_CPU host_policy: "p" } ]',
     "slow": "",
     "delayed": "dynamic_batching { max_queue_delay_microseconds: 2000 }",
+    "places": """
+sequence_batching { max_sequence_idle_microseconds: 60000000 direct { } }
+instance_group [ { count: 2 kind: KIND_CPU } ]
+""",
+    "ordered": """
+dynamic_batching { preserve_ordering: true }
+instance_group [ { count: 2 kind: KIND_CPU } ]
+""",
+    "bounded": """
+dynamic_batching { default_queue_policy { max_queue_size: 4 } preferred_batch_size: [ 1 ] }
+instance_group [ { count: 2 kind: KIND_CPU } ]
+""",
 }
 _METHODS = {
     "summing": """
@@ -100,6 +114,19 @@ _METHODS = {
     "delayed": """
         threading.Event().wait(int(self.x(request)) / 1000)
         return self.answer(int(threading.current_thread() is threading.main_thread()))
+""",
+    "places": """
+        return self.answer(int(self.x(request)))
+""",
+    "ordered": """
+        threading.Event().wait(int(self.x(request)) / 1000)
+        return self.answer(int(self.x(request)))
+""",
+    "bounded": """
+        Path(self.folder, f"at work {self.who.decode()}").touch()
+        while not Path(self.folder, "go").exists():
+            threading.Event().wait(0.01)
+        return self.answer(0)
 """,
 }
 
@@ -210,6 +237,77 @@ def test_a_request_whose_client_has_given_up_does_not_run(
             grpc.infer("slow", [given], client_timeout=0.1)
         assert answers.get().as_numpy("Y")[0, 0] == 1
     assert client.infer("slow", 0)[0] == 2
+
+
+def test_slots_of_all_workers_are_used_before_a_sequence_waits(client: _Client) -> None:
+    for base in (0, 100, 200):  # ids whose homes are shared out otherwise
+        sequences = range(base + 1, base + 9)  # as many as there are slots
+        homes = {sequence: client.step(sequence, 1, "s", "places")[1] for sequence in sequences}
+        assert sorted(Counter(homes.values()).values()) == [4, 4]
+        with pytest.raises(InferenceServerException, match="must specify the START flag"):
+            client.step(base + 9, 1, "", "places")
+        for flags in ("", "e"):
+            assert {sequence: client.step(sequence, 1, flags, "places")[1] for sequence in sequences} == homes
+
+
+def test_a_sequence_without_a_slot_anywhere_waits_for_one(server: RunningServer, client: _Client) -> None:
+    sequences = range(301, 309)
+    homes = {sequence: client.step(sequence, 1, "s", "places")[1] for sequence in sequences}
+    given = grpcclient.InferInput("X", [1, 1], "INT32")
+    given.set_data_from_numpy(np.array([[7]], np.int32))
+    answers: SimpleQueue[Any] = SimpleQueue()
+    with grpcclient.InferenceServerClient(server.grpc) as grpc:
+        grpc.async_infer(
+            "places",
+            [given],
+            lambda result, error: answers.put(error or result),
+            sequence_id=400,
+            sequence_start=True,
+            sequence_end=True,
+        )
+        for sequence in sequences:
+            assert client.step(sequence, 1, "e", "places")[1] == homes[sequence]
+        assert answers.get(timeout=20).as_numpy("Y")[0, 0] == 7
+
+
+def test_responses_keep_their_order_whatever_the_number_of_workers(server: RunningServer) -> None:
+    order: list[int] = []
+    with grpcclient.InferenceServerClient(server.grpc) as grpc:
+        ended = threading.Event()
+
+        def note(result: Any, error: Any) -> None:
+            order.append(int((error or result).as_numpy("Y")[0, 0]))
+            if len(order) == 9:
+                ended.set()
+
+        grpc.start_stream(note)
+        for value in (60, 0, 1, 40, 2, 3, 20, 4, 5):
+            given = grpcclient.InferInput("X", [1, 1], "INT32")
+            given.set_data_from_numpy(np.array([[value]], np.int32))
+            grpc.async_stream_infer("ordered", [given])
+        assert ended.wait(20)
+    assert order == [60, 0, 1, 40, 2, 3, 20, 4, 5]
+
+
+def test_workers_share_the_limit_of_a_queue(server: RunningServer, repository: Path) -> None:
+    answers: SimpleQueue[Any] = SimpleQueue()
+    given = grpcclient.InferInput("X", [1, 1], "INT32")
+    given.set_data_from_numpy(np.array([[0]], np.int32))
+    folder = repository / "bounded"
+    with grpcclient.InferenceServerClient(server.grpc) as grpc:
+
+        def ask() -> None:
+            grpc.async_infer("bounded", [given], lambda result, error: answers.put(error))
+
+        for number in range(2):
+            ask()
+            wait_until(lambda number=number: len(list(folder.glob("at work*"))) > number, "it is at work")
+        for _ in range(7):
+            ask()
+        refused = [answers.get(timeout=20) for _ in range(3)]
+        assert all("Exceeds maximum queue size" in error.message() for error in refused)
+        (folder / "go").touch()
+        assert [answers.get(timeout=20) for _ in range(6)] == [None] * 6
 
 
 def test_the_death_of_a_worker_moves_no_sequence_of_another(client: _Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tensorhub.hub.loads import Load, LoadState
 from tensorhub.hub.plans import LoadPlan
 from tensorhub.hub.worker_table import WorkerTable, next_loads
@@ -37,6 +39,15 @@ def test_a_model_goes_where_the_fewest_loads_are() -> None:
     plan = LoadPlan("m", "", b"", (1,), 1)
     assert workers.choose(plan, [load(1, "cpu0")]) == ("cpu1",)
     assert workers.choose(plan, [load(1, "cpu0"), load(2, "cpu1"), load(3, "cpu1")]) == ("cpu0",)
+
+
+def test_one_worker_has_a_model_that_keeps_the_order_of_its_responses() -> None:
+    workers = WorkerTable(["cpu0", "cpu1", "gpu0"])
+    plan = LoadPlan("m", "", b"", (1,), 2)
+    assert workers.choose(plan, []) == ("cpu0", "cpu1")
+    ordered = replace(plan, keeps_order=True)
+    assert workers.choose(ordered, [load(1, "cpu0")]) == ("cpu1",)
+    assert workers.choose(replace(ordered, by_device={-1: 2, 0: 2}), []) == ("cpu0", "gpu0")
 
 
 def test_who_is_there() -> None:

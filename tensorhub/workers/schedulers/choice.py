@@ -17,13 +17,14 @@ from tensorhub.workers.schedulers.states import state_specs
 _NS_PER_US = 1_000
 
 
-def choose_scheduler(config: Any, instances: int, state_files: Mapping[str, bytes]) -> Scheduler:
+def choose_scheduler(config: Any, instances: int, state_files: Mapping[str, bytes], sharing: int = 1) -> Scheduler:
     """Return the scheduler for a model version.
 
     Args:
         config: a complete `inference.ModelConfig`.
         instances: how many there are in this worker; they are numbered from 0.
         state_files: the contents of the files that the initial states of sequences name.
+        sharing: workers that have instances of it, each with a scheduler; together they keep the limits of its queue.
 
     Raises:
         InvalidArgument: a file does not fit its state.
@@ -36,7 +37,7 @@ def choose_scheduler(config: Any, instances: int, state_files: Mapping[str, byte
             range(instances),
             BatchRules.from_config(batching, config.max_batch_size),
             Grouping.from_config(config),
-            QueuePolicies.from_config(batching),
+            QueuePolicies.from_config(batching, sharing),
         )
     return DefaultScheduler(instances)
 
@@ -61,8 +62,3 @@ def _sequence_scheduler(config: Any, instances: int, state_files: Mapping[str, b
         utilization=batching.direct.minimum_slot_utilization,
     )
     return SequenceScheduler(instances, rules, direct)
-
-
-def preserves_ordering(config: Any) -> bool:
-    """Whether responses leave in the order in which their requests were taken out of the queue."""
-    return bool(config.dynamic_batching.preserve_ordering or config.sequence_batching.oldest.preserve_ordering)

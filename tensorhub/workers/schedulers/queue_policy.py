@@ -40,13 +40,17 @@ class QueuePolicy:
     max_queue_size: int = 0
 
     @staticmethod
-    def from_config(policy: Any) -> "QueuePolicy":
-        """Read an `inference.ModelQueuePolicy`."""
+    def from_config(policy: Any, sharing: int = 1) -> "QueuePolicy":
+        """Read an `inference.ModelQueuePolicy`.
+
+        Args:
+            sharing: queues that the model has. Each has its part of max_queue_size, rounded up.
+        """
         return QueuePolicy(
             policy.timeout_action == policy.DELAY,
             policy.default_timeout_microseconds,
             policy.allow_timeout_override,
-            policy.max_queue_size,
+            -(-policy.max_queue_size // max(1, sharing)),
         )
 
     def timeout_us(self, request: InferRequest) -> int:
@@ -71,13 +75,16 @@ class QueuePolicies:
     special: Mapping[int, QueuePolicy] = field(default_factory=dict)
 
     @staticmethod
-    def from_config(batching: Any) -> "QueuePolicies":
-        """Read an `inference.ModelDynamicBatching`."""
+    def from_config(batching: Any, sharing: int = 1) -> "QueuePolicies":
+        """Read an `inference.ModelDynamicBatching`; `sharing` as for QueuePolicy."""
         return QueuePolicies(
-            QueuePolicy.from_config(batching.default_queue_policy),
+            QueuePolicy.from_config(batching.default_queue_policy, sharing),
             batching.priority_levels,
             batching.default_priority_level,
-            {level: QueuePolicy.from_config(policy) for level, policy in batching.priority_queue_policy.items()},
+            {
+                level: QueuePolicy.from_config(policy, sharing)
+                for level, policy in batching.priority_queue_policy.items()
+            },
         )
 
     def level_of(self, request: InferRequest) -> int:

@@ -161,6 +161,11 @@ class SequenceScheduler:
         """See Scheduler."""
         return self._strategy.batches_closed
 
+    def has_place_for(self, request: InferRequest) -> bool:
+        """Whether its sequence is here, or begins, and need not wait for a slot."""
+        begins = request.flags & FLAG_SEQUENCE_START and bool(self._free)
+        return begins or request.correlation_id in self._live
+
     def enqueue(self, request: InferRequest, now_ns: int) -> None:
         """See Scheduler."""
         self._check(request)

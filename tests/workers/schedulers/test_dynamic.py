@@ -3,6 +3,7 @@
 import pytest
 
 from tensorhub.errors import Unavailable
+from tensorhub.protocol.messages import ModelConfig
 from tensorhub.workers.schedulers.dynamic import BatchRules, DynamicBatcher
 from tensorhub.workers.schedulers.grouping import Grouping
 from tensorhub.workers.schedulers.port import Closed
@@ -220,6 +221,15 @@ def test_each_level_has_a_policy() -> None:
     with pytest.raises(Unavailable, match=r"^\[request id: d\] Exceeds maximum queue size$"):
         batcher.enqueue(request("d", priority=2), 0)
     assert described(batcher.poll(1_000)) == [f"reject a: {TIMEOUT}", f"reject b: {TIMEOUT}"]
+
+
+@pytest.mark.parametrize(("size", "sharing", "own"), [(0, 3, 0), (1, 1, 1), (1, 3, 1), (4, 2, 2), (5, 2, 3), (5, 0, 5)])
+def test_queues_of_one_model_share_its_limit(size: int, sharing: int, own: int) -> None:
+    batching = ModelConfig().dynamic_batching
+    batching.default_queue_policy.max_queue_size = size
+    batching.priority_queue_policy[2].max_queue_size = size
+    policies = QueuePolicies.from_config(batching, sharing)
+    assert (policies.default.max_queue_size, policies.special[2].max_queue_size) == (own, own)
 
 
 def test_a_cancelled_request_does_not_hold_up_the_batch() -> None:

@@ -164,6 +164,20 @@ def test_every_step_puts_the_end_off(strategy: str) -> None:
 
 
 @ALONE
+def test_a_step_has_a_place_where_its_sequence_is_or_can_begin(strategy: str) -> None:
+    found = scheduler(strategy, rows=1)
+    assert found.has_place_for(step(1, "", "s"))
+    assert not found.has_place_for(step(1, ""))
+    enqueue(found, 0, step(1, "", "s"))
+    assert found.has_place_for(step(1, ""))
+    assert found.has_place_for(step(1, "", "s"))
+    assert not found.has_place_for(step("1", ""))
+    assert not found.has_place_for(step(2, "", "s"))
+    enqueue(found, 0, step(2, "", "s"))
+    assert found.has_place_for(step(2, "")), "it waits here"
+
+
+@ALONE
 def test_a_sequence_waits_for_a_slot_as_long_as_its_timeout(strategy: str) -> None:
     found = scheduler(strategy, rows=1)
     enqueue(found, 0, step(1, "a", "s"), step(2, "b", "s", timeout_us=50), step(2, "c"), step(3, "d", "s"))
