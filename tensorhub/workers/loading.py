@@ -132,7 +132,9 @@ def _load(
             warm_up(instance, name, samples, spec)
             instances.append((name, instance))
         active = [wanted.needs for wanted in share if not wanted.passive]
-        state_files = {name: read_file(folder, INITIAL_STATE_FOLDER, name) for name in initial_files(config)}
+        state_files = {
+            name: read_file(folder, INITIAL_STATE_FOLDER, name, order.model) for name in initial_files(config)
+        }
         statistics = _recorder(config, metrics, began_ns, time.monotonic_ns())
         if order.gpu >= 0:
             statistics.gpu, statistics.gpu_byte_size = order.gpu, taken()

@@ -299,13 +299,15 @@ class RunningModel:
         A function of its own, so that its names do not keep the last requests, and with them their memory, alive while
         the instance's thread waits.
         """
-        if self._turns is not None:
-            self._turns.done(index)
         with self._lock:
             self._scheduler.release(index, again)
             decisions = self._decide(time.monotonic_ns())
         own: Run | None = None
-        for run in self._rejected(decisions):
+        runs = self._rejected(decisions)
+        if self._turns is not None:
+            # After what is next has been staged, so that it is compared with what others have staged.
+            self._turns.done(index)
+        for run in runs:
             if run.instance == index:
                 own = run
             else:

@@ -65,7 +65,7 @@ def _read_sample(setting: Any, spec: ModelSpec, validator: InputValidator, folde
     for name, item in setting.inputs.items():
         datatype = DataType.from_config(item.data_type)
         dims = tuple(item.dims)
-        data = _data(name, item, datatype, element_count(dims), folder)
+        data = _data(name, item, datatype, element_count(dims), folder, spec.name)
         if name in spec.inputs:
             given.append(GivenInput(name, datatype.value, (1, *dims) if spec.inputs[name].batched else dims, data))
         else:
@@ -74,7 +74,7 @@ def _read_sample(setting: Any, spec: ModelSpec, validator: InputValidator, folde
     return Sample(setting.name, setting.batch_size, max(1, setting.count), tuple(inputs.values()), tuple(others))
 
 
-def _data(name: str, item: Any, datatype: DataType, elements: int, folder: Path) -> bytes:
+def _data(name: str, item: Any, datatype: DataType, elements: int, folder: Path, model: str) -> bytes:
     choice = item.WhichOneof("input_data_type")
     size = elements * datatype.item_size
     if choice == "zero_data":
@@ -87,7 +87,7 @@ def _data(name: str, item: Any, datatype: DataType, elements: int, folder: Path)
         return random.randbytes(size)
     if choice != "input_data_file":
         raise InvalidArgument(f"{prefix('')}warmup setting expects input '{name}' to have input_data_type set")
-    data = read_file(folder, _FOLDER, item.input_data_file)
+    data = read_file(folder, _FOLDER, item.input_data_file, model)
     if len(data) < size:
         raise InvalidArgument(
             f"{prefix('')}warmup setting expects {size} bytes, but the data provided from {item.input_data_file}only "
@@ -96,17 +96,16 @@ def _data(name: str, item: Any, datatype: DataType, elements: int, folder: Path)
     return data if datatype is DataType.BYTES else data[:size]
 
 
-def read_file(folder: Path, kind: str, name: str) -> bytes:
-    """Read a file that a config names, in the folder for its kind below the model's.
+def read_file(folder: Path, kind: str, name: str, model: str) -> bytes:
+    """Read a file that the config of a model names, in the folder for its kind below the model's.
 
     Raises:
-        InternalError: it cannot be read.
+        InternalError: it cannot be read; the text, which clients see, does not say where the model's folder is.
     """
-    path = folder / kind / name
     try:
-        return path.read_bytes()
+        return (folder / kind / name).read_bytes()
     except OSError as exc:
-        raise InternalError(f"failed to open text file for read {path}: {exc.strerror}") from exc
+        raise InternalError(f"failed to open text file for read {model}/{kind}/{name}: {exc.strerror}") from exc
 
 
 def warm_up(instance: ModelInstance, instance_name: str, samples: Sequence[Sample], spec: ModelSpec) -> None:

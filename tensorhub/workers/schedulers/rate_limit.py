@@ -4,10 +4,13 @@ An instance whose batch is ready is *staged*. It starts when there is enough of 
 them back when it has finished. Among the staged, those that have run least go first, where a run of an instance of
 priority p counts p times; so one of priority 2 runs half as often as one of priority 1.
 
+What an instance has not used is not saved up: one that comes back after an idle time, or is loaded while others run, goes
+on at the count of those that run, and does not keep them out until it has caught up.
+
 How much there is of a resource: what the command line says, else the most that any one instance needs.
 
-Different from Triton, an instance for which there is not enough keeps back only those behind it that want the same
-resources. Source: RateLimiter and ResourceManager in Triton's core.
+Different from Triton, counts are not saved up, and an instance for which there is not enough keeps back only those behind
+it that want the same resources. Source: RateLimiter and ResourceManager in Triton's core.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +70,7 @@ class RateLimiter:
         self._staged: dict[object, int] = {}
         self._taken: dict[ResourceKey, int] = {}
         self._order = 0
+        self._count = 0  # runs times weight of the one that started last, before it did
 
     def __repr__(self) -> str:
         return f"<RateLimiter {len(self._instances)} instances, {len(self._staged)} wait, {self._taken} taken>"
@@ -117,6 +121,8 @@ class RateLimiter:
         """An instance has a batch to run. Return those that start now, which may or may not include it."""
         self._order += 1
         self._staged[instance] = self._order
+        item = self._instances[instance]
+        item.runs = max(item.runs, self._count // item.needs.weight)
         return self._start()
 
     def finished(self, instance: object) -> list[object]:
@@ -136,6 +142,7 @@ class RateLimiter:
                 continue
             for item, count in resources.items():
                 self._taken[item] = self._taken.get(item, 0) + count
+            self._count = max(self._count, self._turn(key)[0])
             self._instances[key].runs += 1
             del self._staged[key]
             started.append(key)

@@ -44,6 +44,24 @@ def test_a_higher_number_runs_less_often() -> None:
     assert order.count("b") == 3
 
 
+def test_nobody_saves_up_what_was_not_used() -> None:
+    limiter = RateLimiter()
+    limiter.add({"a": Needs({R: 1}), "b": Needs({R: 1})})
+    running = limiter.stage("a")
+    for _ in range(100):
+        assert running == ["a"]
+        running = limiter.stage("a") or limiter.finished("a")
+    limiter.add({"new": Needs({R: 1})})
+    limiter.stage("b")
+    limiter.stage("new")
+    order = []
+    for _ in range(9):
+        (key,) = running
+        order.append(key)
+        running = limiter.stage(key) or limiter.finished(key)
+    assert {name: order.count(name) for name in ("a", "b", "new")} == {"a": 3, "b": 3, "new": 3}
+
+
 def test_those_behind_wait_only_for_what_they_want_as_well() -> None:
     limiter = RateLimiter()
     limiter.add(
