@@ -4,13 +4,13 @@ An instance whose batch is ready is *staged*. It starts when there is enough of 
 them back when it has finished. Among the staged, those that have run least go first, where a run of an instance of
 priority p counts p times; so one of priority 2 runs half as often as one of priority 1.
 
-What an instance has not used is not saved up: one that comes back after an idle time, or is loaded while others run, goes
-on at the count of those that run, and does not keep them out until it has caught up.
+What an instance has not used is not saved up: one that comes back after an idle time, or is loaded while others run,
+goes on at the count of those that run, and does not keep them out until it has caught up.
 
 How much there is of a resource: what the command line says, else the most that any one instance needs.
 
-Different from Triton, counts are not saved up, and an instance for which there is not enough keeps back only those behind
-it that want the same resources. Source: RateLimiter and ResourceManager in Triton's core.
+Different from Triton, counts are not saved up, and an instance for which there is not enough keeps back only those
+behind it that want the same resources. Source: RateLimiter and ResourceManager in Triton's core.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
