@@ -260,6 +260,13 @@ class Gateway:
                 self._send_quietly(worker, wire.Kind.CANCEL, request_id)
                 return
 
+    def interrupt(self, request_id: int) -> None:
+        """Tell the model that no more answers are wanted, and go on to wait for what it answers all the same."""
+        for worker in list(self._workers.values()):
+            if request_id in worker.in_flight:
+                self._send_quietly(worker, wire.Kind.CANCEL, request_id, wire.CANCEL_HEARD)
+                return
+
     def credit(self, request_id: int, count: int) -> None:
         """See GatewayPort."""
         for worker in list(self._workers.values()):

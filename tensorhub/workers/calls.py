@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tensorhub.backends.calling import Cancel, ModelCall, OnResponse
 from tensorhub.backends.privacy import secured
-from tensorhub.errors import Cancelled, TensorhubError, error_for
+from tensorhub.errors import TensorhubError, error_for
 from tensorhub.frontend.catalog import LATEST, ServedVersion, parse_version
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.frontend.port import InferReply
@@ -110,11 +110,7 @@ class ModelCalls:
             raise
         remote.started(request_id)
 
-        def cancel() -> None:
-            self._gateway.cancel(request_id)
-            remote.end(InferResponse(error=Cancelled("")))
-
-        return cancel
+        return lambda: self._gateway.interrupt(request_id)
 
     def maybe_hold(self, target: ServedVersion, *, in_sequence: bool) -> ServingModel | None:
         """Hold what a call of this version reaches, if that is in this worker and takes requests; see OpenRequests.
@@ -277,19 +273,18 @@ class _Answer:
 
 
 class _RemoteCall:
-    """A call that another worker answers, until its last answer or its cancellation.
+    """A call that another worker answers, until its last answer.
 
     Args:
         credit: if the model is decoupled: gives it credit for so many responses of a request.
     """
 
-    __slots__ = ("_credit", "_ended", "_lock", "_on_response", "_request_id", "_started_ns", "_taken", "_tally")
+    __slots__ = ("_credit", "_lock", "_on_response", "_request_id", "_started_ns", "_taken", "_tally")
 
     def __init__(
         self, on_response: OnResponse, tally: Tally | None, credit: Callable[[int, int], None] | None = None
     ) -> None:
         self._on_response = on_response
-        self._ended = False
         self._tally = tally
         self._started_ns = time.monotonic_ns()
         self._credit = credit
@@ -311,7 +306,7 @@ class _RemoteCall:
             if self._taken < wire.CREDIT_STEP or not self._request_id:
                 return
             count, self._taken = self._taken, 0
-        if self._credit is not None and not self._ended:
+        if self._credit is not None:
             self._credit(self._request_id, count)
 
     def replied(self, reply: InferReply) -> None:
@@ -320,15 +315,8 @@ class _RemoteCall:
         else:
             response = None if reply.empty else read_reply(reply)
         if reply.final:
-            self.end(response)
-        elif not self._ended:
-            if response is not None and self._credit is not None:
-                response.taken = self._took
-            self._on_response(response, False)
-
-    def end(self, response: InferResponse | None) -> None:
-        if not self._ended:
-            self._ended = True
             if self._tally is not None:
                 self._tally.add(0, time.monotonic_ns() - self._started_ns, 0)
-            self._on_response(response, True)
+        elif response is not None and self._credit is not None:
+            response.taken = self._took
+        self._on_response(response, reply.final)

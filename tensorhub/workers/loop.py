@@ -74,7 +74,7 @@ dies. An idle one is silent."""
 
 
 class _Token(NamedTuple):
-    """How to find the client of a request again."""
+    """How to find the client of a request again; `heard`: it reads the answers."""
 
     key: Key
     generation: int
@@ -82,6 +82,7 @@ class _Token(NamedTuple):
     model: ServingModel
     from_http: bool
     window: Window | None
+    heard: bool = True
 
 
 _Answer = tuple[_Token, int, bytes]
@@ -292,7 +293,7 @@ class WorkerLoop:
         elif kind is wire.Kind.CANCEL:
             request = self._open.get((message.sender, message.request_id))
             if request is not None:
-                _cancel(request)
+                _cancel(request, heard=message.number == wire.CANCEL_HEARD)
         elif kind is wire.Kind.CREDIT:
             request = self._open.get((message.sender, message.request_id))
             if request is not None and isinstance(request.token, _Token) and request.token.window is not None:
@@ -393,7 +394,7 @@ class WorkerLoop:
         if request.trace is not None:
             request.trace.responded(response, final, time.monotonic_ns())
         try:
-            if request.cancelled and not final:
+            if not token.heard and not final:
                 pass  # nobody reads it
             elif response is None:
                 self._send(token, wire.Kind.RESULT, wire.FLAG_FINAL_ONLY, b"", b"")
@@ -560,10 +561,12 @@ class WorkerLoop:
             self._report_later()
 
 
-def _cancel(request: InferRequest) -> None:
-    """Nobody waits for the answers of a request any more."""
+def _cancel(request: InferRequest, *, heard: bool = False) -> None:
+    """No answers of a request are wanted any more; `heard`: those that its model gives all the same are read."""
     token = request.token
     if isinstance(token, _Token):
+        if not heard:
+            request.token = token._replace(heard=False)
         token.model.cancel(request)
-        if token.window is not None:
+        if token.window is not None and not heard:
             token.window.close()

@@ -236,9 +236,10 @@ class ResponseIterator:
             self._answers.let_come(abandoned=True)
 
     def cancel(self) -> None:
-        """Tell the called model that no more responses are wanted; it decides what it does then."""
+        """Tell the called model that no more responses are wanted; it decides what it does then, and when it ends."""
         if self._answers is not None:
             self._cancel()
+            self._answers.let_come()
 
 
 def _iterated() -> WeakSet[_Answers]:
