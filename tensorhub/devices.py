@@ -57,6 +57,12 @@ class DevicePort(Protocol):
             memory: whole pages, writable; it has to stay where it is until then.
         """
 
+    def allocate(self, ordinal: int, byte_size: int) -> "DeviceMemory":
+        """Return new memory on a GPU, at least one byte; it is freed with the last that holds it.
+
+        Who lets go of it has nothing under way with it but on the default stream.
+        """
+
     def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
         """Copy from a GPU to the host."""
 
@@ -86,16 +92,20 @@ class DeviceMemory:
     Attributes:
         owner: keeps the memory alive; opaque.
         nbytes: its size.
+        allocated: by the port, so that whoever uses the memory holds this very object.
     """
 
-    __slots__ = ("nbytes", "ordinal", "owner", "pointer", "port")
+    __slots__ = ("allocated", "nbytes", "ordinal", "owner", "pointer", "port")
 
-    def __init__(self, port: DevicePort, ordinal: int, pointer: int, nbytes: int, owner: object) -> None:
+    def __init__(
+        self, port: DevicePort, ordinal: int, pointer: int, nbytes: int, owner: object, *, allocated: bool = False
+    ) -> None:
         self.port = port
         self.ordinal = ordinal
         self.pointer = pointer
         self.nbytes = nbytes
         self.owner = owner
+        self.allocated = allocated
 
     def __repr__(self) -> str:
         return f"<DeviceMemory of device {self.ordinal}, {self.nbytes} bytes>"
@@ -116,6 +126,16 @@ class DeviceMemory:
         data = bytearray(self.nbytes)
         self.read_into(memoryview(data))
         return data
+
+    def copy(self) -> "DeviceMemory":
+        """Return a copy on the same GPU; there is something to copy.
+
+        Raises:
+            DeviceError: the driver refuses, or has no room.
+        """
+        made = self.port.allocate(self.ordinal, self.nbytes)
+        made.fill(self)
+        return made
 
     def read_into(self, target: memoryview) -> None:
         """Copy all of it to the front of memory of the host (format "B").

@@ -3,7 +3,8 @@
 Models return arrays of all kinds: fresh ones, views of their inputs, ones that they keep and fill again for the next
 request. Only what nobody else can write to is passed on by reference. CPython counts references, and a view refers to
 the array that it is of; so memory that a tensor alone refers to is nobody else's. Ask when the run that made the tensor
-is over: until then, its frames refer to it as well.
+is over: until then, its frames refer to it as well. Of the memory of a GPU nobody can tell, unless it is a copy that
+was made here.
 """
 
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tensorhub.devices import DeviceError, DeviceMemory
 from tensorhub.requests import Buffer, Tensor, flat_view
 
 _OWN_REFERENCES = 3
@@ -23,7 +25,7 @@ def is_private(tensor: Tensor) -> bool:
     if sys.getrefcount(data) > _OWN_REFERENCES:
         return False
     if not isinstance(data, np.ndarray):
-        return isinstance(data, bytearray)
+        return data.allocated if type(data) is DeviceMemory else isinstance(data, bytearray)
     if data.flags.owndata:
         return True
     owner = data.base
@@ -40,9 +42,7 @@ def secured(tensors: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Tensor]
     """
     given = {id(tensor.data) for tensor in inputs}
     return [
-        tensor
-        if isinstance(tensor.data, bytes) or _is_of(tensor.data, given) or is_private(tensor)
-        else _copied(tensor)
+        tensor if isinstance(tensor.data, bytes) or _is_of(tensor.data, given) or is_private(tensor) else copied(tensor)
         for tensor in tensors
     ]
 
@@ -57,7 +57,7 @@ def own(tensor: Tensor, inputs: Iterable[Tensor]) -> tuple[Tensor, bool]:
         return tensor, True
     if isinstance(tensor.data, bytes) or _is_of(tensor.data, {id(item.data) for item in inputs}):
         return tensor, False
-    return _copied(tensor), True
+    return copied(tensor), True
 
 
 def _is_of(data: Buffer, given: set[int]) -> bool:
@@ -70,5 +70,12 @@ def _is_of(data: Buffer, given: set[int]) -> bool:
     return True
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(tensor.data)))
+def copied(tensor: Tensor) -> Tensor:
+    """Return a copy that is nobody else's: on the same GPU, or in the host's memory if that has no room for it."""
+    data = tensor.data
+    if type(data) is DeviceMemory and data.nbytes:
+        try:
+            return Tensor(tensor.name, tensor.datatype, tensor.shape, data.copy())
+        except DeviceError:
+            pass
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(data)))

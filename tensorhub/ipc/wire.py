@@ -12,8 +12,8 @@ One ZeroMQ frame is one message: a fixed header, then up to two parts.
     20  (padding)      u32
     24  deadline_ns    i64   CLOCK_MONOTONIC, 0: none
     32  number         u64   INFER: which load of which model version, as in the snapshot. RESULT and PARTIAL with arena
-                             slots, and the RELEASE of these: which of the request's answers. CREDIT: how many. CANCEL: CANCEL_HEARD,
-                             if what the model answers all the same is read. Else 0
+                             slots, and the RELEASE of these: which of the request's answers. CREDIT: how many. CANCEL:
+                             CANCEL_HEARD or 0. Else 0
     40  head_size      u32
     44  tail_size      u32
     48  head, tail

@@ -77,7 +77,7 @@ class ModelSpec:
         correlation: of a sequence model that asks for the correlation id, else None.
         copies_region_inputs: the model parameter `SHM_INPUT: copy` is set: the model may write to every input.
         takes_device_inputs: inputs may stay in the memory of a GPU: the model parameter `FORCE_CPU_ONLY_INPUT_TENSORS`
-            is `no`, or the backend is one that takes them wherever they are.
+            is `no`, the backend is one that takes them wherever they are, or it is an ensemble on a GPU's worker.
         stages_inputs: large inputs are copied to where a GPU takes them from without a detour; set by who loads the
             model on a GPU.
         labels: of the classes of an output, by its name; from the label files of the config.

@@ -241,6 +241,8 @@ class RequestDecoder:
         for tensor in call.inputs:
             data: Any = tensor.data
             if takes_device and type(data) is DeviceMemory:
+                if tensor.name not in writable:
+                    shared.append(tensor.name)
                 given.append(GivenInput(tensor.name, tensor.datatype.value, tensor.shape, data))
                 continue
             data = flat_view(data)

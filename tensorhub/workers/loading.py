@@ -174,6 +174,8 @@ def _ensemble(
     cache = _maybe_cache(order, config, cache)
     if cache is not None:
         spec = replace(spec, copies_region_inputs=True)
+    elif order.gpu != _CPU:
+        spec = replace(spec, takes_device_inputs=True)  # the steps that want the host's memory are given copies
     decoder, encoder = RequestDecoder(spec, memory), ResponseEncoder(spec, memory)
     limit = config.ensemble_scheduling.max_inflight_requests
     running = RunningEnsemble(_news(order, config), graph, limit, spec, decoder, encoder, calls, statistics)

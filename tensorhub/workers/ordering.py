@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import replace
 
-from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor
+from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor, flat_view
 
 _Answer = tuple[InferResponse | None, bool]
 _Passed = tuple[InferRequest, Responder, InferResponse | None, bool]
@@ -86,4 +86,4 @@ def _kept(response: InferResponse | None) -> InferResponse | None:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, memoryview(tensor.data).tobytes())
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, flat_view(tensor.data).tobytes())

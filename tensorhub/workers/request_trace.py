@@ -18,7 +18,7 @@ import numpy as np
 from tensorhub import bytes_codec
 from tensorhub.protocol import messages, trace_context
 from tensorhub.protocol.trace_settings import TENSORS, TIMESTAMPS
-from tensorhub.requests import InferRequest, InferResponse, Tensor
+from tensorhub.requests import InferRequest, InferResponse, Tensor, flat_view
 from tensorhub.tensors import DataType
 
 ELEMENTS_LIMIT = 1_000
@@ -166,7 +166,7 @@ def _new_id() -> int:
 
 def _text(tensor: Tensor) -> str:
     """Write a tensor's elements as Triton does: with commas, strings in quotes."""
-    data = memoryview(tensor.data).cast("B")
+    data = flat_view(tensor.data)
     if tensor.datatype is DataType.BYTES:
         elements = bytes_codec.deserialize(data).tolist()
         shown = [f'"{element.decode("utf-8", "replace")}"' for element in elements[:ELEMENTS_LIMIT]]

@@ -6,7 +6,7 @@ goes to the client too if the config lists it among the outputs, and the client 
 
 from collections.abc import Collection
 
-from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor
+from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor, flat_view
 
 
 class StateOutputs:
@@ -47,4 +47,4 @@ class StateOutputs:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, memoryview(tensor.data).tobytes())
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, flat_view(tensor.data).tobytes())

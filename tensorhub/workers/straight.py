@@ -254,6 +254,8 @@ class StraightRun:
                 return self._checked(item, None)
             tensor = held[0]
             data: Any = tensor.data
+            if type(data) is DeviceMemory:
+                return self._checked(item, None)
             marks += (id(tensor.datatype), tensor.shape, byte_size(data))
         key = tuple(marks)
         known = item.known.get(key)
@@ -318,7 +320,7 @@ class StraightRun:
         if (
             key is not None
             and not item.model.spec.copies_region_inputs
-            and not any(tensor.datatype is DataType.BYTES or type(tensor.data) is DeviceMemory for tensor in tensors)
+            and not any(tensor.datatype is DataType.BYTES for tensor in tensors)
         ):
             if len(item.known) >= LIMIT:
                 item.known.clear()

@@ -123,6 +123,17 @@ class DeviceContract:
             del array
             segment.close()
 
+    def test_memory_of_its_own(self, port: DevicePort) -> None:
+        made = port.allocate(0, 64)
+        assert made.allocated
+        made.fill(memoryview(bytes(range(64))))
+        copy = made.copy()
+        made.fill(memoryview(bytes(64)))
+        assert copy.to_host() == bytes(range(64))
+        array = port.array(copy, (64,), "u1")
+        del copy
+        assert self.to_host(array).tobytes() == bytes(range(64)), "who has an array of it has the memory"
+
     def test_errors_of_the_driver(self, port: DevicePort) -> None:
         with pytest.raises(DeviceError):
             port.open_handle(0, bytes(64))

@@ -122,6 +122,13 @@ class FakePort:
 
         return unlock
 
+    def allocate(self, ordinal: int, byte_size: int) -> DeviceMemory:
+        device = self._devices[ordinal]
+        assert byte_size > 0, "the driver gives no memory without a size"
+        owner = ctypes.create_string_buffer(byte_size)
+        _account(f"allocate {device.uuid}")
+        return DeviceMemory(self, ordinal, ctypes.addressof(owner), byte_size, owner, allocated=True)
+
     def read(self, ordinal: int, pointer: int, into: memoryview) -> None:
         self.copies += 1
         self._check(pointer, len(into))
@@ -155,7 +162,8 @@ class FakePort:
             raise DeviceError("cudaErrorIllegalAddress: an illegal memory access was encountered", poisoned=True)
 
     def array(self, memory: DeviceMemory, shape: Sequence[int], dtype: str) -> "FakeArray":
-        raw = (ctypes.c_char * memory.nbytes).from_address(memory.pointer)
+        raw: Any = (ctypes.c_char * memory.nbytes).from_address(memory.pointer)
+        raw.keep = memory  # as a capsule of the values does
         values = np.frombuffer(raw, np.uint16 if dtype == "bfloat16" else dtype).reshape(tuple(shape))
         return FakeArray(values, memory.ordinal, memory)
 
@@ -189,6 +197,14 @@ def to_numpy(source: Any) -> Any:
     assert tensor.device.device_type == dlpack.CUDA
     tensor.device.device_type, tensor.device.device_id = dlpack.CPU, 0
     return np.from_dlpack(_Held(capsule))
+
+
+def writable(source: Any) -> Any:
+    """Do as `to_numpy`, for a model that writes to its bytes in place, which NumPy does not allow."""
+    values = to_numpy(source)
+    raw: Any = (ctypes.c_char * values.nbytes).from_address(values.ctypes.data)
+    raw.keep = values
+    return np.frombuffer(raw, values.dtype).reshape(values.shape)
 
 
 class _Held:

@@ -233,11 +233,47 @@ def test_calls_leave_tensors_where_they_are_for_models_that_want_that(http: Http
         code, answer = rpc.ask("ModelInfer", request)
         assert code == "OK", answer
         assert list(answer.raw_output_contents) == [bytes([8]) * 64] * 2
-        # An answer belongs to the caller: what the called model may still write to is copied to the host.
-        answers = {"from_views_is_cpu": True, "from_hosted_is_cpu": True}
+        answers = {"from_views_is_cpu": False, "from_hosted_is_cpu": True}
         assert _said(answer) == {"is_cpu": False, "views_is_cpu": False, "hosted_is_cpu": True, **answers}
         for model in ("chain_views", "chain_hosted"):
             assert _infer(rpc, model, "in").raw_output_contents[0] == bytes([9]) * 64
+        assert source.content == bytes([7]) * SIZE
+        _unregister(http)
+
+
+def test_a_model_chooses_where_the_outputs_of_its_calls_are(http: Http, rpc: Grpc) -> None:
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        said = {name: item.string_param for name, item in _infer(rpc, "prefers", "in").parameters.items()}
+        unknown = "preferred_memory names device 7, and the devices of this process are [0]"
+        assert said == {
+            "views default": "gpu 8",
+            "views cpu": "cpu 8",
+            "views gpu": "gpu 8",
+            "views unknown": unknown,
+            "hosted default": "cpu 8",
+            "hosted cpu": "cpu 8",
+            "hosted gpu": "gpu 8",
+            "hosted unknown": unknown,
+            "identity_cpu default": "cpu 7",  # on a worker of the processor
+            "identity_cpu cpu": "cpu 7",
+            "identity_cpu gpu": "gpu 7",
+            "identity_cpu unknown": unknown,
+        }
+        assert source.content == bytes([7]) * SIZE
+        _unregister(http)
+
+
+def test_a_step_on_a_gpu_may_write_to_its_input_and_to_nothing_else(http: Http, rpc: Grpc) -> None:
+    """One tensor on the GPU, two steps that add one to it in place: neither sees what the other one writes."""
+    with segment(bytes([7]) * SIZE) as source:
+        assert _register(http, "in", source, gpu=0) == (200, "")
+        request = infer_request("in", 0, 64, model="fork_in_place")
+        del request.outputs[:]
+        for _ in range(3):
+            code, answer = rpc.ask("ModelInfer", request)
+            assert code == "OK", answer
+            assert list(answer.raw_output_contents) == [bytes([9]) * 64] * 2
         assert source.content == bytes([7]) * SIZE
         _unregister(http)
 

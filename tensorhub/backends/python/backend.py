@@ -23,6 +23,7 @@ from tensorhub.backends.python.loading import ModelModules
 from tensorhub.backends.python.logger import log_of
 from tensorhub.backends.python.responses import InferenceResponse
 from tensorhub.backends.python.traits import Traits, read_traits
+from tensorhub.devices import DeviceMemory
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
 from tensorhub.protocol import config_json
 from tensorhub.protocol.model_spec import ModelSpec
@@ -295,8 +296,9 @@ class PythonInstance:
         """Say what to do if a model has written to a client's region, which NumPy refuses."""
         if not isinstance(exc, ValueError) or "read-only" not in str(exc):
             return ""
-        inputs = (tensor for item in wrapped if item._server is not None for tensor in item._server.inputs.values())
-        return _READ_ONLY_REMEDY if any(memoryview(tensor.data).readonly for tensor in inputs) else ""
+        inputs = [tensor for item in wrapped if item._server is not None for tensor in item._server.inputs.values()]
+        hosted = [tensor.data for tensor in inputs if type(tensor.data) is not DeviceMemory]
+        return _READ_ONLY_REMEDY if any(memoryview(data).readonly for data in hosted) else ""
 
 
 def _file_name(source: ModelSource) -> str:

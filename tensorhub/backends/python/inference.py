@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorhub.backends.destinations import maybe_place
 from tensorhub.backends.python import model_calls
 from tensorhub.backends.python.errors import TritonModelException
 from tensorhub.backends.python.model_calls import ResponseIterator
+from tensorhub.backends.python.preferred_memory import PreferredMemory
 from tensorhub.backends.python.responses import InferenceResponse, InferenceResponseSender, checked_parameters
 from tensorhub.backends.python.tensors import NUMPY_TYPES, Tensor
 from tensorhub.protocol.model_spec import ModelSpec
@@ -25,23 +25,6 @@ if TYPE_CHECKING:
 RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2
 """TRITONSERVER_REQUEST_RELEASE_*."""
-
-
-class MemoryType(IntEnum):
-    """What PreferredMemory takes; the numbers are those of Triton's Python backend, not of TRITONSERVER_MemoryType."""
-
-    TRITONSERVER_MEMORY_GPU = 0
-    TRITONSERVER_MEMORY_CPU = 1
-
-
-class PreferredMemory:
-    """Where a called model should put its outputs."""
-
-    __slots__ = ("device_id", "memory_type")
-
-    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
-        self.memory_type = preferred_memory_type
-        self.device_id = preferred_device_id
 
 
 class InferenceTrace:
@@ -261,7 +244,7 @@ class InferenceRequest:
         Raises:
             TritonModelException: not inside a model's `execute`.
         """
-        return model_calls.run(self._call(), decoupled)
+        return model_calls.run(self._call(), decoupled, self._preferred_memory)
 
     def async_exec(self, decoupled: bool = False) -> "asyncio.Future[Any]":
         """Start the request on the model that it names; to be awaited in an `async def execute`.
@@ -270,7 +253,7 @@ class InferenceRequest:
             TritonModelException: not inside a model's `execute`.
             RuntimeError: not inside a coroutine.
         """
-        return model_calls.start(self._call(), decoupled)
+        return model_calls.start(self._call(), decoupled, self._preferred_memory)
 
     def _call(self) -> ModelCall:
         parameters = self._parameters if self._server is None else self._server.parameters

@@ -13,13 +13,15 @@ from weakref import WeakSet
 
 from tensorhub.backends import calling
 from tensorhub.backends.calling import ModelCall
-from tensorhub.backends.privacy import is_private
+from tensorhub.backends.privacy import copied, is_private
 from tensorhub.backends.python.errors import TritonError, TritonModelException
+from tensorhub.backends.python.preferred_memory import PreferredMemory
 from tensorhub.backends.python.responses import InferenceResponse
 from tensorhub.backends.python.tensors import Tensor
+from tensorhub.devices import DeviceError
 from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.protocol import messages
-from tensorhub.requests import InferResponse, flat_view
+from tensorhub.requests import InferResponse
 from tensorhub.requests import Tensor as WireTensor
 
 if TYPE_CHECKING:
@@ -40,22 +42,28 @@ def not_executing(instance: str) -> Iterator[None]:
         _state.instance = ""
 
 
-def run(call: ModelCall, decoupled: bool) -> "InferenceResponse | ResponseIterator":
+def run(call: ModelCall, decoupled: bool, preferred: PreferredMemory | None) -> "InferenceResponse | ResponseIterator":
     """Run a call and wait for its response, or start one that may have several.
+
+    Args:
+        preferred: where the outputs shall be.
 
     Raises:
         TritonModelException: not inside `execute`.
     """
     _check_executing()
     if decoupled:
-        return _iterate(call, None, inline=True)
-    answers = _Answers()
+        return _iterate(call, _Answers(preferred), inline=True)
+    answers = _Answers(preferred)
     error = _start(call, answers, decoupled=False, inline=True)
     return _failed(error) if error is not None else answers.take()[0]
 
 
-def start(call: ModelCall, decoupled: bool) -> "asyncio.Future[Any]":
+def start(call: ModelCall, decoupled: bool, preferred: PreferredMemory | None) -> "asyncio.Future[Any]":
     """Start a call from a coroutine, and return what to await: the response, or the iterator once it has one.
+
+    Args:
+        preferred: where the outputs shall be.
 
     Raises:
         TritonModelException: not inside `execute`.
@@ -79,10 +87,10 @@ def start(call: ModelCall, decoupled: bool) -> "asyncio.Future[Any]":
         except RuntimeError:
             return  # the model's event loop has been closed: nobody waits any more
 
+    answers = _Answers(preferred, on_first)
     if decoupled:
-        iterator.append(_iterate(call, on_first, inline=False))
+        iterator.append(_iterate(call, answers, on_first, inline=False))
         return future
-    answers = _Answers(on_first)
     error = _start(call, answers, decoupled=False, inline=False)
     if error is not None:
         future.set_result(_failed(error))
@@ -151,12 +159,13 @@ class _Answers:
     from the worker as they come (`let_come`).
     """
 
-    __slots__ = ("__weakref__", "_abandoned", "_changed", "_let_come", "_on_first", "_received")
+    __slots__ = ("__weakref__", "_abandoned", "_changed", "_let_come", "_on_first", "_preferred", "_received")
 
-    def __init__(self, on_first: Callable[[], None] | None = None) -> None:
+    def __init__(self, preferred: PreferredMemory | None, on_first: Callable[[], None] | None = None) -> None:
         self._changed = threading.Condition()
         self._received: deque[tuple[InferResponse | None, bool]] = deque()
         self._on_first = on_first
+        self._preferred = preferred
         self._let_come = False
         self._abandoned = False
 
@@ -187,7 +196,7 @@ class _Answers:
             let_come = self._let_come
         if not let_come:
             _take(response)
-        return _received(response), final
+        return _received(response, self._preferred), final
 
     def let_come(self, *, abandoned: bool = False) -> None:
         """Have no more of them wait for their being taken; what is `abandoned` is not kept either."""
@@ -260,8 +269,9 @@ def _check_executing() -> None:
         raise TritonModelException(_ONLY_IN_EXECUTE)
 
 
-def _iterate(call: ModelCall, on_first: Callable[[], None] | None, *, inline: bool) -> ResponseIterator:
-    answers = _Answers(on_first)
+def _iterate(
+    call: ModelCall, answers: _Answers, on_first: Callable[[], None] | None = None, *, inline: bool
+) -> ResponseIterator:
     cancels: list[Callable[[], None]] = []
     error = _start(call, answers, decoupled=True, inline=inline, cancels=cancels)
     if error is None:
@@ -303,20 +313,21 @@ def _failed(error: TensorhubError) -> InferenceResponse:
     return InferenceResponse(error=TritonError(error.message, error.code))
 
 
-def _received(response: InferResponse | None) -> InferenceResponse:
+def _received(response: InferResponse | None, preferred: PreferredMemory | None) -> InferenceResponse:
     """Return a response as a model sees it; None, the end of several, has no tensors."""
     if response is None:
         return InferenceResponse([])
     if response.error is not None:
         return _failed(response.error)
-    outputs = [tensor if _is_own(tensor) else _copied(tensor) for tensor in response.outputs]
+    outputs = [tensor if _is_own(tensor) else copied(tensor) for tensor in response.outputs]
+    if preferred is not None:
+        try:
+            outputs = [preferred.placed(tensor) for tensor in outputs]
+        except DeviceError as exc:
+            return _failed(exc)
     return InferenceResponse([Tensor._from_wire(tensor) for tensor in outputs], parameters=response.parameters)
 
 
 def _is_own(tensor: WireTensor) -> bool:
     """Tell whether the caller may do with a tensor what it likes."""
     return isinstance(tensor.data, bytes) or is_private(tensor)
-
-
-def _copied(tensor: WireTensor) -> WireTensor:
-    return WireTensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(tensor.data)))

@@ -139,6 +139,10 @@ class Tensor:
             raise TritonModelException("DLPack does not have support for string tensors.")
         memory = self._device_memory()
         if memory is not None:
+            if self._shared and memory.nbytes:
+                memory = memory.copy()
+                self._wire = WireTensor(self._name, self._datatype, self._shape(), memory)
+                self._shared = False
             return device_tensors.capsule(memory, self._shape(), self._datatype, stream)
         bfloat16 = self._datatype is DataType.BF16
         if bfloat16:

@@ -16,12 +16,11 @@ from tensorhub.backends.python.inference import (
     RELEASE_RESCHEDULE,
     InferenceRequest,
     InferenceTrace,
-    MemoryType,
-    PreferredMemory,
 )
 from tensorhub.backends.python.logger import Level as LogLevel
 from tensorhub.backends.python.logger import Logger
 from tensorhub.backends.python.metrics import Metric, MetricFamily
+from tensorhub.backends.python.preferred_memory import MemoryType, PreferredMemory
 from tensorhub.backends.python.responses import RESPONSE_COMPLETE_FINAL, InferenceResponse, InferenceResponseSender
 from tensorhub.backends.python.tensors import _FROM_NUMPY, NUMPY_TYPES, Tensor
 from tensorhub.errors import InvalidArgument

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tensorhub.requests import InferRequest
+from tensorhub.requests import InferRequest, flat_view
 
 _WILDCARD = -1
 
@@ -59,7 +59,7 @@ class Grouping:
             if name in self.by_shape:
                 parts.append((name, tensor.shape[1:] if self.batched else tensor.shape))
             elif name in self.by_value:
-                parts.append((name, tensor.shape, bytes(memoryview(tensor.data))))
+                parts.append((name, tensor.shape, bytes(flat_view(tensor.data))))
             elif self.by_presence:
                 parts.append(name)
         return tuple(parts)
