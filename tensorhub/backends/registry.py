@@ -37,6 +37,13 @@ def find_backend(name: str) -> Backend:
         raise InvalidArgument(f"backend '{name}' cannot be used: {exc}{remedy}") from exc
 
 
+def names() -> list[str]:
+    """Return the names of the backends that there are, whether what they need is installed or not."""
+    from importlib import metadata  # not at the top: with what it imports, 3 MB
+
+    return sorted({*_BUILT_IN, *(entry_point.name for entry_point in metadata.entry_points(group=ENTRY_POINTS))})
+
+
 @cache
 def _find(name: str) -> Backend:
     if name in _BUILT_IN:

@@ -8,16 +8,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensorhub.errors import TITLES, Code, TensorhubError
+from tensorhub.hub.own_workers import ENVIRONMENT, own_worker
 from tensorhub.hub.repository import CONFIG_FILENAME, CONFIGS_FOLDER, ModelFolder, Repository, no_version, resolve
 from tensorhub.protocol import model_config
 from tensorhub.protocol.config_places import Place, locate, split_place
+from tensorhub.protocol.config_steps import check_steps
+from tensorhub.protocol.model_names import step_model
 
 _TIMEOUT_S = 300.0
+_ANY_VERSION = -1
 ERROR, WARNING = "error", "warning"
 
 
@@ -75,50 +79,126 @@ def check_repositories(paths: Sequence[str], options: CheckOptions) -> list[Chec
     repository = Repository(paths, options.config_name)
     repository.check()
     folders = repository.scan()
-    return [_Check(folder, options, frozenset(folders)).run() for folder in folders.values()]
+    checks = {name: _Check(folder, options) for name, folder in folders.items()}
+    for check in checks.values():
+        check.look()
+    for name in checks:
+        _fit(name, checks, ())
+    return [check.found for check in checks.values()]
+
+
+def _fit(name: str, checks: Mapping[str, "_Check"], way: tuple[str, ...]) -> None:
+    """Check an ensemble against the models of its steps, when those that are ensembles have been."""
+    if name in way:
+        circle = way[way.index(name) :]
+        for index, member in enumerate(circle):
+            checks[member].in_circle([*circle[index:], *circle[: index + 1]])
+        return
+    check = checks[name]
+    if check.fitted:
+        return
+    for step in check.steps:
+        if step in checks:
+            _fit(step, checks, (*way, name))
+    if not check.fitted:
+        check.fit(checks)
 
 
 class _Check:
-    def __init__(self, folder: ModelFolder, options: CheckOptions, names: frozenset[str]) -> None:
+    """Of one model.
+
+    Attributes:
+        found: what has been found so far.
+        fitted: if it is an ensemble, its steps have been looked at.
+    """
+
+    def __init__(self, folder: ModelFolder, options: CheckOptions) -> None:
         self._folder = folder
         self._options = options
-        self._names = names
-        self._found = CheckedModel(folder.name)
+        self.found = CheckedModel(folder.name)
+        self.fitted = False
         self._file, self._text = _config_file(folder, options.config_name)
 
-    def run(self) -> CheckedModel:
-        """Look at everything, and go on after an error as far as that makes sense."""
-        folder, found = self._folder, self._found
+    @property
+    def steps(self) -> list[str]:
+        """The models of an ensemble's steps."""
+        config = self.found.completed
+        return [] if config is None else list(dict.fromkeys(map(step_model, config.ensemble_scheduling.step)))
+
+    def look(self) -> None:
+        """Look at everything but other models, and go on after an error as far as that makes sense."""
+        folder, found = self._folder, self.found
         self._check_version_folders()
         try:
             definition = resolve(folder, auto_complete=self._options.auto_complete)
         except TensorhubError as exc:
             self._error(exc.message)
-            return found
+            return
         found.written, found.completed, found.versions = folder.config, definition.config, definition.versions
         if not found.versions:
             there = ", ".join(map(str, folder.versions)) or "none"
             self._error(f"{no_version(folder.name)}; versions that are there: {there}")
-        self._check_files(definition.config)
+        self._check_labels(definition.config)
         if model_config.is_ensemble(definition.config):
-            self._check_steps(definition.config)
-        elif found.ok and self._options.ask:
-            for version in found.versions:
-                self._ask(definition.config, version)
-        return found
+            return
+        for version in found.versions:
+            missing = self._missing_file(definition.config, version)
+            if self._options.ask and (found.ok or missing is not None):
+                self._ask(definition.config, version, missing)
+            elif missing is not None:
+                self.found.findings.append(missing)
+
+    def fit(self, checks: Mapping[str, "_Check"]) -> None:
+        """If this is an ensemble, look at the models of its steps, which have been looked at."""
+        self.fitted = True
+        steps, config = self.steps, self.found.completed
+        for name in steps:
+            if name not in checks:
+                self._error(f"the ensemble has a step with model '{name}', which is in no repository")
+            elif not checks[name].found.ok:
+                self._error(f"the ensemble has a step with model '{name}', which cannot be served")
+        if not steps or not self.found.ok:
+            return
+        for step in config.ensemble_scheduling.step:
+            versions = checks[step_model(step)].found.versions
+            if step.model_version != _ANY_VERSION and step.model_version not in versions:
+                served = ", ".join(map(str, versions))
+                self._error(
+                    f"the ensemble has a step with version {step.model_version} of model '{step.model_name}', of which "
+                    f"these are served: {served}"
+                )
+                return
+        configs = {name: checks[name].found.completed for name in steps}
+        if not all(item.input and item.output for item in configs.values()):
+            return  # nobody has asked the models
+        try:
+            config.model_transaction_policy.decoupled = check_steps(config, configs)
+        except TensorhubError as exc:
+            self._error(exc.message)
+
+    def in_circle(self, way: Sequence[str]) -> None:
+        """This ensemble has a step that has it as a step."""
+        if not self.fitted:
+            self.fitted = True
+            place = locate(self._text, f"step '{way[1]}'", "")
+            self._error(
+                f"circular dependency between ensembles: {' -> '.join(way)}",
+                Place(self._file, place.line, place.column, place.field),
+            )
 
     def _error(self, message: str, place: Place | None = None) -> None:
         if place is None:
             place, message = split_place(message)
+            message = message.removesuffix(f" (field '{place.field}')")
             if not place.line and self._text:
                 found = locate(self._text, message, self._folder.name)
                 place = Place(self._file, found.line, found.column, found.field)
             elif not place.file:
                 place = Place(self._file)
-        self._found.findings.append(Finding(ERROR, message, place))
+        self.found.findings.append(Finding(ERROR, message, place))
 
     def _warn(self, message: str, file: str) -> None:
-        self._found.findings.append(Finding(WARNING, message, Place(file)))
+        self.found.findings.append(Finding(WARNING, message, Place(file)))
 
     def _check_version_folders(self) -> None:
         try:
@@ -133,27 +213,28 @@ class _Check:
                     f"{self._folder.name}/{entry.name}",
                 )
 
-    def _check_files(self, config: Any) -> None:
-        """Files that the configuration names."""
-        name = config.default_model_filename
-        for version in self._found.versions if name and not model_config.is_ensemble(config) else ():
-            files = self._folder.versions[version]
-            if name not in files:
-                there = ", ".join(files[:8]) or "nothing"
-                place = Place(f"{self._folder.name}/{version}/{name}")
-                self._error(f"the file of version {version} is not there; the folder has {there}", place)
+    def _missing_file(self, config: Any, version: int) -> Finding | None:
+        """Return what to tell if the file of a version is not there."""
+        name, files = config.default_model_filename, self._folder.versions[version]
+        if not name or name in files:
+            return None
+        there = ", ".join(files[:8]) or "nothing"
+        place = Place(self._version_file(config, version))
+        return Finding(ERROR, f"the file of version {version} is not there; the folder has {there}", place)
+
+    def _check_labels(self, config: Any) -> None:
         for output in config.output:
             file = output.label_filename
             if file and not os.path.isfile(os.path.join(self._folder.path, file)):
                 self._error(f"label file '{file}' of output '{output.name}' is not there")
 
-    def _check_steps(self, config: Any) -> None:
-        for step in config.ensemble_scheduling.step:
-            if step.model_name not in self._names:
-                self._error(f"the ensemble has a step with model '{step.model_name}', which is in no repository")
+    def _ask(self, config: Any, version: int, missing: Finding | None) -> None:
+        """Have the backend complete the configuration, and load the model if that is wanted.
 
-    def _ask(self, config: Any, version: int) -> None:
-        """Have the backend complete the configuration, and load the model if that is wanted."""
+        Args:
+            missing: what to tell if the backend has nothing to say but that its file is not there.
+        """
+        own = own_worker(config, self._folder.name, self._folder.path, lambda path: "")
         question = {
             "model": self._folder.name,
             "version": version,
@@ -161,6 +242,7 @@ class _Check:
             "config": model_config.to_text(config),
             "auto_complete": self._options.auto_complete,
             "load": self._options.load,
+            "environment": "" if own is None else own.environment,
         }
         file = self._version_file(config, version)
         try:
@@ -179,9 +261,15 @@ class _Check:
             last = done.stderr.strip()[-500:]
             self._error(f"version {version}: its process ended with status {done.returncode}: {last}", Place(file))
             return
-        if "config" in answer:
-            self._found.completed = model_config.parse_text(answer["config"], self._folder.name)
-        elif answer["line"] or answer["code"] != Code.INVALID_ARG:
+        about = answer.get("about", "")
+        if missing is not None and about not in ("backend", "environment"):
+            self.found.findings.append(missing)
+        elif about == "environment":
+            place = locate(self._text, f"'{ENVIRONMENT}'", self._folder.name)
+            self._error(answer["error"], Place(self._file, place.line, place.column, ENVIRONMENT))
+        elif "config" in answer:
+            self.found.completed = model_config.parse_text(answer["config"], self._folder.name)
+        elif about == "model" and (answer["line"] or answer["code"] != Code.INVALID_ARG):
             message = answer["error"].partition("\n\nAt:\n")[0]
             self._error(f"version {version}: {TITLES[answer['code']]}: {message}", Place(file, answer["line"]))
         else:

@@ -6,14 +6,21 @@ nothing, and then says so; a place that it finds is a hint for a person, never a
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorhub.protocol import messages
+from tensorhub.protocol.config_outline import Entry, outline
 
 _PLACE = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+)(?::(?P<column>\d+))?: (?P<text>.*)", re.DOTALL)
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
-_FIELD = re.compile(r"\b([a-z_]\w*)\s*[:{\[<]")
+_UNQUOTED = re.compile(r"ensemble tensor (\S+):|for read \S*/([^/\s]+):|provided from (\S+)only ")
+"""Names that errors do not quote: tensors of ensembles, and files."""
+
 _WORD = re.compile(r"[a-z]+")
+
+_SAID_AS = {"dims": "dimension"}
+"""What errors call a field whose own name they do not use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +52,39 @@ def locate(text: str, message: str, model: str) -> Place:
         message: the error.
         model: the model's name, which errors quote without meaning a place.
     """
-    lines = text.split("\n")
+    entries = outline(text).entries
+    words = set(_WORD.findall(message.lower()))
     quoted = [one or two for one, two in _QUOTED.findall(message) if (one or two) != model]
+    quoted += ["".join(groups) for groups in _UNQUOTED.findall(message)]
     fields = [name for name in quoted if name in _fields()]
     field = fields[0] if fields else ""
     for name in quoted:
-        for number, line in enumerate(lines, 1):
-            column = max(line.find(f'"{name}"'), line.find(f"'{name}'"))
-            if column >= 0 and name not in fields:
-                before = _FIELD.findall(line[:column])
-                return Place(line=number, column=column + 1, field=field or (before[-1] if before else ""))
-    return _field_place(lines, field or _meant_field(text, message))
-
-
-def _field_place(lines: list[str], field: str) -> Place:
-    if field:
-        for number, line in enumerate(lines, 1):
-            for match in _FIELD.finditer(line):
-                if match[1] == field:
-                    return Place(line=number, column=match.start(1) + 1, field=field)
+        named = [entry for entry in entries if entry.value == name and name not in fields]
+        if named:
+            return _place_at(max(named, key=lambda entry: len(words.intersection(entry.path))), entries, field, words)
+    field = field or _meant_field(dict.fromkeys(entry.name for entry in entries), words)
+    for entry in entries:
+        if entry.name == field:
+            return Place(line=entry.at.line, column=entry.at.column, field=field)
     return Place(field=field)
 
 
-def _meant_field(text: str, message: str) -> str:
-    """Return the field of the text of which the message uses all words, or at least two, most of them; "" for none."""
-    words = set(_WORD.findall(message.lower()))
+def _place_at(named: Entry, entries: Sequence[Entry], field: str, words: set[str]) -> Place:
+    """Find the field that is meant of what has a name, or the name if it has no such field."""
+    within = [entry for entry in entries if named.block and named.block in entry.blocks and entry is not named]
+    meant = field or _meant_field(dict.fromkeys(entry.name for entry in within), words)
+    for entry in within:
+        if entry.name == meant:
+            return Place(line=entry.at.line, column=entry.at.column, field=meant)
+    at = named.value_at or named.at
+    return Place(line=at.line, column=at.column, field=field or named.name)
+
+
+def _meant_field(names: Iterable[str], words: set[str]) -> str:
+    """Return the field of which a message uses all words, or at least two, most of them; "" for none."""
     best, best_score = "", 0
-    for name in dict.fromkeys(_FIELD.findall(text)):
-        parts = set(name.split("_"))
+    for name in names:
+        parts = set(_SAID_AS.get(name, name).split("_"))
         score = len(parts & words)
         if name != "name" and (score == len(parts) or score >= 2) and score >= best_score:
             best, best_score = name, score

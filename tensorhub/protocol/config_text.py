@@ -13,6 +13,7 @@ from google.protobuf import text_format
 
 from tensorhub.errors import InvalidArgument
 from tensorhub.protocol import messages
+from tensorhub.protocol.config_outline import outline
 
 MAX_CONFIG_CHARACTERS = 16 * 2**20
 """Far above any real configuration; keeps a parser from being fed without end."""
@@ -21,6 +22,7 @@ _OVERRIDE = "Invalid config override: "
 _TOO_LARGE = f"a configuration may have at most {MAX_CONFIG_CHARACTERS} characters"
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
 _NO_VALUE = re.compile(r'Enum type "([\w.]+)" has no value named "?([^\s"]*?)"?\.?$')
+_BRACKET = re.compile(r'Expected "[],}>]"|Expected identifier or number, got []}>]')
 _FIELD_NAME = re.compile(r"([A-Za-z_]\w*)\s*:")
 _ENTRY = 'an entry of a map of messages is written { key: "name" value { ... } }, e.g. value { string_value: "text" }'
 
@@ -97,7 +99,14 @@ def _explain(error: text_format.ParseError, text: str) -> str:
     unknown = _NO_FIELD.search(message)
     if unknown:
         return _no_field(messages.POOL.FindMessageTypeByName(unknown[1]), unknown[2])
-    names = _FIELD_NAME.findall("\n".join([*lines[: line - 1], lines[line - 1][: column - 1]]))
+    before = "\n".join([*lines[: line - 1], lines[line - 1][: column - 1]])
+    if _BRACKET.match(message):
+        still_open = outline(before).open
+        if still_open:
+            mark, at = still_open[-1]
+            return f'{message.rstrip(".")} (the "{mark}" of line {at.line}, column {at.column} is not closed)'
+        return f"{message.rstrip('.')} (there is nothing open that it would close)"
+    names = _FIELD_NAME.findall(before)
     of_field = f" (field '{names[-1]}')" if names else ""
     unknown = _NO_VALUE.search(message)
     if unknown:

@@ -29,7 +29,7 @@ from tensorhub.workers.model import RunningModel
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.running_ensemble import RunningEnsemble
 from tensorhub.workers.schedulers.choice import choose_scheduler
-from tensorhub.workers.schedulers.states import initial_files
+from tensorhub.workers.schedulers.states import INITIAL_STATE_FOLDER, initial_files
 from tensorhub.workers.serving import ServingModel
 from tensorhub.workers.state_outputs import StateOutputs
 from tensorhub.workers.statistics import StatisticsRecorder
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from tensorhub.workers.caching import Entries
 
 log = logging.getLogger(__name__)
-
-INITIAL_STATE_FOLDER = "initial_state"
 
 
 _CPU = -1

@@ -13,6 +13,12 @@ input [
 ]
 dynamic_batching { preferred_batch_size: [ 8 ] }
 instance_group [ { kind: KIND_GPU } ]
+output {
+  name: "A"
+  dims: -2 # of output { name: "B" dims: 1 }
+  label_filename: 'l.txt'
+}
+output { name: "C", data_type: TYPE_INT32 dims: [ 1 ] }
 """
 
 
@@ -20,7 +26,7 @@ instance_group [ { kind: KIND_GPU } ]
     ("message", "place"),
     [
         ("model input 'A' must specify 'dims' for m", Place(line=5, column=11, field="dims")),
-        ("model input 'B' dimension must be integer >= 1", Place(line=6, column=11, field="name")),
+        ("model input 'B' dimension must be integer >= 1", Place(line=6, column=36, field="dims")),
         ("'max_batch_size' must be non-negative value for m", Place(line=3, column=1, field="max_batch_size")),
         ("unable to find backend library for backend 'python', try", Place(line=2, column=10, field="backend")),
         (
@@ -31,6 +37,13 @@ instance_group [ { kind: KIND_GPU } ]
         ("unexpected directory name 'x' for model 'm'", Place()),
         ("'version_policy' is missing", Place(field="version_policy")),
         ("it is broken", Place()),
+        ("model output 'A' must specify 'data_type' for m", Place(line=11, column=9, field="data_type")),
+        ("model output 'A' dimension must be integer >= 1", Place(line=12, column=3, field="dims")),
+        ("label file 'l.txt' of output 'A' is not there", Place(line=13, column=19, field="label_filename")),
+        (
+            "in ensemble m, ensemble tensor C: inconsistent data type: TYPE_INT32 is inferred from model m",
+            Place(line=15, column=21, field="data_type"),
+        ),
     ],
 )
 def test_places(message: str, place: Place) -> None:

@@ -94,6 +94,15 @@ def test_what_is_shown_can_be_loaded_again(name: str) -> None:
         ),
         ('max_batch_size: "a"', ":1:17: Couldn't parse integer: \"a\" (field 'max_batch_size')"),
         ("max_batch_size: 99999999999", ":1:17: Value out of range: 99999999999 (field 'max_batch_size')"),
+        (
+            'input [ { name: "X" dims: [ 1 ] }\noutput [ { name: "Y" } ]',
+            ':2:1: Expected "," (the "[" of line 1, column 7 is not closed)',
+        ),
+        ('input {\n name: "}"\n', ':2:8: Expected "}" (the "{" of line 1, column 7 is not closed)'),
+        (
+            'input { name: "]" } ]',
+            ":1:21: Expected identifier or number, got ] (there is nothing open that it would close)",
+        ),
         ("backend: python", ":1:10: Expected string but found: 'python' (field 'backend')"),
         ("input { optional: maybe }", ':1:19: Expected "true" or "false" (field \'optional\')'),
         (

@@ -21,6 +21,8 @@ from tensorhub.backends.python.activation import EnvironmentFault, activate, fin
 from tensorhub.backends.python.environment_archives import unpacked
 from tensorhub.version import VERSION
 
+WORKER = "tensorhub.workers.main"
+
 TRIAL_S = 120.0
 """How long a first start of the environment's Python may take: a cold disk, and all of its libraries unread."""
 
@@ -40,7 +42,7 @@ print(json.dumps(report))
 """
 _START = (
     "import os, sys; sys.path += %(path)r; os.environ.pop('LD_LIBRARY_PATH', None); os.environ.update(%(seen)r); "
-    "from tensorhub.workers.main import main; sys.exit(main())"
+    "from %(program)s import main; sys.exit(main())"
 )
 
 
@@ -52,12 +54,13 @@ class Interpreter:
     environ: Mapping[str, str]
 
 
-def prepare(path: str, warn: Callable[[str], None]) -> Interpreter:
+def prepare(path: str, warn: Callable[[str], None], program: str = WORKER) -> Interpreter:
     """Make an environment usable.
 
     Args:
         path: of its folder or archive.
         warn: is told what is wrong with it although it can be used.
+        program: the module whose `main` is to run in it.
 
     Raises:
         EnvironmentFault: it cannot be.
@@ -71,7 +74,9 @@ def prepare(path: str, warn: Callable[[str], None]) -> Interpreter:
     python = find_python(folder)
     extra = _try(python, activated.environ, path)
     seen = {} if activated.libraries is None else {"LD_LIBRARY_PATH": activated.libraries}
-    return Interpreter((python, "-P", "-c", _START % {"path": extra, "seen": seen}), activated.environ)
+    return Interpreter(
+        (python, "-P", "-c", _START % {"path": extra, "seen": seen, "program": program}), activated.environ
+    )
 
 
 def _try(python: str, environ: Mapping[str, str], path: str) -> list[str]:

@@ -59,6 +59,10 @@ def _spec(state: Any, rows: tuple[int, ...], files: Mapping[str, bytes]) -> Stat
     return StateSpec(state.output_name, Tensor(state.input_name, datatype, (*rows, *dims), data))
 
 
+INITIAL_STATE_FOLDER = "initial_state"
+"""Below the model's, with the files that `initial_files` names."""
+
+
 def initial_files(config: Any) -> list[str]:
     """Return the names of the files that `state_specs` needs."""
     return [
