@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unsupported
-from tensorhub.frontend.catalog import ServedVersion, parse_version
-from tensorhub.frontend.port import GatewayPort, InferReply, PlacedInput
+from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
+from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, PlacedInput
 from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call, Metadata
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Rules
 from tensorhub.grpc.shared_memory import may_share, owner_of
-from tensorhub.protocol.grpc_frames import response_pieces
+from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS, response_pieces
+from tensorhub.protocol.layouts import LayoutTable
 from tensorhub.protocol.sharing import check_outputs
 
 log = logging.getLogger(__name__)
@@ -22,29 +24,63 @@ PASSING_FAILED = "the server failed to pass the answer on; its log has the reaso
 
 
 class ModelInfer:
-    """The method."""
+    """The method.
+
+    Of a small request only its model matters here, and clients send the same one again and again: what has come before
+    is recognised (see `layouts`). PERF: 5 % of the process's CPU time.
+    """
 
     def __init__(self, gateway: GatewayPort, rules: Rules) -> None:
         self._gateway = gateway
         self._rules = rules
+        self._known: tuple[Catalog | None, LayoutTable[ServedVersion]] = (None, LayoutTable(RAW_INPUT_CONTENTS))
 
     def __call__(self, call: Call, message: bytes) -> None:
         gateway = self._gateway
+        catalog = gateway.catalog
         try:
-            incoming = read_request(message)
-            head = incoming.head
-            catalog = gateway.catalog
-            target = catalog.find(head.model_name, parse_version(head.model_version))
-            if target.decoupled:
-                raise Unsupported(DECOUPLED_TEXT)
+            body: bytes = message
+            placed: Sequence[PlacedInput] = ()
+            layout = self._known_to(catalog).find(message)
+            target = layout.meaning if layout is not None else None
+            if target is None:
+                target, body, placed = self._read(call, message, catalog)
             owner = owner_of(call, catalog)
-            if catalog.guards_outputs:
-                check_outputs(head, lambda: may_share(catalog, call.peer))
             forwarded = self._rules.forwarded(lambda: call.metadata)
-            body, placed = place(incoming, gateway)
             _Waiting(call, gateway).send(target, body + forwarded if forwarded else body, placed, owner)
         except TensorhubError as error:
             refuse(call, error)
+
+    def _known_to(self, catalog: Catalog) -> LayoutTable[ServedVersion]:
+        """Return what has been recognised as long as this catalog has been there: the next may have other models."""
+        known_to, known = self._known
+        if known_to is not catalog:
+            known = LayoutTable(RAW_INPUT_CONTENTS)
+            self._known = (catalog, known)
+        return known
+
+    def _read(self, call: Call, message: bytes, catalog: Catalog) -> tuple[ServedVersion, bytes, Sequence[PlacedInput]]:
+        """Return who serves a request, its body for the worker, and its inputs that are not in there.
+
+        Raises:
+            TensorhubError: the request can not be passed on; see `read_request`, `Catalog.find` and `place`.
+        """
+        incoming = read_request(message)
+        head = incoming.head
+        target = catalog.find(head.model_name, parse_version(head.model_version))
+        if target.decoupled:
+            raise Unsupported(DECOUPLED_TEXT)
+        if catalog.guards_outputs:
+            check_outputs(head, lambda: may_share(catalog, call.peer))
+        body, placed = place(incoming, self._gateway)
+        if len(message) <= INLINE_LIMIT and _comes_again(head):
+            self._known_to(catalog).learn(message, [len(data) for data in head.raw_input_contents], target)
+        return target, body, placed
+
+
+def _comes_again(head: Any) -> bool:
+    """Whether requests like this one are likely, and what is checked of it does not depend on who sends it."""
+    return not head.id and not head.parameters and not any(output.parameters for output in head.outputs)
 
 
 def too_large(size: int) -> InvalidArgument:
