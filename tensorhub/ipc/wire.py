@@ -196,15 +196,18 @@ def decode(frame: bytes) -> Message:
     head_end = HEADER_SIZE + head_size
     if head_end + tail_size != len(frame):
         raise WireError(f"parts of {head_size} and {tail_size} bytes in a frame of {len(frame)}")
-    return Message(
-        _KINDS[kind],
-        _ROLES[role],
-        flags,
-        sender,
-        request_id,
-        generation,
-        deadline_ns,
-        number,
-        frame[HEADER_SIZE:head_end],
-        frame[head_end:],
+    # PERF: half the time of a call of the class.
+    return Message._make(
+        (
+            _KINDS[kind],
+            _ROLES[role],
+            flags,
+            sender,
+            request_id,
+            generation,
+            deadline_ns,
+            number,
+            frame[HEADER_SIZE:head_end],
+            frame[head_end:],
+        )
     )

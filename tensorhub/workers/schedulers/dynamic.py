@@ -77,7 +77,7 @@ class DynamicBatcher:
         queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self._rules = rules
-        self._grouping = grouping or Grouping()
+        self._grouping = None if grouping is None or grouping.trivial else grouping
         self._preferred = frozenset(rules.preferred)
         self._largest_preferred = max(rules.preferred, default=0)
         self._queue = PriorityQueue(policies or QueuePolicies(), queue_limit)
@@ -101,7 +101,8 @@ class DynamicBatcher:
 
     def enqueue(self, request: InferRequest, now_ns: int) -> None:
         """See Scheduler."""
-        self._queue.add(request, self._grouping.key(request), now_ns)
+        grouping = self._grouping
+        self._queue.add(request, None if grouping is None else grouping.key(request), now_ns)
 
     def poll(self, now_ns: int) -> list[Decision]:
         """See Scheduler."""
@@ -117,8 +118,7 @@ class DynamicBatcher:
             if batch.closed is None:
                 self._wake_ns, self._wanted_rows = batch.wake_ns, batch.wanted_rows
                 return decisions
-            for waiting in batch.members:
-                self._queue.remove(waiting.request)
+            self._queue.take(batch.members)
             self._closed[batch.closed] += 1
             requests = [waiting.request for waiting in batch.members]
             decisions.append(Run(self._free.popleft(), requests, batch.closed))
@@ -130,13 +130,15 @@ class DynamicBatcher:
             self._wake_ns is not None
             and now_ns < self._wake_ns
             and self._queue.rows < self._wanted_rows
-            and self._grouping.trivial
+            and self._grouping is None
         )
 
     def _gather(self, now_ns: int) -> _Batch:
         """Decide on the batch at the front of the queue, which is not empty."""
         rules = self._rules
+        largest, preferred, max_rows = self._largest_preferred, self._preferred, rules.max_rows
         members: list[Waiting] = []
+        group: object = None
         rows = cut = 0
         oldest_ns = now_ns
         cut_for = Closed.PREFERRED
@@ -144,20 +146,23 @@ class DynamicBatcher:
         for waiting in self._queue:
             size = waiting.request.batch_size
             if members:
-                if rows + size > self._largest_preferred and not cut:
+                if rows + size > largest and not cut:
                     cut, cut_for = len(members), Closed.FULL
-                if rows + size > rules.max_rows:
+                if rows + size > max_rows:
                     stopped_by = Closed.FULL
                     break
-                if waiting.group != members[0].group:
+                if waiting.group != group:
                     stopped_by = Closed.SHAPE
                     break
+            else:
+                group = waiting.group
             members.append(waiting)
             rows += size
-            oldest_ns = min(oldest_ns, waiting.queued_ns)
-            if rows in self._preferred:
+            if waiting.queued_ns < oldest_ns:
+                oldest_ns = waiting.queued_ns
+            if rows in preferred:
                 cut, cut_for = len(members), Closed.PREFERRED
-        full = stopped_by or (Closed.FULL if rows >= rules.max_rows else None)
+        full = stopped_by or (Closed.FULL if rows >= max_rows else None)
         due_ns = oldest_ns + rules.delay_ns
         overdue = rules.delay_ns > 0 and now_ns >= due_ns
         if cut and not overdue:
@@ -165,7 +170,7 @@ class DynamicBatcher:
             return _Batch(members[:cut], full if whole and full is not None else cut_for)
         if full is not None:
             return _Batch(members, full)
-        if rows >= self._largest_preferred > 0:
+        if rows >= largest > 0:
             return _Batch(members, Closed.PREFERRED)
         if overdue:
             return _Batch(members, Closed.DELAY)

@@ -12,7 +12,7 @@ and expiring cost nothing that grows with the queue. What is marked is dropped w
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -163,17 +163,18 @@ class PriorityQueue:
         Raises:
             Unavailable: its level is full.
         """
-        level = self._level(self._policies.level_of(request))
+        policies = self._policies
+        level = self._level(policies.level_of(request) if policies.levels else 0)
         policy = level.policy
-        if (policy.max_queue_size and level.size >= policy.max_queue_size) or len(self) >= self._queue_limit:
+        entries = self._entries
+        if (policy.max_queue_size and level.size >= policy.max_queue_size) or len(entries) >= self._queue_limit:
             raise queue_full(request)
-        waiting = self._entries[request] = Waiting(request, now_ns, group, level)
+        waiting = entries[request] = Waiting(request, now_ns, group, level)
         level.in_time.append(waiting)
         level.size += 1
         self.rows += request.batch_size
-        timeout_us = policy.timeout_us(request)
-        if timeout_us:
-            self._note_expiry(now_ns + timeout_us * _NS_PER_US, policy.delays, waiting)
+        if policy.default_timeout_us:
+            self._note_expiry(now_ns + policy.timeout_us(request) * _NS_PER_US, policy.delays, waiting)
         if request.deadline_ns:
             self._note_expiry(request.deadline_ns, False, waiting)
 
@@ -200,6 +201,16 @@ class PriorityQueue:
         waiting.level.size -= 1
         self.rows -= request.batch_size
         return True
+
+    def take(self, members: Iterable[Waiting]) -> None:
+        """Take out what has been walked over just now."""
+        entries = self._entries
+        for waiting in members:
+            request = waiting.request
+            del entries[request]
+            waiting.gone = True
+            waiting.level.size -= 1
+            self.rows -= request.batch_size
 
     def expire(self, now_ns: int) -> list[Reject]:
         """Let the time pass: return those to be rejected, which have left, and put those behind that are delayed."""
