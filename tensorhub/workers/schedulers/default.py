@@ -6,7 +6,7 @@ not run.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from tensorhub.requests import InferRequest
 from tensorhub.workers.schedulers.port import QUEUE_LIMIT, Closed, Decision, Reject, Run, queue_full, timed_out
@@ -35,9 +35,17 @@ class DefaultScheduler:
         if len(self._queue) >= self._queue_limit:
             raise queue_full(request)
         self._queue.append(request)
-        if request.deadline_ns and not self._free:
-            self._entered += 1
-            heappush(self._deadlines, (request.deadline_ns, self._entered, request))
+        if request.deadline_ns and (not self._free or request.deadline_ns <= now_ns):
+            self._note_deadline(request)
+
+    def _note_deadline(self, request: InferRequest) -> None:
+        """Have a request looked at when its time is over; those that have left the queue are dropped in time."""
+        if len(self._deadlines) > 2 * len(self._queue) + 64:
+            waiting = set(self._queue)
+            self._deadlines = [entry for entry in self._deadlines if entry[2] in waiting]
+            heapify(self._deadlines)
+        self._entered += 1
+        heappush(self._deadlines, (request.deadline_ns, self._entered, request))
 
     def poll(self, now_ns: int) -> list[Decision]:
         """See Scheduler."""

@@ -14,7 +14,7 @@ from tensorhub.requests import InferRequest, InferResponse, Tensor
 from tensorhub.tensors import DataType, element_count
 from tensorhub.workers.schedulers.controls import Controls
 from tensorhub.workers.schedulers.grouping import Grouping
-from tensorhub.workers.schedulers.port import Closed, Decision, Run
+from tensorhub.workers.schedulers.port import Closed, Run
 from tensorhub.workers.schedulers.sequence import LiveSequence
 from tensorhub.workers.schedulers.states import SequenceState, StateSpec
 
@@ -82,9 +82,9 @@ class DirectStrategy:
         """See Scheduler."""
         return self._wake_ns
 
-    def poll(self, now_ns: int) -> list[Decision]:
+    def poll(self, now_ns: int) -> list[Run]:
         """See Strategy."""
-        decisions: list[Decision] = []
+        runs: list[Run] = []
         self._wake_ns = None
         for instance in list(self._free):
             ready = [sequence for sequence in self._slots[instance] if sequence is not None and sequence.queue]
@@ -92,8 +92,8 @@ class DirectStrategy:
             if closed is not None:
                 self._free.remove(instance)
                 self._closed[closed] += 1
-                decisions.append(Run(instance, self._batch(ready), closed, padded=True))
-        return decisions
+                runs.append(Run(instance, self._batch(ready), closed, padded=True))
+        return runs
 
     def _close(self, ready: Sequence[LiveSequence], now_ns: int) -> Closed | None:
         """Say why the batch of these sequences runs now; None if it does not."""

@@ -11,7 +11,7 @@ from tensorhub.requests import InferRequest
 from tensorhub.workers.schedulers.controls import Controls
 from tensorhub.workers.schedulers.dynamic import BatchRules, DynamicBatcher
 from tensorhub.workers.schedulers.grouping import Grouping
-from tensorhub.workers.schedulers.port import Closed, Decision, earliest
+from tensorhub.workers.schedulers.port import Closed, Run, earliest
 from tensorhub.workers.schedulers.sequence import LiveSequence
 
 
@@ -54,13 +54,14 @@ class OldestStrategy:
         if sequence.queue and sequence.running is None:
             self._ready[sequence] = None
 
-    def poll(self, now_ns: int) -> list[Decision]:
+    def poll(self, now_ns: int) -> list[Run]:
         """See Strategy."""
         ready, self._ready = self._ready, {}
         for sequence in ready:
             if sequence.queue and sequence.running is None:
                 self._batchers[sequence.instance].enqueue(sequence.take(self._controls), now_ns)
-        return [decision for batcher in self._batchers for decision in batcher.poll(now_ns)]
+        # The scheduler takes out what is late before, with the rest of its sequence.
+        return [run for batcher in self._batchers for run in batcher.poll(now_ns) if isinstance(run, Run)]
 
     def release(self, instance: int) -> None:
         """See Strategy."""

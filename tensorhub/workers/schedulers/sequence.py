@@ -14,14 +14,23 @@ Source: SequenceBatchScheduler in Triton's core.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
-from tensorhub.errors import InvalidArgument, Unavailable
+from tensorhub.errors import Cancelled, InvalidArgument, Unavailable
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest
 from tensorhub.workers.schedulers.controls import Controls
-from tensorhub.workers.schedulers.port import QUEUE_LIMIT, Closed, Decision, Reject, Run, earliest, queue_full
+from tensorhub.workers.schedulers.port import (
+    QUEUE_LIMIT,
+    Closed,
+    Decision,
+    Reject,
+    Run,
+    earliest,
+    queue_full,
+    timed_out,
+)
 from tensorhub.workers.schedulers.states import SequenceState, StateSpec
 
 CorrelationId = int | str
@@ -83,7 +92,7 @@ class Strategy(Protocol):
     def changed(self, sequence: LiveSequence) -> None:
         """A sequence with a slot may have something to run: its queue has grown, or its last step has finished."""
 
-    def poll(self, now_ns: int) -> list[Decision]:
+    def poll(self, now_ns: int) -> list[Run]:
         """Return what can start now; see Scheduler. What runs has been taken from its sequence."""
 
     def release(self, instance: int) -> None:
@@ -144,6 +153,7 @@ class SequenceScheduler:
         self._free = [(slot, instance) for slot in range(strategy.slots) for instance in range(instances)]
         self._idle: list[tuple[int, int, LiveSequence]] = []
         self._expiries: list[tuple[int, int, LiveSequence]] = []
+        self._deadlines: list[tuple[int, int, InferRequest]] = []
         self._changed: deque[LiveSequence] = deque()
         self._numbers = count(1)
         self._waiting = 0
@@ -174,9 +184,18 @@ class SequenceScheduler:
         sequence.touched_ns = now_ns
         self._owners[request] = sequence
         self._waiting += 1
+        if request.deadline_ns:
+            self._note_deadline(request)
         if request.flags & FLAG_SEQUENCE_END:
             self._end(sequence)
         self._changed.append(sequence)
+
+    def _note_deadline(self, request: InferRequest) -> None:
+        """Have a request looked at when its time is over; those that have left are dropped in time."""
+        if len(self._deadlines) > 2 * len(self._owners) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[2] in self._owners]
+            heapify(self._deadlines)
+        heappush(self._deadlines, (request.deadline_ns, next(self._numbers), request))
 
     def _check(self, request: InferRequest) -> None:
         model = self._rules.model
@@ -234,11 +253,8 @@ class SequenceScheduler:
         while True:
             self._look_at_changed()
             found = self._strategy.poll(now_ns)
-            for decision in found:
-                if isinstance(decision, Run):
-                    self._started(decision)
-                else:
-                    self._dropped(decision.request)
+            for run in found:
+                self._started(run)
             decisions += found
             if not self._changed:
                 return decisions
@@ -270,15 +286,16 @@ class SequenceScheduler:
         if self._frees_early:
             self._changed += [sequence for request in mine if (sequence := self._owners[request]).ended]
 
-    def _dropped(self, request: InferRequest) -> None:
-        """The strategy has given a request up, because its client does not wait any more."""
-        sequence = self._owners.pop(request)
-        self._waiting -= 1
-        sequence.running = None
-        self._changed.append(sequence)
-
     def _expire(self, now_ns: int, decisions: list[Decision]) -> None:
-        """End the sequences that have been idle for too long, or have waited for a slot for too long."""
+        """End the sequences that have been idle for too long, have waited for a slot for too long, or lose a step.
+
+        A client that has stopped waiting for a step may not have said so.
+        """
+        while self._deadlines and self._deadlines[0][0] <= now_ns:
+            request = heappop(self._deadlines)[2]
+            decisions += [
+                Reject(item, timed_out() if item is request else Cancelled("")) for item in self.cancel(request)
+            ]
         while self._idle and self._idle[0][0] <= now_ns:
             sequence = heappop(self._idle)[2]
             due_ns = sequence.touched_ns + self._rules.idle_ns
@@ -356,8 +373,11 @@ class SequenceScheduler:
         """See Scheduler."""
         while self._idle and self._idle[0][2].ended:
             heappop(self._idle)
+        while self._deadlines and self._deadlines[0][2] not in self._owners:
+            heappop(self._deadlines)
         while self._expiries and (self._expiries[0][2].slot >= 0 or not self._expiries[0][2].queue):
             heappop(self._expiries)
         idle_ns = self._idle[0][0] if self._idle else None
         expiry_ns = self._expiries[0][0] if self._expiries else None
-        return earliest((idle_ns, expiry_ns, self._strategy.next_deadline_ns()))
+        deadline_ns = self._deadlines[0][0] if self._deadlines else None
+        return earliest((idle_ns, expiry_ns, deadline_ns, self._strategy.next_deadline_ns()))
