@@ -66,6 +66,35 @@ def test_small(channel: grpc.Channel, gateway: FakeGateway, apart: int) -> None:
     assert gateway.in_flight == 0
 
 
+def test_requests_that_come_again(channel: grpc.Channel, gateway: FakeGateway) -> None:
+    """Those that are alike but for their numbers are not parsed; each is answered with its own all the same."""
+
+    def of(model: str, *data: bytes) -> Any:
+        made = request(model, *data)
+        made.ClearField("id")
+        return made
+
+    for number in range(5):
+        pair = (numbers(*[number] * 16), numbers(*range(16)))
+        assert infer(channel, of("identity", *pair)).raw_output_contents == list(pair)
+        added = infer(channel, of("add_sub", *pair)).raw_output_contents
+        assert added[0] == numbers(*[number + value for value in range(16)])
+        assert infer(channel, of("identity", *pair, b"")).raw_output_contents == [*pair, b""]
+    assert {failure(channel, of("stream", *SMALL))[0] for _ in range(3)} == {"UNIMPLEMENTED"}
+
+
+def test_a_model_that_has_gone_is_not_recognised(channel: grpc.Channel, gateway: FakeGateway) -> None:
+    made = request("identity", *SMALL)
+    made.ClearField("id")
+    for _ in range(3):
+        assert infer(channel, made).raw_output_contents == list(SMALL)
+    for model in gateway.state.models:
+        if model.name == "identity":
+            model.versions[0].state = "UNAVAILABLE"
+    gateway.publish()
+    assert failure(channel, made) == failure(channel, request("identity", *SMALL))
+
+
 # Sizes around the limit, alone and together: what is large goes through the arena, whatever stands beside it.
 @pytest.mark.parametrize(
     "sizes",
