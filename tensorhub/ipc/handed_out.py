@@ -18,7 +18,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from typing import NamedTuple
 
 from tensorhub.errors import Unavailable
@@ -54,6 +53,8 @@ class Place(NamedTuple):
         """
         if not owner:
             return self.number
+        from hashlib import blake2b  # not at the top: OpenSSL comes with it, and few servers have owners
+
         return self.number ^ (int.from_bytes(blake2b(owner.encode(), digest_size=8).digest()) & ~_ODD)
 
 
