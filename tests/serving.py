@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
+import random
 import signal
 import socket
 import ssl
@@ -11,18 +13,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import grpc
 
 PROJECT = Path(__file__).parent.parent
 EXAMPLE_MODELS = PROJECT / "examples" / "models"
-_START_DEADLINE_S = 60.0
-_GRPC_DEADLINE_S = 5.0
-_STOP_DEADLINE_S = 40.0
+_START_DEADLINE_S = 120.0
+_GRPC_DEADLINE_S = 60.0
+_STOP_DEADLINE_S = 60.0
 _POLL_S = 0.05
+_PORTS = range(10_000, 20_000)
+"""Below those that the kernel gives to clients' connections, any of which might take a port that was free just now."""
+_PORT_BLOCK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +113,42 @@ def run_dir_of(http_port: int) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
+    """Return ports on which nobody listens, all different.
+
+    They are of a block that belongs to this process until it ends, so that tests that run at the same time do not meet,
+    and each is given out again as late as possible.
+    """
+    return _own_ports().take(count)
+
+
+class _PortBlock:
+    """Ports that no other test process uses: a socket without a file, which ends with this process, claims them."""
+
+    def __init__(self) -> None:
+        self._claim = socket.socket(socket.AF_UNIX)
+        starts = list(range(_PORTS.start, _PORTS.stop, _PORT_BLOCK))
+        random.shuffle(starts)
+        for start in starts:
+            with suppress(OSError):
+                self._claim.bind(f"\0tensorhub-test-ports-{start}")
+                self._round = itertools.cycle(range(start, start + _PORT_BLOCK))
+                return
+        raise NotStarted(f"other tests have all ports of {_PORTS}")
+
+    def take(self, count: int) -> list[int]:
+        found: list[int] = []
+        for port in itertools.islice(self._round, _PORT_BLOCK):
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+        raise NotStarted(f"{count} of these tests' ports are not free")
+
+
+@cache
+def _own_ports() -> _PortBlock:
+    return _PortBlock()
 
 
 def processes_of(run_dir: Path) -> dict[int, str]:

@@ -117,7 +117,7 @@ def test_a_server_that_does_not_answer_is_given_up_and_the_next_answer_is_the_ri
 
 def test_what_is_no_redis_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
 
         def answer() -> None:
             connection, _ = listener.accept()

@@ -90,6 +90,8 @@ class RunningModel:
         self._order = order
         self._states = states
         self._turns = turns
+        self._staged = 0
+        self._told_pending = 0
         self._history = RunHistory()
         plain = not decoupled and order is None and states is None and turns is None
         self._direct = scheduler if plain and isinstance(scheduler, DefaultScheduler) else None
@@ -254,8 +256,16 @@ class RunningModel:
         if self._turns is None:
             return runs
         for run in runs:
-            self._turns.take(run.instance, partial(self._queues[run.instance].put, run))
+            with self._lock:
+                self._staged += len(_given(run))
+            self._turns.take(run.instance, partial(self._turn_has_come, run))
         return []
+
+    def _turn_has_come(self, run: Run) -> None:
+        """Start a run that has waited for its turn."""
+        with self._lock:
+            self._staged -= len(_given(run))
+        self._queues[run.instance].put(run)
 
     def _alarmed(self) -> None:
         """On the alarms' thread."""
@@ -341,7 +351,7 @@ class RunningModel:
             if not request.answered and (error is not None or not (self.decoupled or request.deferred)):
                 request.fail(error or InternalError("expected a single response, got 0"))
         if run.padded:
-            requests = [request for request in requests if request.correlation_id]
+            requests = _given(run)
         ended_ns = time.monotonic_ns()
         durations = Durations.between(started_ns, times, ended_ns)
         for request in requests:
@@ -364,9 +374,10 @@ class RunningModel:
     def statistics(self, now_ns: int, epoch_offset_ns: int) -> Any:
         """Return what has been counted, as `tensorhub.wire.LoadStatistics`, or None if it is what it was last time."""
         with self._lock:
-            pending = self._scheduler.waiting
-            if not self._statistics.changed and pending == 0:
+            pending = self._scheduler.waiting + self._staged
+            if not self._statistics.changed and pending == self._told_pending:
                 return None
+            self._told_pending = pending
             told = self._statistics.export(self.load_id, pending, now_ns, epoch_offset_ns)
             told.batches_closed.update((why.value, count) for why, count in self._scheduler.batches_closed.items())
             return told
@@ -431,3 +442,8 @@ def _wanted_again(requests: Sequence[InferRequest]) -> list[InferRequest]:
             else:
                 again.append(request)
     return again
+
+
+def _given(run: Run) -> Sequence[InferRequest]:
+    """The requests of a run that are somebody's."""
+    return [request for request in run.requests if request.correlation_id] if run.padded else run.requests

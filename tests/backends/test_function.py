@@ -75,7 +75,7 @@ def _datatype(array: np.ndarray) -> DataType:
 
 def _run(instance: FunctionInstance, *asked: Asked) -> None:
     instance.execute([item.request for item in asked])
-    assert all(item.done.wait(10) for item in asked)
+    assert all(item.done.wait(60) for item in asked)
     instance.finalize()
 
 
@@ -146,7 +146,7 @@ async def f(A):
     arrived.append(A)
     if len(arrived) == 3:
         together.set()
-    await asyncio.wait_for(together.wait(), 10)
+    await asyncio.wait_for(together.wait(), 60)
     return A + 1
 """
     asked = [Asked(A=np.array([value], np.float32)) for value in (1, 2, 3)]
@@ -154,7 +154,7 @@ async def f(A):
     for item in asked:
         instance.execute([item.request])
         assert item.request.deferred
-    assert all(item.done.wait(10) for item in asked)
+    assert all(item.done.wait(60) for item in asked)
     instance.finalize()
     assert [item.outputs[0]["B"].tolist() for item in asked] == [[2], [3], [4]]
 

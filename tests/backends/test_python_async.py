@@ -13,7 +13,7 @@ from tensorhub.errors import InvalidArgument
 from tensorhub.requests import InferRequest, InferResponse
 from tests.backends.python_models import CONFIG, infer_request, source
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 OVERLAP = CONFIG + 'parameters { key: "ASYNC_OVERLAP" value { string_value: "yes" } }'
 DECOUPLED = CONFIG + "model_transaction_policy { decoupled: true }"
 

@@ -14,8 +14,8 @@ import pytest
 from tensorhub.cli.main import COMMANDS, main
 from tensorhub.cli.quickstart import CONFIG, MODEL
 from tensorhub.client.http import Server
-from tests.end_to_end.daemons import wait_until
 from tests.serving import EXAMPLE_MODELS, RunningServer, free_ports
+from tests.waiting import wait_until
 
 ONES = json.dumps([1] * 16)
 

@@ -100,7 +100,7 @@ def test_nobody_is_there() -> None:
 
 def test_load_keeps_as_many_requests_in_flight_as_there_are() -> None:
     inside, most, lock = 0, 0, threading.Lock()
-    together = threading.Barrier(3, timeout=30)
+    together = threading.Barrier(3, timeout=60)
 
     def meet(message: bytes, context: Any) -> bytes:
         nonlocal inside, most

@@ -17,10 +17,10 @@ from tritonclient.utils import InferenceServerException
 from tests.certificates import Certificates, make_certificates
 from tests.clients import flows
 from tests.clients.flows import ROW, Client, Run, explicit_server, refusal, runner, value
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
-_DEADLINE_S = 30
+_DEADLINE_S = 60
 
 Step = dict[str, Any]
 """Arguments of one request of a stream."""
@@ -309,12 +309,12 @@ def test_cancellation(run: Run) -> None:
     async def flow(client: Client) -> None:
         if isinstance(client, triton.InferenceServerClient):
             answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-            call = client.async_infer("slow", slow(0.3), lambda result, error: answers.put((result, error)))
+            call = client.async_infer("slow", slow(2), lambda result, error: answers.put((result, error)))
             call.cancel()
             result, error = answers.get(timeout=_DEADLINE_S)
             assert (result, error.status()) == (None, "StatusCode.CANCELLED")
         else:
-            task = asyncio.ensure_future(client.infer("slow", slow(0.3)))
+            task = asyncio.ensure_future(client.infer("slow", slow(2)))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -362,7 +362,7 @@ def test_mutual_encryption_of_both_clients(files: Certificates, tmp_path: Path, 
     async def asked(kind: str, url: str, **more: Any) -> bool:
         client = connect(kind, url, ssl=True, root_certificates=str(files.authority), **more)
         try:
-            return bool(await value(client.is_server_ready(client_timeout=5)))
+            return bool(await value(client.is_server_ready(client_timeout=60)))
         except InferenceServerException:
             return False
         finally:

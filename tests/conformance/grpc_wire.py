@@ -18,7 +18,7 @@ from .normalise import number
 from .turns import AT_ONCE
 
 SERVICE = "/inference.GRPCInferenceService/"
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 _NO_CONNECTION = re.compile("failed to connect|Socket closed|Connection reset|recvmsg", re.IGNORECASE)
 _SERVICE_DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))

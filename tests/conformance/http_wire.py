@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .steps import Http
 from .turns import AT_ONCE
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def exchange(
         turn: held while it is sent, over a connection that stands.
 
     Raises:
-        OSError: the connection was refused, or nothing came for ten seconds.
+        OSError: the connection was refused, or nothing came for a minute.
     """
     answers = []
     with socket.create_connection(address, timeout=_TIMEOUT_S) as connection:

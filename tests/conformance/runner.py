@@ -13,7 +13,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,23 +42,28 @@ from .steps import (
     WriteFile,
     WriteTree,
 )
-from .turns import AT_ONCE, Turn
+from .turns import AT_ONCE, Gate, Turn, all_given_up, pending
 
 Answer = dict[str, Any]
 
 _HEADERS = ("content-type", "content-encoding", "accept-encoding")
 _SHM = Path("/dev/shm")
-_STATE_DEADLINE_S = 10.0
-_ANSWER_DEADLINE_S = 60.0
+_DEADLINE_S = 60.0
+_POLL_S = 0.005
+_METRICS = http_wire.request_bytes(Http("GET", "/metrics"))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running server: where it listens, and its own copy of the model repository, which steps may change."""
+    """A running server: where it listens, and its own copy of the model repository, which steps may change.
+
+    `metrics_port` is 0 if it has no metrics.
+    """
 
     http_port: int
     grpc_port: int
     repository: Path
+    metrics_port: int = 0
     host: str = "127.0.0.1"
     token: str = field(default_factory=lambda: secrets.token_hex(4))
 
@@ -150,16 +155,27 @@ class _Session:
 
     def _together(self, step: Together) -> Answer:
         turns = [Turn() for _ in step.steps]
-        with ThreadPoolExecutor(len(turns)) as pool:
+        gate = Gate.beside(self._target.repository)
+        with ThreadPoolExecutor(len(turns)) as pool, gate.closed(), all_given_up(turns):
             started = [pool.submit(self._exchange, *pair) for pair in zip(step.steps, turns, strict=True)]
             for answer, turn in zip(started, turns, strict=True):
                 answer.add_done_callback(lambda _, turn=turn: turn.give_up())
                 turn.await_arrival()
-            for index, turn in enumerate(turns):
-                if index:
-                    time.sleep(step.spacing_ms / 1_000)
+            for sent, turn in enumerate(turns, 1):
                 turn.take()
+                _await(lambda sent=sent: self._arrived(started, gate) >= sent, f"request {sent} has arrived")
+            _await(lambda: all(started[place].done() for place in step.before), f"{step.before} have been answered")
+            time.sleep(step.hold_ms / 1_000)
+            gate.open()
             return {"step": f"together {len(started)}", "answers": [item.result() for item in started]}
+
+    def _arrived(self, started: list[Future[Answer]], gate: Gate) -> int:
+        """How many exchanges have arrived. One that goes on meanwhile is missed rather than counted twice."""
+        known = sum(answer.done() for answer in started) + gate.held()
+        if not self._target.metrics_port:
+            return known
+        page = http_wire.exchange((self._target.host, self._target.metrics_port), _METRICS, method="GET")[0].body
+        return known + pending(page)
 
     def _exchange(self, step: Exchange, turn: AbstractContextManager[object] = AT_ONCE) -> Answer:
         return self._http(step, turn) if isinstance(step, Http) else self._grpc(step, turn)
@@ -274,7 +290,7 @@ class _Session:
         return {"step": f"create {step.key}", "byte_size": len(step.data)}
 
     def _release_region(self, step: ReleaseRegion) -> Answer:
-        deadline = time.monotonic() + _STATE_DEADLINE_S
+        deadline = time.monotonic() + _DEADLINE_S
         request = http_wire.request_bytes(Http("POST", f"/v2/systemsharedmemory/region/{step.region}/unregister"))
         status = 0
         while status != 200 and time.monotonic() < deadline:
@@ -282,7 +298,7 @@ class _Session:
         return {"step": f"release {step.region}", "status": status}
 
     def _await_state(self, step: AwaitState) -> Answer:
-        deadline = time.monotonic() + _STATE_DEADLINE_S
+        deadline = time.monotonic() + _DEADLINE_S
         index = http_wire.request_bytes(Http("POST", "/v2/repository/index"))
         states: set[str] = set()
         while time.monotonic() < deadline:
@@ -295,7 +311,7 @@ class _Session:
 
     def _await_answer(self, step: AwaitAnswer) -> Answer:
         about = {"step": f"{step.request.method} {step.request.path} answers {step.text}"}
-        deadline = time.monotonic() + _ANSWER_DEADLINE_S
+        deadline = time.monotonic() + _DEADLINE_S
         request = http_wire.request_bytes(step.request)
         body = b""
         while time.monotonic() < deadline:
@@ -306,7 +322,7 @@ class _Session:
         return about | {"after_deadline": self._text(body.decode("latin-1"))}
 
     def _await_counted(self, step: AwaitCounted) -> Answer:
-        deadline = time.monotonic() + _STATE_DEADLINE_S
+        deadline = time.monotonic() + _DEADLINE_S
         version = f"/versions/{step.version}" if step.version else ""
         request = http_wire.request_bytes(Http("GET", f"/v2/models/{step.model}{version}/stats"))
         counted = -1
@@ -318,6 +334,19 @@ class _Session:
                 return {"step": f"{step.model} has counted {step.requests}"}
             time.sleep(0.02)
         return {"step": f"{step.model} has counted {step.requests}", "after_deadline": counted}
+
+
+def _await(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        OSError: it does not within a minute.
+    """
+    deadline = time.monotonic() + _DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {_DEADLINE_S:.0f} s: {what}")
+        time.sleep(_POLL_S)
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

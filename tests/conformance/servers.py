@@ -7,10 +7,8 @@ left in the tree.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.serving import await_grpc
+from tests.serving import await_grpc, free_ports
 
 from . import http_wire
 from .runner import Target
@@ -27,9 +25,8 @@ from .steps import Http
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent
-PORTS = range(21000, 21100)
 _START_DEADLINE_S = 120.0
-_STOP_DEADLINE_S = 30.0
+_STOP_DEADLINE_S = 60.0
 _READY = http_wire.request_bytes(Http("GET", "/v2/health/ready"))
 _LIVE = http_wire.request_bytes(Http("GET", "/v2/health/live"))
 
@@ -38,7 +35,8 @@ _LIVE = http_wire.request_bytes(Http("GET", "/v2/health/live"))
 class Configuration:
     """A model repository (a folder of `models/`), perhaps a second one, and the options that both servers get.
 
-    `port_option` is the option of the port that the requests go to, if it is not --http-port's.
+    `port_option` is the option of the port that the requests go to, if it is not --http-port's. With `metrics` the
+    cases can know what waits in queues.
     `{repository}` in an option stands for the private copy.
     """
 
@@ -46,6 +44,7 @@ class Configuration:
     options: tuple[str, ...] = ()
     second_repository: str = ""
     port_option: str = ""
+    metrics: bool = False
     environ: tuple[tuple[str, str], ...] = ()
 
 
@@ -136,7 +135,7 @@ CONFIGURATIONS = {
         port_option="--vertex-ai-port",
         environ=(("AIP_PREDICT_ROUTE", "/predict"), ("AIP_HEALTH_ROUTE", "/health")),
     ),
-    "scheduling": Configuration("scheduling"),
+    "scheduling": Configuration("scheduling", metrics=True),
     "limited": Configuration(
         "limited",
         (
@@ -148,6 +147,7 @@ CONFIGURATIONS = {
             "--rate-limit=execution_count",
             *(f"--rate-limit-resource={limit}" for limit in ("R:1", "OTHER:1:0", "G:4")),
         ),
+        metrics=True,
     ),
     "warmup": Configuration("warmup", ("--model-control-mode=explicit",)),
     "strict": Configuration("broken", ("--exit-on-error=false", "--disable-auto-complete-config", "--id=another-name")),
@@ -226,7 +226,7 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         f"--http-port={http_port}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
-        "--allow-metrics=false",
+        *([f"--metrics-port={other_port}"] if configuration.metrics else ["--allow-metrics=false"]),
         *(option.replace("{repository}", str(repository)) for option in configuration.options),
     ]
     if configuration.second_repository:
@@ -251,7 +251,7 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
             env={**os.environ, **dict(configuration.environ)},
         )
     try:
-        target = Target(http_port, grpc_port, repository)
+        target = Target(http_port, grpc_port, repository, other_port if configuration.metrics else 0)
         strict = "--exit-on-error=false" not in configuration.options
         _await_ready(process, target, strict, log, product.name)
         if configuration.port_option:
@@ -261,24 +261,6 @@ def running(product: Product, configuration: Configuration, work: Path) -> Itera
         yield Server(target, process, log)
     finally:
         _stop(process)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of PORTS on which nobody listens now, from a random place on, so that two runs seldom try the same."""
-    start = random.randrange(len(PORTS))
-    found = []
-    for step in range(len(PORTS)):
-        port = PORTS[(start + step) % len(PORTS)]
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise StartError(f"fewer than {count} free ports in {PORTS}")
 
 
 def _await_ready(process: subprocess.Popen[bytes], target: Target, strict: bool, log: Path, name: str) -> None:

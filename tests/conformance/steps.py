@@ -98,7 +98,7 @@ class ShmRead:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRegion:
-    """Unregister the system region `region` as soon as the server lets it go, for up to ten seconds.
+    """Unregister the system region `region` as soon as the server lets it go, for up to a minute.
 
     Triton 2.51 may hold a region for a moment after it answered the gRPC request that used it, and refuses until then.
     """
@@ -132,7 +132,7 @@ class RemoveTree:
 
 @dataclass(frozen=True, slots=True)
 class AwaitState:
-    """Poll the index for up to ten seconds until a version of `model` is in `state` and none is on its way."""
+    """Poll the index for up to a minute until a version of `model` is in `state` and none is on its way."""
 
     model: str
     state: str
@@ -148,16 +148,26 @@ class AwaitAnswer:
 
 Exchange: TypeAlias = Http | Grpc
 
+HELD = -1
+"""The time in milliseconds of a request that keeps its model busy until the gate is opened; see Together."""
+NOTED = -2
+"""The time of a request that takes none, and has arrived when it has run, whether or not it has been answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Exchanges that overlap: each begins `spacing_ms` after the one before was sent; the answers are in their order.
+    """Exchanges that overlap: each is sent when the one before has arrived; the answers are in their order.
 
-    The spacing is far longer than it takes a request to reach its queue, so that the order of arrival is sure.
+    An inference has arrived when it waits in a queue, or its model holds (or notes) it, or it has been answered; other
+    exchanges, when they have been answered. So neither the order nor what meets what depends on how fast anything is.
+
+    The gate lets go of what the models hold. It is opened when all have arrived, those in `before` (by their place)
+    have been answered, and `hold_ms` have passed besides.
     """
 
     steps: tuple[Exchange, ...]
-    spacing_ms: int = 60
+    hold_ms: int = 0
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class AwaitCounted:
-    """Poll the statistics for up to ten seconds until a model has counted so many requests, successful and failed.
+    """Poll the statistics for up to a minute until a model has counted so many requests, successful and failed.
 
     A request is counted when it has been answered, so its client may ask before.
     """

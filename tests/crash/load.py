@@ -17,7 +17,7 @@ import numpy as np
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 _BIG = 300_000  # elements of four bytes: too many to travel inline
 _RECONNECT_AT_ONCE = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 50)]
 

@@ -13,9 +13,10 @@ from tritonclient.utils import InferenceServerException
 
 from tests.crash.load import Load, loaded
 from tests.crash.processes import by_kind, only_the_living, owners, shared_memory_files
-from tests.end_to_end.daemons import ask, wait_until
+from tests.end_to_end.daemons import ask
 from tests.serving import RunningServer, serving
 from tests.shm.segments import Segment, segment
+from tests.waiting import wait_until
 
 _ARENA_BYTES = 16 << 20  # little, so that a handful of tensors that are not given back would fill it
 _REGION = "crash_test"
@@ -168,7 +169,7 @@ def test_grpc_says_unavailable_within_a_moment(server: RunningServer) -> None:
             given = tritonclient.grpc.InferInput("INPUT0", [1], "FP32")
             given.set_data_from_numpy(np.zeros(1, np.float32))
             try:
-                client.infer("identity", [given], client_timeout=5)
+                client.infer("identity", [given], client_timeout=60)
             except InferenceServerException as exc:
                 refused.add(exc.status())
                 return False

@@ -13,7 +13,8 @@ import pytest
 
 from tests.crash.load import loaded
 from tests.crash.processes import arenas_mapped, only_the_living, open_files, shared_memory_files
-from tests.end_to_end.daemons import Daemons, Process, adds, ask, daemons, kill, wait_until
+from tests.end_to_end.daemons import Daemons, Process, adds, ask, daemons, kill
+from tests.waiting import wait_until
 
 _ARENA = f"--arena-byte-size={16 << 20}"  # little, so that a handful of tensors that are not given back would fill it
 _WORKER_DEATHS = 50
@@ -48,11 +49,10 @@ def _work(server: Daemons, between: Callable[[], object] = lambda: None) -> None
 
 
 def _stays(survivors: list[int], before: Holdings) -> None:
-    wait_until(
-        lambda: not _more(_holdings(survivors), before),
-        f"the dead have been let go; what is held more: {_more(_holdings(survivors), before)}",
-        5.0,
-    )
+    def more() -> Holdings:
+        return _more(_holdings(survivors), before)
+
+    wait_until(lambda: not more(), "the dead have been let go", account=more)
 
 
 def _serves_all(server: Daemons) -> bool:

@@ -17,8 +17,9 @@ from tritonclient.utils import InferenceServerException
 
 from tests.crash.load import loaded
 from tests.crash.processes import by_kind, shared_memory_files
-from tests.end_to_end.daemons import ask, wait_until
+from tests.end_to_end.daemons import ask
 from tests.serving import RunningServer, processes_of, serving
+from tests.waiting import wait_until
 
 _CONFIG = """
 backend: "python"
@@ -47,7 +48,7 @@ class TritonPythonModel:
         for request in requests:
             given = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
             (self.folder / f"begun-{given[0]}").touch()
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 200
             while not (self.folder / "open").exists() and time.monotonic() < deadline:
                 time.sleep(0.005)
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", given + 1)]))
@@ -104,7 +105,7 @@ class Waiting(threading.Thread):
         tensor.set_data_from_numpy(np.array([self._number], np.int32))
         with tritonclient.grpc.InferenceServerClient(self._server.grpc) as client:
             try:
-                return int(client.infer("gate", [tensor], client_timeout=30).as_numpy("OUTPUT0")[0])
+                return int(client.infer("gate", [tensor], client_timeout=60).as_numpy("OUTPUT0")[0])
             except InferenceServerException as exc:
                 return exc.status()
 
@@ -130,7 +131,7 @@ def test_requests_that_run_are_answered(tmp_path: Path, gate: Gate) -> None:
         assert all(request.answer is None for request in waiting)
         gate.open()
         for request in waiting:
-            request.join(20)
+            request.join(60)
         assert [request.answer for request in waiting] == [11, 21]
     assert shared_memory_files() <= before
 
@@ -138,7 +139,7 @@ def test_requests_that_run_are_answered(tmp_path: Path, gate: Gate) -> None:
 def test_ready_turns_503_on_an_open_connection(tmp_path: Path, gate: Gate) -> None:
     """Who asks on a connection that is there already gets an answer as long as the server lives."""
     with serving(tmp_path, repository=gate.repository) as server:
-        kept = http.client.HTTPConnection(server.http, timeout=20)
+        kept = http.client.HTTPConnection(server.http, timeout=60)
         statuses = []
 
         def ready() -> int:
@@ -162,14 +163,14 @@ def test_ready_turns_503_on_an_open_connection(tmp_path: Path, gate: Gate) -> No
             kept.close()
         gate.open()
         for request in waiting:
-            request.join(20)
+            request.join(60)
 
 
 def test_the_exit_timeout_ends_what_does_not_end(tmp_path: Path, gate: Gate) -> None:
     with serving(tmp_path, ["--exit-timeout-secs=1"], repository=gate.repository) as server:
         waiting = _two_waiting(server, gate)
     for request in waiting:
-        request.join(20)
+        request.join(60)
     assert {request.answer for request in waiting} <= {0, 503, "StatusCode.UNAVAILABLE", "StatusCode.CANCELLED"}
 
 
@@ -180,7 +181,7 @@ def test_a_worker_that_dies_at_work(tmp_path: Path, gate: Gate) -> None:
         for pid in by_kind(server)["worker"]:
             os.kill(pid, signal.SIGKILL)
         for request in waiting:
-            request.join(5)
+            request.join(60)
         assert [request.answer for request in waiting] == [503, "StatusCode.UNAVAILABLE"]
         gate.open()
         wait_until(lambda: _served(server), "the next worker serves")
@@ -188,7 +189,7 @@ def test_a_worker_that_dies_at_work(tmp_path: Path, gate: Gate) -> None:
 
 def _served(server: RunningServer) -> bool:
     request = Waiting(server, 1, grpc=True)
-    request.join(20)
+    request.join(60)
     return request.answer == 2
 
 

@@ -8,17 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.serving import EXAMPLE_MODELS, PROJECT, free_ports
-
-DEADLINE_S = 60.0
-"""Of anything at all: to start a process takes a second of CPU time, which is long on a machine with much to do."""
-_POLL_S = 0.01
+from tests.waiting import DEADLINE_S, comes_true, wait_until  # noqa: F401
 
 ADD_SUB = {
     "inputs": [
@@ -26,21 +23,6 @@ ADD_SUB = {
         {"name": "INPUT1", "datatype": "INT32", "shape": [1, 16], "data": [7] * 16},
     ]
 }
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S, account: object = "") -> None:
-    """Poll until a condition holds; an assertion error that says what did not happen in time, and gives an account."""
-    assert comes_true(condition, timeout_s), f"not within {timeout_s:.0f} s: {what} {account}"
-
-
-def comes_true(condition: Callable[[], Any], timeout_s: float = 5.0) -> bool:
-    """Poll until a condition holds; whether it has in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def ask(

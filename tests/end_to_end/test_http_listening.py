@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.server import wait_until
 from tests.serving import free_ports, serving
+from tests.waiting import wait_until
 
 
 def _name(connect: Callable[[], http.client.HTTPConnection]) -> str:
@@ -29,7 +29,7 @@ def test_two_servers_share_a_port_if_both_say_so(tmp_path: Path) -> None:
     [port] = free_ports(1)
 
     def connect() -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def answers_as(name: str) -> Callable[[int], bool]:
         return lambda _: _name(connect) == name
@@ -42,7 +42,7 @@ def test_two_servers_share_a_port_if_both_say_so(tmp_path: Path) -> None:
         serving(tmp_path / "two", [*shared, "--id=two"], ready=answers_as("two")),
     ):
         seen: set[str] = set()
-        wait_until(lambda: not seen.add(_name(connect)) and seen >= {"one", "two"}, 30)  # type: ignore[func-returns-value]
+        wait_until(lambda: not seen.add(_name(connect)) and seen >= {"one", "two"})  # type: ignore[func-returns-value]
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -51,11 +51,11 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     class Connection(http.client.HTTPConnection):
         def connect(self) -> None:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(10)
+            self.sock.settimeout(60)
             self.sock.connect(str(path))
 
     def connect() -> http.client.HTTPConnection:
-        return Connection("localhost", timeout=10)
+        return Connection("localhost", timeout=60)
 
     with serving(
         tmp_path, ["--allow-grpc=false", f"--http-address=unix:{path}"], ready=lambda _: _name(connect) == "triton"
@@ -69,7 +69,7 @@ def test_ipv6(tmp_path: Path) -> None:
     [port] = free_ports(1)
 
     def connect() -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("::1", port, timeout=10)
+        return http.client.HTTPConnection("::1", port, timeout=60)
 
     options = ["--allow-grpc=false", "--http-address=::1", f"--http-port={port}"]
     with serving(tmp_path, options, ready=lambda _: _name(connect) == "triton"):

@@ -15,9 +15,10 @@ import tritonclient.grpc
 import tritonclient.http
 
 from tests.crash.processes import by_kind
-from tests.end_to_end.daemons import ask, wait_until
+from tests.end_to_end.daemons import ask
 from tests.end_to_end.trace_files import trace_objects
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 CONFIG = """
 backend: "identity" max_batch_size: 0
@@ -68,7 +69,7 @@ def counted(server: RunningServer) -> dict[str, int]:
 
 
 def metrics(server: RunningServer) -> str:
-    return str(urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=20).read().decode())
+    return str(urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60).read().decode())
 
 
 def revision(server: RunningServer) -> int:

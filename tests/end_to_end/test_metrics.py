@@ -14,8 +14,9 @@ import tritonclient.http
 from prometheus_client.parser import text_string_to_metric_families
 
 from tensorhub.hub.metrics_page import CLOSED_REASONS
-from tests.end_to_end.daemons import run_to_end, wait_until
+from tests.end_to_end.daemons import run_to_end
 from tests.serving import PROJECT, RunningServer, free_ports, serving
+from tests.waiting import wait_until
 
 MODEL = """
 import numpy as np
@@ -79,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def page(server: RunningServer) -> str:
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
         return str(answer.read().decode())
 

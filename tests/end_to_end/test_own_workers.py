@@ -13,7 +13,7 @@ import pytest
 
 from tests.serving import processes_of, serving
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 MODEL = """
 import os
 import sys
@@ -46,7 +46,7 @@ def write(repository: Path, name: str, **parameters: str) -> None:
 
 
 def ask(address: str, path: str, body: Any = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("POST", path, json.dumps(body or {}))
         response = connection.getresponse()

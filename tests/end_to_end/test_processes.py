@@ -15,8 +15,9 @@ import grpc
 import pytest
 import tritonclient.grpc
 
-from tests.end_to_end.daemons import ADD_SUB, DEADLINE_S, Daemons, adds, ask, daemons, end, kill, run_to_end, wait_until
+from tests.end_to_end.daemons import ADD_SUB, DEADLINE_S, Daemons, adds, ask, daemons, end, kill, run_to_end
 from tests.serving import EXAMPLE_MODELS, free_ports
+from tests.waiting import wait_until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from tritonclient.utils import np_to_triton_dtype
 
 from tests.redis_server import RedisServer, redis_server
 from tests.serving import RunningServer, free_ports, processes_of, serving
+from tests.waiting import wait_until
 
 from .cached_models import CACHED, COUNTING, GROUP, PYTHON, TENSORS, counted, write_models
-from .daemons import wait_until
 
 redis = pytest.importorskip("redis")
 
@@ -123,11 +124,28 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(cache: RedisServer, work: Path) -> Iterator[RunningServer]:
-    options = (*cache_options(cache, "password=secret", "socket_timeout=500"), "--workers=2")
+@contextmanager
+def _serving(cache: RedisServer, work: Path, timeout_ms: int) -> Iterator[RunningServer]:
+    timeouts = (f"{name}_timeout={timeout_ms}" for name in ("connect", "socket", "wait"))
+    options = (*cache_options(cache, "password=secret", *timeouts), "--workers=2")
     control = ("--model-control-mode=explicit", "--load-model=*")
     with serving(work, (*options, *control), repository=work / "models") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(cache: RedisServer, work: Path) -> Iterator[RunningServer]:
+    """Yield a server that waits for Redis, however slow the machine is."""
+    with _serving(cache, work, 60_000) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(cache: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Yield a server that does not wait long for a Redis that hangs."""
+    work = tmp_path_factory.mktemp("hasty")
+    write_repository(work / "models")
+    with _serving(cache, work, 500) as running:
         yield running
 
 
@@ -173,7 +191,7 @@ def test_a_hit_is_the_same_answer_without_a_run_and_counted(cache: RedisServer, 
     assert stats["cache_miss"]["count"] == then["cache_miss"]["count"] + 1
     assert stats["cache_hit"]["ns"] > then["cache_hit"]["ns"]
     assert stats["cache_miss"]["ns"] > then["cache_miss"]["ns"]
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         page = answer.read().decode()
     assert 'nv_cache_num_hits_per_model{model="counting",version="1"}' in page
     assert "nv_cache_num_hits " in page
@@ -332,22 +350,22 @@ def test_killed_under_load_no_request_fails_and_back_again_it_is_used(
     assert log.count("the response cache is not used until it answers again") < 20, "told once, and not per request"
 
 
-def test_a_redis_that_hangs_fails_no_request(cache: RedisServer, server: RunningServer) -> None:
-    first = kept(cache, server, [71])
+def test_a_redis_that_hangs_fails_no_request(cache: RedisServer, hasty: RunningServer) -> None:
+    first = infer(hasty, [71])
     cache.signal(signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(lambda number: infer(server, [71]), range(40)))
+            answers = list(threads.map(lambda number: infer(hasty, [71]), range(40)))
         assert {tuple(answer["A"]) for answer in answers} == {(72,)}
     finally:
         cache.signal(signal.SIGCONT)
-    wait_until(lambda: infer(server, [71]) == infer(server, [71]), "it is used again")
+    wait_until(lambda: infer(hasty, [71]) == infer(hasty, [71]), "it is used again")
     assert first["A"] == [72]
 
 
 def open_requests(server: RunningServer) -> float:
     """Return how many requests the workers have not answered."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     values = [float(line.split()[-1]) for line in lines if line.startswith('tensorhub_open_requests{process="cpu')]
     assert len(values) == 2
@@ -355,37 +373,37 @@ def open_requests(server: RunningServer) -> float:
 
 
 def test_a_model_is_unloaded_when_the_request_is_answered_that_waits_for_redis(
-    cache: RedisServer, server: RunningServer
+    cache: RedisServer, hasty: RunningServer
 ) -> None:
-    wait_until(lambda: infer(server, [81], "spread") == infer(server, [81], "spread"), "it is used")
+    wait_until(lambda: infer(hasty, [81], "spread") == infer(hasty, [81], "spread"), "it is used")
     cache.signal(signal.SIGSTOP)
     try:
-        with ThreadPoolExecutor(1) as threads, tritonclient.http.InferenceServerClient(server.http) as client:
-            going = threads.submit(infer, server, [81, 82], "spread")
-            wait_until(lambda: open_requests(server) == 1 or going.done(), "it waits")
+        with ThreadPoolExecutor(1) as threads, tritonclient.http.InferenceServerClient(hasty.http) as client:
+            going = threads.submit(infer, hasty, [81, 82], "spread")
+            wait_until(lambda: open_requests(hasty) == 1 or going.done(), "it waits")
             client.unload_model("spread")
             assert going.result()["A"] == [82, 83]
             client.load_model("spread")
     finally:
         cache.signal(signal.SIGCONT)
-    assert infer(server, [81], "spread")["A"] == [82]
+    assert infer(hasty, [81], "spread")["A"] == [82]
 
 
-def test_a_client_that_goes_meanwhile_leaves_nothing_behind(cache: RedisServer, server: RunningServer) -> None:
-    wait_until(lambda: infer(server, [91]) == infer(server, [91]), "it is used")
+def test_a_client_that_goes_meanwhile_leaves_nothing_behind(cache: RedisServer, hasty: RunningServer) -> None:
+    wait_until(lambda: infer(hasty, [91]) == infer(hasty, [91]), "it is used")
     cache.signal(signal.SIGSTOP)
     try:
         tensor = tritonclient.grpc.InferInput("I", [1], "INT32")
         tensor.set_data_from_numpy(np.array([91], np.int32))
-        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+        with tritonclient.grpc.InferenceServerClient(hasty.grpc) as client:
             heard: list[Any] = []
             call = client.async_infer("counting", [tensor], callback=lambda result, error: heard.append(error))
             call.cancel()
             wait_until(lambda: heard, "the client hears of it")
     finally:
         cache.signal(signal.SIGCONT)
-    wait_until(lambda: open_requests(server) == 0, "no request is left open")
-    wait_until(lambda: infer(server, [92]) == infer(server, [92]), "it is used again")
+    wait_until(lambda: open_requests(hasty) == 0, "no request is left open")
+    wait_until(lambda: infer(hasty, [92]) == infer(hasty, [92]), "it is used again")
 
 
 def _serve(tmp_path: Path, *options: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -396,7 +414,7 @@ def _serve(tmp_path: Path, *options: str, environ: dict[str, str] | None = None)
         [*command, *ports, run_dir],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
         env={**os.environ, **(environ or {})},
     )

@@ -15,9 +15,9 @@ import tritonclient.http
 from tritonclient.utils import shared_memory
 
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 from .cached_models import CACHED, COUNTING, GROUP, PYTHON, TENSORS, counted, write_models
-from .daemons import wait_until
 
 SCRATCH = """
 import triton_python_backend_utils as pb_utils
@@ -64,7 +64,7 @@ def hits(server: RunningServer) -> int:
 
 
 def metric(server: RunningServer, name: str) -> float:
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith(name + " ")]
     return float(lines[0].split()[-1])
 
@@ -161,6 +161,6 @@ def test_a_reload_forgets(server: RunningServer) -> None:
 )
 def test_what_there_is_not_is_refused(options: tuple[str, ...], text: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tensorhub", "serve", f"--model-repository={tmp_path}", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert text in done.stderr

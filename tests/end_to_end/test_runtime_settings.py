@@ -10,8 +10,8 @@ from pathlib import Path
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.end_to_end.daemons import wait_until
 from tests.serving import processes_of, serving
+from tests.waiting import wait_until
 
 
 def test_every_process_follows(tmp_path: Path) -> None:

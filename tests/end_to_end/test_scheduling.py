@@ -16,8 +16,8 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 _HEAD = """
 backend: "python" max_batch_size: 4
@@ -107,7 +107,8 @@ _METHODS = {
 """,
     "slow": """
         Path(self.folder, "at work").touch()
-        threading.Event().wait(int(self.x(request)) / 1000)
+        while not Path(self.folder, "go on").exists():
+            threading.Event().wait(0.005)
         self.runs["all"] = self.runs.get("all", 0) + 1
         return self.answer(self.runs["all"])
 """,
@@ -228,13 +229,20 @@ def test_a_request_whose_client_has_given_up_does_not_run(
     server: RunningServer, client: _Client, repository: Path
 ) -> None:
     given = grpcclient.InferInput("X", [1, 1], "INT32")
-    given.set_data_from_numpy(np.array([[700]], np.int32))
+    given.set_data_from_numpy(np.array([[0]], np.int32))
     answers: SimpleQueue[Any] = SimpleQueue()
     with grpcclient.InferenceServerClient(server.grpc) as grpc:
         grpc.async_infer("slow", [given], lambda result, error: answers.put(result or error))
         wait_until((repository / "slow" / "at work").exists, "the first request is at work")
         with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
-            grpc.infer("slow", [given], client_timeout=0.1)
+            grpc.infer("slow", [given], client_timeout=1)
+
+        def dropped() -> bool:
+            [model] = grpc.get_inference_statistics("slow").model_stats
+            return bool(model.inference_stats.fail.count == 1)
+
+        wait_until(dropped, "the server knows")
+        (repository / "slow" / "go on").touch()
         assert answers.get().as_numpy("Y")[0, 0] == 1
     assert client.infer("slow", 0)[0] == 2
 

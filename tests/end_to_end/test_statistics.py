@@ -13,8 +13,8 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, processes_of, serving
+from tests.waiting import wait_until
 
 MODEL = """
 import triton_python_backend_utils as pb_utils

@@ -25,8 +25,8 @@ from tritonclient.utils import InferenceServerException
 
 from tests.crash.processes import arenas_mapped, by_kind, open_files
 from tests.end_to_end import stream_models
-from tests.end_to_end.daemons import comes_true, wait_until
 from tests.serving import RunningServer, serving
+from tests.waiting import comes_true, wait_until
 
 SOAK_REQUESTS = int(os.environ.get("TENSORHUB_STREAM_REQUESTS", "1500"))
 STREAMS = 16
@@ -74,18 +74,8 @@ def held(server: RunningServer) -> dict[str, float]:
     return {name: value for name, value in gauges(server).items() if value}
 
 
-class _Held:
-    """For the account of what is held, if it still is at the end."""
-
-    def __init__(self, server: RunningServer) -> None:
-        self._server = server
-
-    def __str__(self) -> str:
-        return str(held(self._server))
-
-
 def _nothing_is_held(server: RunningServer) -> None:
-    wait_until(lambda: not held(server), "no request and no slot is held", account=_Held(server))
+    wait_until(lambda: not held(server), "no request and no slot is held", account=lambda: held(server))
 
 
 def cancelled_in_model(server: RunningServer) -> int:
@@ -194,7 +184,7 @@ def test_a_cancelled_stream_reaches_the_model(server: RunningServer, client: tri
 def test_a_stream_timeout_reaches_the_model(server: RunningServer, client: triton.InferenceServerClient) -> None:
     before = cancelled_in_model(server)
     answers = Answers()
-    client.start_stream(answers, stream_timeout=1)
+    client.start_stream(answers, stream_timeout=3)
     client.async_stream_infer("repeat", repeat(10_000_000, delay_us=1000))
     with pytest.raises(InferenceServerException) as caught:
         answers.drain()
@@ -342,6 +332,6 @@ def test_many_requests_over_many_streams_with_cancellations_leave_nothing(server
         print(f"{SOAK_REQUESTS} requests over {STREAMS} streams in {time.monotonic() - began_s:.0f} s")
         assert failures == []
         _nothing_is_held(server)
-        if comes_true(lambda before=before: holdings() == before):  # type: ignore[misc]
+        if comes_true(lambda before=before: holdings() == before, 20.0):  # type: ignore[misc]
             return
     pytest.fail(f"descriptors or mappings grow: {before} have become {holdings()}")

@@ -15,9 +15,10 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.end_to_end.daemons import run_to_end, wait_until
+from tests.end_to_end.daemons import run_to_end
 from tests.end_to_end.trace_files import trace_objects
 from tests.serving import RunningServer, free_ports, serving
+from tests.waiting import wait_until
 
 CONFIG = """
 backend: "python" max_batch_size: 0

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end.daemons import wait_until
 from tests.end_to_end.test_traces import collector
 from tests.end_to_end.trace_files import trace_objects
 from tests.model_calls.repository import add_model, ask
 from tests.serving import serving
+from tests.waiting import wait_until
 
 INT = """
     backend: "python"

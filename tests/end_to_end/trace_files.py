@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.daemons import comes_true
+from tests.waiting import comes_true
 
 
 def trace_objects(path: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def test_every_example_model_is_ready(server: RunningServer) -> None:
     for folder in sorted(EXAMPLE_MODELS.iterdir()):
         if server.pid is None and folder.name == "identity":
             continue
-        connection = http.client.HTTPConnection(server.http, timeout=30)
+        connection = http.client.HTTPConnection(server.http, timeout=60)
         try:
             connection.request("GET", f"/v2/models/{folder.name}/ready")
             assert connection.getresponse().status == 200, folder.name
@@ -132,13 +132,13 @@ def test_own_metrics(client: Server, server: RunningServer) -> None:
         f'example_lengths_bucket{labels},le="10"}} 2',
         f"example_lengths_sum{labels}}} 55",
     }
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not wanted <= set(metrics_page(server)):
         assert time.monotonic() < deadline, [line for line in metrics_page(server) if "example_" in line]
 
 
 def metrics_page(server: RunningServer) -> list[str]:
-    connection = http.client.HTTPConnection(server.metrics, timeout=30)
+    connection = http.client.HTTPConnection(server.metrics, timeout=60)
     try:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode().splitlines()
@@ -153,7 +153,7 @@ def test_async_requests(server: RunningServer) -> None:
 
     # More at a time than the server has workers, each for longer than it takes to send the others.
     with ThreadPoolExecutor(8) as threads:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while max(threads.map(call, range(8))) < 2:
             assert time.monotonic() < deadline
 
@@ -171,7 +171,7 @@ def stream(server: RunningServer, model: str, inputs: dict[str, np.ndarray], out
             tensors.append(tensor)
         connected.async_stream_infer(model, tensors, enable_empty_final_response=True)
         while True:
-            result = answers.get(timeout=30)
+            result = answers.get(timeout=60)
             assert isinstance(result, grpc_client.InferResult), result
             value = result.as_numpy(output)
             if value is not None:

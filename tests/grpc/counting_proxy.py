@@ -24,7 +24,7 @@ class CountingProxy:
         """Take no more connections, and wait for the end of those that there are."""
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:  # it grows until its first member, which accepts, has ended
-            thread.join(20)
+            thread.join(60)
         self._listener.close()
 
     def _accept(self) -> None:
@@ -44,7 +44,7 @@ class CountingProxy:
                     client.sendall(data)
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-            up.join(20)
+            up.join(60)
 
 
 def _forward(source: socket.socket, sink: socket.socket) -> None:

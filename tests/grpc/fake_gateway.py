@@ -17,8 +17,7 @@ from tensorhub.frontend.catalog import Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.ipc.wire import FLAG_STREAM, STREAM_WINDOW
 from tensorhub.protocol import messages
-
-from .waiting import until
+from tests.waiting import wait_until
 
 
 def _config(name: str, outputs: Sequence[str], inputs: Sequence[str], decoupled: bool = False) -> bytes:
@@ -157,7 +156,7 @@ class FakeGateway:
         if not request.parameter("never"):
             self._later(request.parameter("delay_ms") / 1000, lambda: self._finish(request_id, request))
         if request.parameter("late"):
-            until(lambda: self.produced == STREAM_WINDOW)
+            wait_until(lambda: self.produced == STREAM_WINDOW)
         return request_id
 
     def cancel(self, request_id: int) -> None:

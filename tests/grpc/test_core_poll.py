@@ -25,7 +25,7 @@ import sys, grpc
 with grpc.insecure_channel("127.0.0.1:" + sys.argv[1]) as channel:
     method = channel.unary_unary("{METHOD}")
     for _ in range(int(sys.argv[2])):
-        assert method(b"x", timeout=20) == b"x"
+        assert method(b"x", timeout=60) == b"x"
 """
 """A client for itself: one in the same process takes the core's events away from the loop."""
 
@@ -66,8 +66,8 @@ def test_every_call_is_answered_whoever_reads_the_mail(port: int, mail: Mail) ->
         method = channel.unary_unary(METHOD)
         # Few, one after the other: a client in the same process takes the core's events away from the loop.
         for number in range(20):
-            assert method(str(number).encode(), timeout=20) == str(number).encode()
-        together = [method.future(str(number).encode(), timeout=20) for number in range(500)]
+            assert method(str(number).encode(), timeout=60) == str(number).encode()
+        together = [method.future(str(number).encode(), timeout=60) for number in range(500)]
         assert [call.result() for call in together] == [str(number).encode() for number in range(500)]
     if mail.fd is not None:
         assert "grpc-loop" in mail.readers
@@ -118,7 +118,7 @@ class _Http2Client:
     """
 
     def __init__(self, port: int) -> None:
-        self._connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._frames = self._connection.makefile("rb")
         self._connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, b""))
         self._streams = itertools.count(1, 2)

@@ -18,9 +18,10 @@ import tritonclient.grpc
 
 from tensorhub.grpc.routes import INFERENCE
 from tests.certificates import make_certificates
+from tests.serving import free_ports
+from tests.waiting import wait_until
 
 from .test_inference import METHOD, SMALL, request
-from .waiting import until
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "Daemon"]
@@ -43,12 +44,12 @@ class Daemon:
         return self.log.read_text()
 
     def wait_until_started(self) -> None:
-        until(lambda: "Started GRPCInferenceService at " in self.text or self.process.poll() is not None, 60)
+        wait_until(lambda: "Started GRPCInferenceService at " in self.text or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(60)
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -73,9 +74,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def port() -> int:
     """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 @pytest.fixture(params=["reactor", "threads"])
@@ -86,7 +85,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 def infer(target: str, **parameters: int) -> bytes:
     with grpc.insecure_channel(target) as channel:
         body = request("add_sub", *SMALL, **parameters).SerializeToString()
-        return channel.unary_unary(METHOD)(body, timeout=20)
+        return channel.unary_unary(METHOD)(body, timeout=60)
 
 
 def test_serves_and_ends(start: Start, port: int, engine: str) -> None:
@@ -104,10 +103,10 @@ def test_a_call_in_progress_is_finished(start: Start, port: int, engine: str) ->
     daemon.wait_until_started()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         future = channel.unary_unary(METHOD).future(request("add_sub", *SMALL, delay_ms=1500).SerializeToString())
-        until(lambda: infer(f"127.0.0.1:{port}"))  # the first one is in front of it
+        wait_until(lambda: infer(f"127.0.0.1:{port}"))  # the first one is in front of it
         daemon.process.send_signal(signal.SIGTERM)
-        assert future.result(20)
-    assert daemon.process.wait(20) == 0
+        assert future.result(60)
+    assert daemon.process.wait(60) == 0
 
 
 def test_a_call_that_does_not_finish_is_cancelled(start: Start, port: int, engine: str) -> None:
@@ -115,9 +114,9 @@ def test_a_call_that_does_not_finish_is_cancelled(start: Start, port: int, engin
     daemon.wait_until_started()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         future = channel.unary_unary(METHOD).future(request("add_sub", *SMALL, never=1).SerializeToString())
-        until(lambda: infer(f"127.0.0.1:{port}"))
+        wait_until(lambda: infer(f"127.0.0.1:{port}"))
         assert daemon.terminate() == 0
-        assert future.exception(20) is not None
+        assert future.exception(60) is not None
 
 
 def test_a_port_that_is_taken(start: Start, port: int) -> None:
@@ -126,7 +125,7 @@ def test_a_port_that_is_taken(start: Start, port: int) -> None:
         taken.bind(("127.0.0.1", port))
         taken.listen()
         daemon = start(f"--grpc-port={port}")
-        assert daemon.process.wait(30) == 1
+        assert daemon.process.wait(60) == 1
     assert daemon.text.count("\n") == 1
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in daemon.text
 
@@ -138,7 +137,7 @@ def test_processes_share_a_port_if_all_say_so(start: Start, port: int, engine: s
     for _ in range(10):
         assert infer(f"127.0.0.1:{port}")
     alone = start(f"--grpc-port={port}", engine)
-    assert alone.process.wait(30) == 1
+    assert alone.process.wait(60) == 1
     assert daemons[0].terminate() == 0
     for _ in range(10):
         assert infer(f"127.0.0.1:{port}")
@@ -154,7 +153,7 @@ def test_processes_share_a_port_if_all_say_so(start: Start, port: int, engine: s
 )
 def test_a_wrong_option_is_one_line(start: Start, arguments: list[str], text: str) -> None:
     daemon = start(*arguments)
-    assert daemon.process.wait(30) == 1
+    assert daemon.process.wait(60) == 1
     assert text in daemon.text
     assert daemon.text.count("\n") == 1
 
@@ -174,11 +173,11 @@ def test_without_a_server_behind_it(tmp_path: Path, port: int) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             live = channel.unary_unary(f"/{INFERENCE}/ServerLive")
             with pytest.raises(grpc.RpcError) as caught:
-                live(b"", timeout=30, wait_for_ready=True)
+                live(b"", timeout=60, wait_for_ready=True)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "no hub has answered" in caught.value.details()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -193,7 +192,7 @@ def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
     authority = files.authority.read_bytes()
     body = request("add_sub", *SMALL).SerializeToString()
     with grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(authority)) as channel:
-        assert channel.unary_unary(METHOD)(body, timeout=20)
+        assert channel.unary_unary(METHOD)(body, timeout=60)
     with pytest.raises(grpc.RpcError):
         infer(f"127.0.0.1:{port}")
     _infer_with_tritonclient(port, files.authority)
@@ -204,12 +203,12 @@ def test_tls(start: Start, port: int, engine: str, tmp_path: Path) -> None:
     daemon.wait_until_started()
     credentials = grpc.ssl_channel_credentials(authority, files.client_key.read_bytes(), files.client.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
-        assert channel.unary_unary(METHOD)(body, timeout=20)
+        assert channel.unary_unary(METHOD)(body, timeout=60)
     with (
         grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(authority)) as channel,
         pytest.raises(grpc.RpcError),
     ):
-        channel.unary_unary(METHOD)(body, timeout=20)
+        channel.unary_unary(METHOD)(body, timeout=60)
     _infer_with_tritonclient(port, files.authority, files.client_key, files.client)
     assert daemon.terminate() == 0
 
@@ -231,7 +230,7 @@ def _infer_with_tritonclient(port: int, authority: Path, key: Path | None = None
         assert client.infer("add_sub", inputs).as_numpy("OUTPUT0").shape == (16,)
         client.start_stream(lambda result, error: answers.put(error))
         client.async_stream_infer("add_sub", inputs)
-        assert answers.get(timeout=20) is None
+        assert answers.get(timeout=60) is None
         client.stop_stream()
 
 
@@ -244,7 +243,7 @@ data = np.arange(16, dtype=np.int32).reshape(1, 16)
 inputs = [triton.InferInput(name, [1, 16], "INT32") for name in ("INPUT0", "INPUT1")]
 for item in inputs:
     item.set_data_from_numpy(data)
-result = client.infer("add_sub", inputs, request_id="42", client_timeout=20)
+result = client.infer("add_sub", inputs, request_id="42", client_timeout=60)
 try:
     client.infer("nobody", inputs)
     error = None
@@ -291,7 +290,7 @@ def _calls(channel: grpc.Channel, count: int) -> None:
     body = request("add_sub", *SMALL).SerializeToString()
     for _ in range(count // 50):
         for future in [infer_method.future(body) for _ in range(50)]:
-            assert future.result(30)
+            assert future.result(60)
 
 
 def test_memory_is_flat_over_twenty_thousand_calls(start: Start, port: int, engine: str) -> None:
@@ -313,10 +312,10 @@ def test_memory_is_flat_over_large_calls(start: Start, port: int) -> None:
         body = request("identity", bytes(4_000_000), apart=1).SerializeToString()
         method = channel.unary_unary(METHOD)
         for _ in range(10):
-            method(body, timeout=30)
+            method(body, timeout=60)
         before = daemon.memory()
         for _ in range(60):
-            method(body, timeout=30)
+            method(body, timeout=60)
         assert daemon.memory() < before + 40 * 1024 * 1024  # ten messages; sixty would be 240 MB
     assert daemon.terminate() == 0
 

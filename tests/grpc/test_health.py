@@ -8,10 +8,10 @@ import pytest
 from tensorhub.grpc import health
 from tensorhub.grpc.routes import methods
 from tensorhub.protocol import messages
+from tests.waiting import wait_until
 
 from .conftest import Serve
 from .fake_gateway import FakeGateway
-from .waiting import until
 
 Request = messages.message_class("grpc.health.v1.HealthCheckRequest")
 Response = messages.message_class("grpc.health.v1.HealthCheckResponse")
@@ -26,7 +26,7 @@ def channel(serve: Serve, gateway: FakeGateway) -> grpc.Channel:
 
 def check(channel: grpc.Channel, service: str = "") -> int:
     body = Request(service=service).SerializeToString()
-    answer = channel.unary_unary(f"/{health.SERVICE}/Check")(body, timeout=20)
+    answer = channel.unary_unary(f"/{health.SERVICE}/Check")(body, timeout=60)
     return int(Response.FromString(answer).status)
 
 
@@ -77,7 +77,7 @@ def test_watching(channel: grpc.Channel, gateway: FakeGateway) -> None:
     assert next_status(model) == NOT_SERVING
     for call in (server, model, other):
         call.cancel()
-    until(lambda: gateway.observers == [])
+    wait_until(lambda: gateway.observers == [])
 
 
 def test_watching_ends_with_the_server(serve: Serve, gateway: FakeGateway) -> None:

@@ -27,7 +27,7 @@ class Client:
 
     def raw(self, path: str, body: bytes) -> Answer:
         try:
-            return "OK", self._channel.unary_unary(path)(body, timeout=20)
+            return "OK", self._channel.unary_unary(path)(body, timeout=60)
         except grpc.RpcError as exc:
             return exc.code().name, exc.details()
 

@@ -21,7 +21,7 @@ REFUSAL = "This protocol is restricted, expecting header 'triton-grpc-protocol-k
 
 def ask(channel: grpc.Channel, path: str, metadata: Any) -> tuple[str, str]:
     """Call a method of any shape with nothing. Returns status and text."""
-    call = channel.stream_stream(path)(iter([b""]), metadata=metadata, timeout=20)
+    call = channel.stream_stream(path)(iter([b""]), metadata=metadata, timeout=60)
     try:
         next(call, None)
     except grpc.RpcError:
@@ -103,9 +103,9 @@ def parameters(gateway: FakeGateway) -> dict[str, str]:
 def test_metadata_become_parameters(forwarding: grpc.Channel, gateway: FakeGateway) -> None:
     infer = forwarding.unary_unary(METHOD)
     metadata = (("x-one", "1"), ("x-two", "2"), ("one", "3"), ("x-raw-bin", b"\xff"))
-    infer(request("identity", *SMALL).SerializeToString(), metadata=metadata, timeout=20)
+    infer(request("identity", *SMALL).SerializeToString(), metadata=metadata, timeout=60)
     assert parameters(gateway) == {"x-one": "1", "x-two": "2"}
-    infer(request("identity", bytes(100_000), bytes(4)).SerializeToString(), metadata=metadata, timeout=20)
+    infer(request("identity", bytes(100_000), bytes(4)).SerializeToString(), metadata=metadata, timeout=60)
     assert parameters(gateway) == {"x-one": "1", "x-two": "2"}
     assert gateway.placed == 1
 

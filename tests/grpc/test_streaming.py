@@ -13,11 +13,11 @@ from tensorhub.errors import Code
 from tensorhub.grpc import engine, streaming
 from tensorhub.grpc.routes import INFERENCE, methods
 from tensorhub.protocol import messages
+from tests.waiting import wait_until
 
 from .conftest import Serve
 from .fake_gateway import FakeGateway
 from .test_inference import SMALL, numbers, request
-from .waiting import until
 
 METHOD = f"/{INFERENCE}/ModelStreamInfer"
 Response = messages.message_class("inference.ModelStreamInferResponse")
@@ -50,8 +50,8 @@ class Call:
 def channel(serve: Serve, gateway: FakeGateway) -> Iterator[grpc.Channel]:
     server, channel = serve(methods(gateway))
     yield channel
-    until(lambda: server.calls == 0)
-    until(lambda: gateway.in_flight == 0)
+    wait_until(lambda: server.calls == 0)
+    wait_until(lambda: gateway.in_flight == 0)
     assert (gateway.reserved, gateway.unreleased) == (0, 0)
 
 
@@ -144,7 +144,7 @@ def test_bytes_that_are_no_request_end_the_stream(stream: Call, gateway: FakeGat
     with pytest.raises(grpc.RpcError):
         stream.next()
     assert (stream.call.code(), stream.call.details()) == (grpc.StatusCode.INTERNAL, "Unable to parse request")
-    until(lambda: len(gateway.cancelled) == 1)
+    wait_until(lambda: len(gateway.cancelled) == 1)
 
 
 def test_responses_of_a_decoupled_model(stream: Call) -> None:
@@ -212,11 +212,11 @@ def test_a_client_that_does_not_read_holds_its_model_up(stream: Call, gateway: F
         before, seen[0] = seen[0], gateway.produced
         return before == seen[0] and seen[0] > 1
 
-    until(stands_still)
+    wait_until(stands_still)
     assert gateway.produced < 100_000
     for _ in range(2_000):
         stream.next()
-    until(lambda: gateway.produced > seen[0])
+    wait_until(lambda: gateway.produced > seen[0])
 
 
 def test_requests_in_flight_are_limited(
@@ -243,21 +243,21 @@ def test_the_half_close_waits_for_what_is_open(stream: Call) -> None:
 
 def test_a_client_that_goes_cancels_everything(stream: Call, gateway: FakeGateway) -> None:
     stream.send(*(named(str(index), never=1) for index in range(20)), named("d", "stream", count=1_000_000))
-    until(lambda: gateway.in_flight == 21)
+    wait_until(lambda: gateway.in_flight == 21)
     assert stream.next().infer_response.id == "d"
     stream.call.cancel()
-    until(lambda: len(gateway.cancelled) == 21)
+    wait_until(lambda: len(gateway.cancelled) == 21)
 
 
 def test_the_deadline_is_each_requests(channel: grpc.Channel, gateway: FakeGateway) -> None:
-    stream = Call(channel, timeout=0.3)
+    stream = Call(channel, timeout=2)  # time enough to arrive
     stream.send(named("0"), named("1", never=1))
     assert stream.next().infer_response.id == "0"
     with pytest.raises(grpc.RpcError):
         stream.next()
     assert stream.call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert gateway.last_deadline_ns > 0
-    until(lambda: len(gateway.cancelled) == 1)
+    wait_until(lambda: len(gateway.cancelled) == 1)
     stream.half_close()
 
 
@@ -267,7 +267,7 @@ def test_a_server_that_stops_answers_what_is_open(serve: Serve, gateway: FakeGat
     idle.send(named("0"))
     assert idle.next().infer_response.id == "0"
     busy.send(named("1", delay_ms=300))
-    until(lambda: gateway.in_flight == 1)
+    wait_until(lambda: gateway.in_flight == 1)
     server.stop(60)
     assert busy.next().infer_response.id == "1"
     for stream in (idle, busy):
@@ -288,7 +288,7 @@ def test_an_error_as_status(channel: grpc.Channel, gateway: FakeGateway) -> None
     with pytest.raises(grpc.RpcError):
         stream.next()
     assert (stream.call.code(), stream.call.details()) == (grpc.StatusCode.NOT_FOUND, "no")
-    until(lambda: len(gateway.cancelled) == 1)
+    wait_until(lambda: len(gateway.cancelled) == 1)
     stream.half_close()
 
 
@@ -299,7 +299,7 @@ def test_an_error_of_a_decoupled_model_as_status(channel: grpc.Channel, gateway:
     with pytest.raises(grpc.RpcError):
         stream.next()
     assert (stream.call.code(), stream.call.details()) == (grpc.StatusCode.INTERNAL, "error 4")
-    until(lambda: gateway.in_flight == 0)
+    wait_until(lambda: gateway.in_flight == 0)
     stream.half_close()
 
 

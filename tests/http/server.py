@@ -7,18 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.http.asgi_client import Answer
+from tests.serving import free_ports
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "etc" / "tensorhub" / "gunicorn.conf.py"
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 60
 
 
 class Server:
@@ -30,7 +30,7 @@ class Server:
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """Send one request on a connection of its own; an iterable body goes out in chunks."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body=body, headers=headers or {}, encode_chunked=False)
             response = connection.getresponse()
@@ -41,7 +41,7 @@ class Server:
 
     def connect(self) -> socket.socket:
         """Open a bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def account(self) -> dict[str, Any]:
         """Ask the fake gateway what it has seen and what it holds."""
@@ -55,26 +55,10 @@ class Server:
         return self.process.wait(STOP_TIMEOUT_S)
 
 
-def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Poll until a condition holds; an assertion error when it does not in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
 @contextmanager
 def gunicorn(folder: Path, *arguments: str, **environment: str) -> Iterator[Server]:
     """Run Gunicorn in `folder`; its output goes to a file `log` there."""
-    port = free_port()
+    [port] = free_ports(1)
     command = [sys.executable, "-m", "gunicorn", *arguments, "tests.http.fake_app:app"]
     if "-c" not in arguments:
         command[3:3] = ["--bind", f"127.0.0.1:{port}", "--no-control-socket"]
@@ -89,7 +73,7 @@ def gunicorn(folder: Path, *arguments: str, **environment: str) -> Iterator[Serv
         process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
     server = Server(port, process)
     try:
-        wait_until(lambda: process.poll() is not None or _answers(server), START_TIMEOUT_S)
+        wait_until(lambda: process.poll() is not None or _answers(server), "it answers")
         assert process.poll() is None, (folder / "log").read_text()
         yield server
     finally:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.http.server import CONFIG, Server, gunicorn, wait_until
+from tests.http.server import CONFIG, Server, gunicorn
+from tests.waiting import wait_until
 
 TENSOR = {"name": "IN", "datatype": "INT32", "shape": [2], "data": [1, 2]}
 PLAIN = json.dumps({"id": "7", "inputs": [TENSOR]}).encode()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from tests.http.server import Server, wait_until
+from tests.http.server import Server
+from tests.waiting import wait_until
 
 ECHO = "/v2/models/echo/infer"
 LENGTH = "Inference-Header-Content-Length"

@@ -73,7 +73,7 @@ def _converse(server: RunningServer, root: Path, conversation: Callable[[Ask], A
             return await call(sagemaker, method, path, data, headers)
 
         gateway = await app.connection.open()
-        deadline = asyncio.get_running_loop().time() + 20
+        deadline = asyncio.get_running_loop().time() + 60
         while not gateway.catalog.connected:
             assert asyncio.get_running_loop().time() < deadline, "no snapshot has come"
             await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,11 @@ def test_bare_gunicorn(tmp_path: Path, worker: str) -> None:
 
 
 def test_the_shipped_configuration_leaves_nothing_behind(tmp_path: Path) -> None:
-    with gunicorn(tmp_path, "-c", str(CONFIG)) as server:
+    # It need not wait for anything when it stops, which would take longer than is waited for it.
+    with gunicorn(tmp_path, "-c", str(CONFIG), TENSORHUB_EXIT_TIMEOUT="600") as server:
         assert server.ask("GET", "/v2/health/ready").status == 200
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
-        begin = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - begin < 5
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     assert (tmp_path / "log").read_text() == ""
 

@@ -86,7 +86,7 @@ def test_a_server_as_vertex_ai_starts_it(tmp_path: Path) -> None:
 
     def healthy(http_port: int) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -98,11 +98,11 @@ def test_a_server_as_vertex_ai_starts_it(tmp_path: Path) -> None:
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/predict", json.dumps({"inputs": inputs}).encode(), method="POST"
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             outputs = {item["name"]: item["data"] for item in json.loads(answer.read())["outputs"]}
         assert outputs["OUTPUT0"] == [2 * value for value in row]
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/predict", b"", {"X-Vertex-Ai-Triton-Redirect": "metrics"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert b'nv_inference_request_success{model="add_sub"' in answer.read()

@@ -166,7 +166,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         deadline = time.monotonic() + _DEADLINE_S
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=60).close()
                 break
             except urllib.error.HTTPError as exc:
                 exc.close()

@@ -4,24 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
 
 from tests.serving import PROJECT, is_ready, processes_of, run_dir_of, serving
-
-_DEADLINE_S = 30.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        # The condition looks at other processes, which tell nobody when they change.
-        time.sleep(0.02)
+from tests.waiting import DEADLINE_S, wait_until
 
 
 def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
@@ -53,7 +42,7 @@ def test_a_load_that_fails_before_all_frontends_are_there_does_not_end_the_serve
             held.extend(found)
         if not held or not is_ready(port):
             return False
-        connection = HTTPConnection("127.0.0.1", port, timeout=_DEADLINE_S)
+        connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
         connection.request("POST", "/v2/repository/models/broken/load", "{}")
         assert connection.getresponse().status == 400
         connection.close()
@@ -65,9 +54,9 @@ def test_a_load_that_fails_before_all_frontends_are_there_does_not_end_the_serve
         serving(tmp_path, explicit, repository, ready=loaded_too_early) as server,
         grpc.insecure_channel(server.grpc) as channel,
     ):
-        grpc.channel_ready_future(channel).result(_DEADLINE_S)
+        grpc.channel_ready_future(channel).result(DEADLINE_S)
         live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
-        assert live(b"", timeout=_DEADLINE_S) == b"\x08\x01"
+        assert live(b"", timeout=DEADLINE_S) == b"\x08\x01"
 
 
 def test_a_run_directory_has_one_server(tmp_path: Path) -> None:
@@ -80,7 +69,7 @@ def test_a_run_directory_has_one_server(tmp_path: Path) -> None:
             cwd=PROJECT,
             capture_output=True,
             text=True,
-            timeout=_DEADLINE_S,
+            timeout=DEADLINE_S,
             check=False,
         )
         assert second.returncode == 1

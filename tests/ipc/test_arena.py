@@ -20,7 +20,7 @@ def free_runs(taken: dict[int, int]) -> list[int]:
     return [*runs, SIZE - position]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=_steps)
 def test_against_a_model(steps: list[int | tuple[int]]) -> None:
     """A number asks for that many bytes; a tuple frees one of the blocks."""

@@ -12,8 +12,8 @@ from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.holdings import Holding, Holdings
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.option_groups import SharedMemory
-from tests.end_to_end.daemons import wait_until
-from tests.shm.segments import open_fds
+from tests.shm.segments import open_fds, opened_since
+from tests.waiting import wait_until
 
 SECOND_NS = 1_000_000_000
 
@@ -69,7 +69,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     yield found
     found.files.close()
     found.holdings.close()
-    wait_until(lambda: open_fds() == before, "nothing is left open")
+    wait_until(lambda: not opened_since(before), "nothing is left open")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 3])

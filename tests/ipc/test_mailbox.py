@@ -17,7 +17,7 @@ from tensorhub.ipc.hub_line import HubLine
 from tensorhub.ipc.mailbox import Mailbox
 from tensorhub.ipc.outbox import QUEUE_LIMIT, Outbox, PeerFull
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 WAKE = b"wake"
 
 

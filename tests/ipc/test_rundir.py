@@ -69,7 +69,7 @@ def test_one_hub_at_a_time_and_none_after_kill(tmp_path: Path) -> None:
         with pytest.raises(RunDirError, match="in use by a running server"), run_dir.lock():
             pass
         holder.kill()
-        holder.wait(20)
+        holder.wait(60)
     with run_dir.lock(), pytest.raises(RunDirError), RunDir(tmp_path).lock():
         pass
     with run_dir.lock():
@@ -85,7 +85,7 @@ def test_names(tmp_path: Path) -> None:
 
 def test_the_dead_are_forgotten(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait(20)
+    gone.wait(60)
     run_dir = RunDir(tmp_path)
     ours = [run_dir.hub, run_dir.mailbox(Role.HTTP, os.getpid()), run_dir.handles(os.getpid()), tmp_path / "notes.txt"]
     theirs = [run_dir.mailbox(Role.WORKER, gone.pid), run_dir.handles(gone.pid)]

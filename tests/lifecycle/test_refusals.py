@@ -12,7 +12,7 @@ import tritonclient.http
 
 from tests.serving import EXAMPLE_MODELS, PROJECT, free_ports, processes_of, serving
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 _SITE = """import sys
 if any(argument.endswith("{module}") for argument in sys.orig_argv):
     sys.stderr.write("the {module} refuses\\n")

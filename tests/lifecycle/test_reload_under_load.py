@@ -14,8 +14,8 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.end_to_end.daemons import comes_true
 from tests.serving import RunningServer, processes_of, serving
+from tests.waiting import comes_true
 
 RELOADS = int(os.environ.get("TENSORHUB_RELOADS", "5"))
 CLIENTS = int(os.environ.get("TENSORHUB_RELOAD_CLIENTS", "8"))
@@ -80,7 +80,7 @@ class Clients:
     def __exit__(self, *exc: object) -> None:
         self._stopping.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
 
     def _run(self, make: Callable[[], Callable[[], int]]) -> None:
         infer = make()
@@ -142,4 +142,4 @@ def test_clients_do_not_notice_reloads(tmp_path: Path) -> None:
             return {pid: now - before[pid] for pid, now in _memory(server).items()}
 
         # the model that was replaced last may still be on its way out
-        assert comes_true(lambda: max(grown().values()) < _GROWTH_LIMIT), grown()
+        assert comes_true(lambda: max(grown().values()) < _GROWTH_LIMIT, 20.0), grown()

@@ -15,10 +15,10 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
 from tensorhub.ipc.wire import STREAM_WINDOW
-from tests.end_to_end.daemons import wait_until
 from tests.model_calls.repository import add_model, ask
 from tests.model_calls.test_ensembles import ADDS, INT, ensemble
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 COUNTS = """
     import numpy as np

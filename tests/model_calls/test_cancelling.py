@@ -11,10 +11,10 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
-from tests.end_to_end.daemons import wait_until
 from tests.model_calls.repository import add_model, ask
 from tests.model_calls.test_ensembles import INT
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 DECOUPLED = INT + "model_transaction_policy { decoupled: true }"
 

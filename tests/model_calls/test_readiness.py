@@ -12,8 +12,8 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 MODEL = """
 import asyncio, os, threading, time
@@ -108,7 +108,7 @@ def ready(server: RunningServer, model: str = "") -> tuple[bool, bool]:
 
 
 def body(server: RunningServer, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(server.http, timeout=20)
+    connection = http.client.HTTPConnection(server.http, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -145,7 +145,7 @@ def test_text_that_parses(text: str) -> None:
     model_config.parse_text(text, "config.pbtxt")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from(
@@ -200,7 +200,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON_VALUES)
 def test_any_json_is_a_config_or_an_invalid_argument(document: Any) -> None:
     try:

@@ -9,7 +9,7 @@ import grpc
 import tritonclient.grpc.service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 class Http:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.crash.processes import by_kind, open_files
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, processes_of
+from tests.waiting import wait_until
 
 FOREIGN_UID = 54_321
 
@@ -57,4 +57,4 @@ def nothing_is_left(server: RunningServer) -> Iterator[None]:
         now = holdings(server)
         return {pid: extra for pid in before if (extra := now[pid] - before[pid])}
 
-    wait_until(lambda: not more(), "everything is given back", 10.0, account=more())
+    wait_until(lambda: not more(), "everything is given back", account=more)

@@ -99,7 +99,9 @@ def test_tensors_over_grpc(rpc: Grpc, region: bytes) -> None:
 _any_number = st.one_of(st.sampled_from(NUMBERS), st.integers(-(2**70), 2**70), st.integers(0, N + 2), st.floats())
 
 
-@settings(max_examples=turns(100, 5_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=turns(100, 5_000), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(offset=_any_number, byte_size=_any_number)
 def test_no_pair_of_numbers_gets_out(http: Http, region: bytes, offset: Any, byte_size: Any) -> None:
     count = byte_size if type(byte_size) is int and 0 < byte_size <= N else 1

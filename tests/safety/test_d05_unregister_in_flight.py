@@ -21,7 +21,7 @@ READERS = turns(12, 64)
 WRITERS = turns(3, 8)
 
 
-@pytest.mark.timeout(60 + SECONDS)
+@pytest.mark.timeout(300 + SECONDS)
 def test_readers_against_registrars(guarded: RunningServer) -> None:
     pid = worker(guarded)
     seen: Counter[str] = Counter()
@@ -98,7 +98,7 @@ def test_the_name_is_free_while_a_request_still_reads(guarded: RunningServer, ht
         assert http.register("d05", first.key, 0, SIZE)[0] == 200
         thread = threading.Thread(target=infer)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not entered.exists():
             assert time.monotonic() < deadline
             time.sleep(0.005)

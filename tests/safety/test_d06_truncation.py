@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.end_to_end.daemons import wait_until
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Http
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, worker
 from tests.safety.soak import turns
 from tests.serving import RunningServer
 from tests.shm.segments import Segment, segment
+from tests.waiting import wait_until
 
 SIZE = 1 << 20
 TURNS = turns(5, 1_000)

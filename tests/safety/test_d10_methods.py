@@ -20,9 +20,9 @@ def test_every_method(closed: RunningServer, name: str, streams: bool) -> None:
             path = f"/{_SERVICE}/{name}"
             try:
                 if streams:
-                    list(channel.stream_stream(path)(iter([b""]), timeout=20, metadata=metadata))
+                    list(channel.stream_stream(path)(iter([b""]), timeout=60, metadata=metadata))
                 else:
-                    channel.unary_unary(path)(b"", timeout=20, metadata=metadata)
+                    channel.unary_unary(path)(b"", timeout=60, metadata=metadata)
             except grpc.RpcError as exc:
                 return exc.code().name, exc.details() or ""
             return "OK", ""

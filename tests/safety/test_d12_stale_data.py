@@ -13,11 +13,11 @@ import grpc
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http
 from tests.safety.processes import pids, worker
 from tests.safety.soak import turns
 from tests.serving import RunningServer
+from tests.waiting import wait_until
 
 STALLS = turns(25, 10_000)
 DEATHS = turns(1, 20)
@@ -105,7 +105,7 @@ def test_stalls_and_deaths(guarded: RunningServer) -> None:
                 wait_until(lambda pid=pid: pid not in _workers(guarded), "the worker is gone")  # type: ignore[misc]
                 wait_until(lambda: len(_workers(guarded)) == 1, "another worker comes")
             before = seen.copy()
-            wait_until(lambda b=before: seen["http"] > b["http"] and seen["grpc"] > b["grpc"], "all are served", 60)  # type: ignore[misc]
+            wait_until(lambda b=before: seen["http"] > b["http"] and seen["grpc"] > b["grpc"], "all are served")  # type: ignore[misc]
     finally:
         stop.set()
         for thread in threads:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, infer_request
 from tests.safety.conftest import ARENA_BYTES
 from tests.safety.processes import mapped, nothing_is_left, worker
 from tests.safety.soak import turns
 from tests.serving import RunningServer
 from tests.shm.segments import segment
+from tests.waiting import wait_until
 
 CALLS = turns(300, 100_000)
 _SIZE = 200_000
@@ -47,13 +47,13 @@ def test_cancelled_calls(guarded: RunningServer, http: Http, rpc: Grpc) -> None:
         assert http.register("d13", made.key, 0, _SIZE)[0] == 200
         for request, _ in zip(_requests(), range(CALLS), strict=False):
             done.acquire()
-            call = rpc.stub.ModelInfer.future(request, timeout=30)
+            call = rpc.stub.ModelInfer.future(request, timeout=60)
             call.add_done_callback(lambda call: (outcomes.add(call.code().name), done.release()))
             if chance.random() < 0.8:
                 time.sleep(chance.choice((0, 0, 0.0005, 0.002)))
                 call.cancel()
         for _ in range(_AT_ONCE):
-            assert done.acquire(timeout=30)
+            assert done.acquire(timeout=60)
         _nothing_is_held(http, pid, made.key)
     assert {"OK", "CANCELLED"} <= outcomes <= {"OK", "CANCELLED", "UNAVAILABLE"}
     assert worker(guarded) == pid
@@ -79,7 +79,7 @@ def test_clients_that_hang_up(guarded: RunningServer, http: Http) -> None:
     with segment(b"\1" * _SIZE) as made, nothing_is_left(guarded):
         assert http.register("d13", made.key, 0, _SIZE)[0] == 200
         for _ in range(turns(100, 20_000)):
-            with socket.create_connection((host, int(port)), timeout=10) as connection:
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
                 whole = start + header
                 connection.sendall(whole[: chance.randrange(1, len(whole) + 1)])
                 if chance.random() < 0.3:

@@ -7,13 +7,13 @@ import grpc
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, infer_request, inline_request
 from tests.safety.conftest import ARENA_BYTES
 from tests.safety.processes import mapped, nothing_is_left, worker
 from tests.safety.soak import turns
 from tests.serving import RunningServer
 from tests.shm.segments import segment
+from tests.waiting import wait_until
 
 STREAMS = turns(150, 100_000)
 _SIZE = 100_000
@@ -27,9 +27,9 @@ def _give_up(rpc: Grpc, requests: list[pb.ModelInferRequest], chance: random.Ran
 
     def send() -> object:
         yield from requests
-        gate.wait(10)  # the stream stays open until it is given up
+        gate.wait(60)  # the stream stays open until it is given up
 
-    call = rpc.stub.ModelStreamInfer(send(), timeout=30)
+    call = rpc.stub.ModelStreamInfer(send(), timeout=60)
     try:
         for _ in range(taken):
             answer = next(call)

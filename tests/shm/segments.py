@@ -2,8 +2,9 @@
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,18 @@ def segment(content: bytes) -> Iterator[Segment]:
         made.path.unlink(missing_ok=True)
 
 
-def open_fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def open_fds() -> Counter[str]:
+    """What this process has open, with what it is."""
+    found: Counter[str] = Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found[os.readlink(f"/proc/self/fd/{fd}")] += 1
+    return found
+
+
+def opened_since(before: Counter[str]) -> Counter[str]:
+    """What is open now and was not then. Not how many are: what threads of earlier tests close does not matter."""
+    return open_fds() - before
 
 
 def mappings(key: str) -> int:

@@ -19,10 +19,10 @@ import tritonclient.grpc
 
 from tensorhub.client.cuda_memory import CudaMemory
 from tensorhub.client.shared_memory import SystemRegion
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Http
 from tests.serving import EXAMPLE_MODELS, RunningServer, serving
 from tests.shm.gpu import needs_gpu
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
 

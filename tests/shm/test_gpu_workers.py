@@ -12,11 +12,11 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import SharedMemorySocket
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, infer_request
 from tests.serving import RunningServer, processes_of, serving
 from tests.shm.fake_device import ENVIRON, GPUS, handle_of
 from tests.shm.segments import Segment, segment
+from tests.waiting import wait_until
 
 MODELS = Path(__file__).parent / "gpu_models"
 SIZE = 100_000

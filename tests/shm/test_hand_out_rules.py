@@ -14,12 +14,12 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 from tensorhub.client.shared_memory import FileRegion, OutputRegion, SharedMemoryError, SharedMemorySocket, allocate
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import pids
 from tests.serving import RunningServer, serving
 from tests.shm.segments import segment
+from tests.waiting import wait_until
 
 LIMIT = 6
 LIMIT_BYTES = 60_000

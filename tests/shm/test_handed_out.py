@@ -22,12 +22,12 @@ import tritonclient.http as triton_http
 
 from tensorhub.client.shared_memory import FileRegion, OutputRegion, SharedMemoryError, SharedMemorySocket, allocate
 from tests.crash.processes import open_files
-from tests.end_to_end.daemons import wait_until
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids, resident_bytes
 from tests.serving import EXAMPLE_MODELS, RunningServer, serving
+from tests.waiting import wait_until
 
 CYCLES = int(os.environ.get("TENSORHUB_HAND_OUT_CYCLES", "300"))
 LIMIT = 4
@@ -224,7 +224,7 @@ def test_each_response_of_a_stream_has_its_own(making: RunningServer, memory: Sh
         for _ in range(3):
             outputs = [
                 response.infer_response.outputs[0]
-                for response in rpc.stub.ModelStreamInfer(iter([request]), timeout=30)
+                for response in rpc.stub.ModelStreamInfer(iter([request]), timeout=60)
                 if response.infer_response.outputs
             ]
             assert len({_name(output) for output in outputs}) == len(words)
@@ -235,7 +235,6 @@ def test_each_response_of_a_stream_has_its_own(making: RunningServer, memory: Sh
 
 
 def test_its_size_is_sealed_and_nothing_of_it_has_a_name(making: RunningServer, memory: SharedMemorySocket) -> None:
-    before = sorted(os.listdir("/dev/shm"))
     with _infer(triton_http, making, b"x" * 5000, memory) as region:
         for size in (0, 4999, 5001, 1 << 20):
             with pytest.raises(PermissionError):
@@ -244,7 +243,8 @@ def test_its_size_is_sealed_and_nothing_of_it_has_a_name(making: RunningServer, 
         assert not os.get_inheritable(region.fd)
         # It is the client's to write: the server does not look at it any more.
         region.array("UINT8", [5000])[:] = 7
-        assert sorted(os.listdir("/dev/shm")) == before
+        device, file = os.stat("/dev/shm").st_dev, os.fstat(region.fd)
+        assert (file.st_dev, file.st_ino) not in {(device, entry.inode()) for entry in os.scandir("/dev/shm")}
         with closing(Http(making.http)) as http:
             assert http.regions() == [], "it is no registered region"
             name = _name(_ask(triton_http, making, b"x"))

@@ -12,12 +12,12 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket
-from tests.end_to_end.daemons import wait_until
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, infer_request, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 SIZE = 1 << 16
 
@@ -102,7 +102,7 @@ def test_registrations_leave_nothing(filed: RunningServer, http: Http, place: st
 
 def _raw(place: str, document: object, fds: list[int]) -> dict[str, object]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.settimeout(20)
+        client.settimeout(60)
         client.connect(place)
         packet = document if isinstance(document, bytes) else json.dumps(document).encode()
         socket.send_fds(client, [packet], fds)

@@ -19,7 +19,7 @@ from tensorhub.memory import Memory
 from tensorhub.protocol import messages
 from tensorhub.workers.memory import WorkerMemory
 
-from .segments import Segment, mappings, open_fds, segment, system
+from .segments import Segment, mappings, open_fds, opened_since, segment, system
 
 PAGE = 4096
 SIZE = 2 * PAGE
@@ -112,7 +112,7 @@ def test_every_offset_with_every_size(table: RegionTable, writable: bool) -> Non
 _numbers = st.one_of(st.sampled_from(EDGES), st.integers(-(2**65), 2**65), st.integers(0, SIZE + 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(places=st.lists(st.tuples(_numbers, _numbers), max_size=20))
 def test_no_lease_is_outside(places: list[tuple[int, int]]) -> None:
     with segment(bytes(SIZE)) as made:
@@ -132,7 +132,7 @@ def test_names(table: RegionTable, made: Segment) -> None:
     before = open_fds()
     with pytest.raises(AlreadyExists, match=r"^shared memory region 'r' already in manager$"):
         table.open_system(system("r", made.key, 0, PAGE))
-    assert open_fds() == before
+    assert not opened_since(before)
     with pytest.raises(NotFound, match=r"^Unable to find shared memory region: 'other'$"):
         table.lease("other", 0, 1, writable=False)
     table.close("other")
@@ -218,7 +218,8 @@ def test_descriptors_and_mappings_stay_flat(made: Segment) -> None:
             table.lease("r", PAGE, 1, writable=True)
         table.close("r")
         lease.release()
-    assert (open_fds(), mappings(made.key)) == (before, 0)
+    assert not opened_since(before)
+    assert mappings(made.key) == 0
 
 
 def test_many_threads_lease_while_others_register(made: Segment) -> None:
@@ -252,14 +253,15 @@ def test_many_threads_lease_while_others_register(made: Segment) -> None:
         thread.start()
     try:
         for _ in range(500):
-            assert seen.acquire(timeout=30)
+            assert seen.acquire(timeout=60)
     finally:
         done.set()
         for thread in threads:
             thread.join()
     table.close("r")
     assert wrong == []
-    assert (open_fds(), mappings(made.key)) == (before, 0)
+    assert not opened_since(before)
+    assert mappings(made.key) == 0
 
 
 # --- segments of another user
@@ -270,7 +272,7 @@ def test_another_users_segment_needs_leave(foreign: Segment) -> None:
     before = open_fds()
     with pytest.raises(InternalError, match=r"^Unable to open shared memory region: '"):
         RegionTable().open_system(system("r", foreign.key, 0, SIZE))
-    assert open_fds() == before
+    assert not opened_since(before)
 
 
 @needs_root
@@ -291,7 +293,7 @@ def test_another_users_segment_is_copied(foreign: Segment) -> None:
     assert source.view == bytes(range(16, 20))
     source.release()
     target.release()
-    assert open_fds() == before
+    assert not opened_since(before)
 
 
 @needs_root

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
-from tests.end_to_end.daemons import wait_until
 from tests.safety.client import Grpc, Http, infer_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import mapped, pids
 from tests.serving import RunningServer, serving
 from tests.shm.segments import segment
+from tests.waiting import wait_until
 
 SIZE = 4096
 _OWNER = "x-owner"
@@ -57,7 +57,7 @@ class Owner:
 
     def rpc(self, method: str, request: object) -> object:
         metadata = [(_OWNER, self._name)] if self._name else []
-        return getattr(self._grpc.stub, method)(request, timeout=20, metadata=metadata)
+        return getattr(self._grpc.stub, method)(request, timeout=60, metadata=metadata)
 
     def regions(self) -> set[str]:
         """The names, once both protocols tell the same."""

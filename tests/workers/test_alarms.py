@@ -6,7 +6,7 @@ from weakref import WeakMethod
 
 from tensorhub.workers.alarms import Alarms
 
-_DEADLINE_S = 10.0
+_DEADLINE_S = 60.0
 
 
 class _Sleeper:

@@ -312,7 +312,7 @@ def dags(draw: st.DrawFn) -> EnsembleGraph:
     return graph_of("\n".join(lines), outputs)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(dags(), st.data())
 def test_any_graph_in_any_order_of_answers(graph: EnsembleGraph, data: st.DataObject) -> None:
     """Every needed step runs once, with what the steps before it made; the one response holds what was asked for."""
@@ -339,7 +339,7 @@ def test_any_graph_in_any_order_of_answers(graph: EnsembleGraph, data: st.DataOb
     assert course.run._values == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(dags(), st.data())
 def test_any_graph_when_something_fails(graph: EnsembleGraph, data: st.DataObject) -> None:
     """Whatever fails or is cancelled, and when: one final answer, after the last step that ran, and nothing kept."""

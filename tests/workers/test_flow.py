@@ -21,7 +21,7 @@ def _takes(window: Window, count: int) -> tuple[threading.Thread, list[int]]:
 
 def test_as_many_as_there_is_room_for() -> None:
     thread, taken = _takes(Window(5), 5)
-    thread.join(20)
+    thread.join(60)
     assert taken == [0, 1, 2, 3, 4]
 
 
@@ -33,7 +33,7 @@ def test_one_more_waits_for_credit() -> None:
     assert taken == [0, 1]
     window.give(1)
     window.give(2)
-    thread.join(20)
+    thread.join(60)
     assert taken == [0, 1, 2, 3, 4]
 
 
@@ -41,6 +41,6 @@ def test_a_closed_window_has_room_for_everything() -> None:
     window = Window(1)
     thread, taken = _takes(window, 100)
     window.close()
-    thread.join(20)
+    thread.join(60)
     assert len(taken) == 100
     assert "closed" in repr(window)

@@ -18,7 +18,7 @@ class Instance:
 
     def check(self) -> bool:
         self.asked.put(True)
-        return self.says.get(timeout=20)
+        return self.says.get(timeout=60)
 
 
 def test_all_instances_must_be_ready() -> None:
@@ -28,7 +28,7 @@ def test_all_instances_must_be_ready() -> None:
             instance.says.put(answer)
         answers: SimpleQueue[bool] = SimpleQueue()
         Readiness("m", [instance.check for instance in instances]).ask(answers.put)
-        assert answers.get(timeout=20) is all(says)
+        assert answers.get(timeout=60) is all(says)
 
 
 def test_who_asks_meanwhile_gets_the_same_answer_and_who_asks_later_another_one() -> None:
@@ -37,13 +37,13 @@ def test_who_asks_meanwhile_gets_the_same_answer_and_who_asks_later_another_one(
     answers: SimpleQueue[bool] = SimpleQueue()
     for _ in range(3):
         readiness.ask(answers.put)
-    assert instance.asked.get(timeout=20)
+    assert instance.asked.get(timeout=60)
     instance.says.put(True)
-    assert [answers.get(timeout=20) for _ in range(3)] == [True] * 3
+    assert [answers.get(timeout=60) for _ in range(3)] == [True] * 3
     assert instance.asked.empty()
     readiness.ask(answers.put)
     instance.says.put(False)
-    assert answers.get(timeout=20) is False
+    assert answers.get(timeout=60) is False
 
 
 @pytest.mark.parametrize("says", [(), (True,), (True, True), (True, False), (False, False)])
@@ -53,4 +53,4 @@ def test_several_models_are_ready_if_all_are(says: tuple[bool, ...]) -> None:
     ask_all([Readiness("m", [instance.check]) for instance in instances], answers.put)
     for instance, answer in reversed(list(zip(instances, says, strict=True))):
         instance.says.put(answer)
-    assert answers.get(timeout=20) is all(says)
+    assert answers.get(timeout=60) is all(says)

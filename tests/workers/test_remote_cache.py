@@ -15,7 +15,7 @@ from tensorhub.redis_link import RedisFault
 from tensorhub.workers import remote_cache
 from tensorhub.workers.outage import FIRST_PAUSE_NS
 from tensorhub.workers.remote_cache import RemoteCache
-from tests.end_to_end.daemons import wait_until
+from tests.waiting import wait_until
 
 LIMIT = 100
 
@@ -48,7 +48,7 @@ class Server:
         self.closed += 1
 
     def _work(self) -> None:
-        assert self.may_answer.wait(20)
+        assert self.may_answer.wait(60)
         if self.fault:
             raise RedisFault(self.fault)
 
@@ -105,7 +105,7 @@ class Worker:
         self.cache.start()
 
     def turn(self) -> None:
-        self.posted.get(timeout=20)()
+        self.posted.get(timeout=60)()
 
 
 @pytest.fixture
@@ -141,13 +141,13 @@ def test_those_who_wait_are_asked_together_and_their_models_polled_once(server: 
     server.may_answer.clear()
     model = Model()
     (first,) = ask(worker, "first")
-    assert server.asked.get(timeout=20) == ["first"]
+    assert server.asked.get(timeout=60) == ["first"]
     others = ask(worker, "a", "b", "c", model=model)
     server.may_answer.set()
     worker.turn()
     assert first.got == [b""]
     worker.turn()
-    assert server.asked.get(timeout=20) == ["a", "b", "c"]
+    assert server.asked.get(timeout=60) == ["a", "b", "c"]
     assert [item.got for item in others] == [[b""]] * 3
     assert model.polls == 1
 
@@ -158,7 +158,7 @@ def test_a_request_without_a_key_is_a_miss_and_hinders_nobody(
     server.values["a"] = b"A"
     server.may_answer.clear()
     ask(worker, "first")
-    server.asked.get(timeout=20)
+    server.asked.get(timeout=60)
     broken, (none, found) = Lookup("x", raises=True), ask(worker, "", "a")
     assert worker.cache.ask(broken)
     server.may_answer.set()
@@ -174,7 +174,7 @@ def test_a_failure_is_told_once_and_nobody_waits_any_more(
     caplog.set_level(logging.INFO)
     server.may_answer.clear()
     (first,) = ask(worker, "first")
-    server.asked.get(timeout=20)
+    server.asked.get(timeout=60)
     others = ask(worker, "a", "b")
     server.fault = "it is down"
     server.may_answer.set()
@@ -207,14 +207,14 @@ def test_the_line_has_an_end(server: Server, worker: Worker, monkeypatch: pytest
     monkeypatch.setattr(remote_cache, "LINE_LIMIT", 2)
     server.may_answer.clear()
     ask(worker, "first")
-    server.asked.get(timeout=20)
+    server.asked.get(timeout=60)
     ask(worker, "a", "b")
     assert not worker.cache.ask(Lookup("c"))
 
 
 def test_an_entry_is_written_and_found(server: Server, worker: Worker) -> None:
     worker.cache.keep(Entry("a"))
-    assert server.stored.get(timeout=20) == ["a"]
+    assert server.stored.get(timeout=60) == ["a"]
     wait_until(lambda: "a" in server.values, "it is written")
     (found,) = ask(worker, "a")
     worker.turn()
@@ -227,11 +227,11 @@ def test_no_more_waits_to_be_written_than_there_is_room_for(
     monkeypatch.setattr(remote_cache, "UNWRITTEN_BYTES", 30)
     server.may_answer.clear()
     worker.cache.keep(Entry("first"))
-    assert server.stored.get(timeout=20) == ["first"]
+    assert server.stored.get(timeout=60) == ["first"]
     for name in ("a", "b", "dropped"):
         worker.cache.keep(Entry(name))
     server.may_answer.set()
-    assert server.stored.get(timeout=20) == ["a", "b"]
+    assert server.stored.get(timeout=60) == ["a", "b"]
     wait_until(lambda: set(server.values) == {"first", "a", "b"}, "what had room is written")
 
     def kept() -> bool:
@@ -265,9 +265,9 @@ def test_a_refusal_to_write_is_told_once_and_no_reason_not_to_ask(
 def test_a_writer_that_fails_lets_those_go_who_wait(server: Server, worker: Worker) -> None:
     server.may_answer.clear()
     worker.cache.keep(Entry("a"))
-    server.stored.get(timeout=20)
+    server.stored.get(timeout=60)
     (first,) = ask(worker, "first")
-    server.asked.get(timeout=20)
+    server.asked.get(timeout=60)
     (waits,) = ask(worker, "waits")
     server.fault = "gone"
     server.may_answer.set()

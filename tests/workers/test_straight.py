@@ -204,7 +204,7 @@ def cases(draw: st.DrawFn) -> Callable[[], Case]:
     return partial(case, lines, requested, behaviours, a=1, b=2, c=optional)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases())
 def test_it_comes_to_the_same(make: Callable[[], Case]) -> None:
     expected = the_long_way(make())

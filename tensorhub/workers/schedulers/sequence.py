@@ -218,6 +218,11 @@ class SequenceScheduler:
             request.flags |= FLAG_SEQUENCE_START
         correlation_id = request.correlation_id
         sequence = self._live.get(correlation_id)
+        if sequence is not None and sequence.slot >= 0 and sequence.touched_ns + self._rules.idle_ns <= now_ns:
+            # It is over, although nobody has come to look at it since.
+            self._end(sequence)
+            self._changed.append(sequence)
+            sequence = None
         if sequence is not None:
             return sequence
         if not request.flags & FLAG_SEQUENCE_START:

@@ -13,13 +13,20 @@ from ..steps import AwaitAnswer, AwaitState, Case, Grpc, RemoveTree, Step, Toget
 from .ensemble_loading import CONFIG, RAISES, ensemble_config, ensemble_files, gone, model_files
 
 _IN = [tensor("IN", "INT32", [1], [1])]
-_SLOW = """import time
+_HOLDS = """import time
+from pathlib import Path
+
 import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.gate = Path(args["model_repository"]).parent.parent / "gate"
+
     def execute(self, requests):
-        time.sleep(1.5)
+        (self.gate / "held-").touch()
+        while not (self.gate / "open").exists():
+            time.sleep(0.005)
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor("OUT", request.inputs()[0].as_numpy() + 1000)])
             for request in requests
@@ -42,8 +49,8 @@ def _case(name: str, *steps: tuple[Step, ...] | Step, server: str = "control") -
     return Case(f"ensemble-life-{name}", tuple(flat), server)
 
 
-def _slow(name: str) -> tuple[Step, ...]:
-    return (WriteFile(f"{name}/config.pbtxt", CONFIG), WriteFile(f"{name}/1/model.py", _SLOW))
+def _holds(name: str) -> tuple[Step, ...]:
+    return (WriteFile(f"{name}/config.pbtxt", CONFIG), WriteFile(f"{name}/1/model.py", _HOLDS))
 
 
 def _grpc(model: str) -> Grpc:
@@ -307,43 +314,43 @@ _RELOADS = (
 _IN_FLIGHT = (
     _case(
         "step-goes-during-a-request",
-        _slow("elsg_a"),
+        _holds("elsg_a"),
         model_files("elsg_b", 10),
         ensemble_files("elsg", "elsg_a", "elsg_b"),
         load("elsg"),
-        Together((infer("elsg", _IN), unload("elsg_a")), 300),
+        Together((infer("elsg", _IN), unload("elsg_a"))),
         AwaitState("elsg", "UNAVAILABLE"),
         infer("elsg", _IN),
         gone("elsg", "elsg_a", "elsg_b"),
     ),
     _case(
         "later-step-goes-during-a-request",
-        _slow("elsl_a"),
+        _holds("elsl_a"),
         model_files("elsl_b", 10),
         ensemble_files("elsl", "elsl_a", "elsl_b"),
         load("elsl"),
-        Together((infer("elsl", _IN), unload("elsl_b")), 300),
+        Together((infer("elsl", _IN), unload("elsl_b"))),
         AwaitState("elsl", "UNAVAILABLE"),
         gone("elsl", "elsl_a", "elsl_b"),
     ),
     _case(
         "ensemble-goes-during-a-request",
-        _slow("elsh_a"),
+        _holds("elsh_a"),
         model_files("elsh_b", 10),
         ensemble_files("elsh", "elsh_a", "elsh_b"),
         load("elsh"),
-        Together((infer("elsh", _IN), unload("elsh")), 300),
+        Together((infer("elsh", _IN), unload("elsh"))),
         AwaitState("elsh", "UNAVAILABLE"),
         index("elsh", "elsh_a", "elsh_b"),
         gone("elsh", "elsh_a", "elsh_b"),
     ),
     _case(
         "all-go-during-a-request",
-        _slow("elsi_a"),
+        _holds("elsi_a"),
         model_files("elsi_b", 10),
         ensemble_files("elsi", "elsi_a", "elsi_b"),
         load("elsi"),
-        Together((infer("elsi", _IN), unload("elsi", dependents=True)), 300),
+        Together((infer("elsi", _IN), unload("elsi", dependents=True))),
         AwaitState("elsi", "UNAVAILABLE"),
         AwaitState("elsi_a", "UNAVAILABLE"),
         AwaitState("elsi_b", "UNAVAILABLE"),
@@ -351,12 +358,12 @@ _IN_FLIGHT = (
     ),
     _case(
         "later-step-changes-during-a-request",
-        _slow("elsj_a"),
+        _holds("elsj_a"),
         model_files("elsj_b", 10),
         ensemble_files("elsj", "elsj_a", "elsj_b"),
         load("elsj"),
         WriteFile("elsj_b/1/model.py", adding_model(20, "IN", "OUT")),
-        Together((infer("elsj", _IN), load("elsj_b")), 300),
+        Together((infer("elsj", _IN), load("elsj_b"))),
         infer("elsj", _IN),
         gone("elsj", "elsj_a", "elsj_b"),
     ),

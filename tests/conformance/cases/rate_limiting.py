@@ -6,7 +6,7 @@ A model tells in REPORT which others ran when it began.
 from __future__ import annotations
 
 from ..messages import infer, tensor
-from ..steps import Case, Http, Step, Together
+from ..steps import HELD, Case, Http, Step, Together
 
 _MODELS = ("meets", "meets_too", "meets_not", "free", "global_one", "global_two")
 
@@ -26,9 +26,9 @@ def _fails(model: str) -> Case:
 
 
 CASES = (
-    _case("shared", Together((_ask("meets", 500), _ask("meets_too", 100), _ask("meets")))),
-    _case("not-shared", Together((_ask("meets", 500), _ask("meets_not"), _ask("free")))),
-    _case("global", Together((_ask("global_one", 500), _ask("global_two")))),
+    _case("shared", Together((_ask("meets", HELD), _ask("meets_too", 100), _ask("meets")))),
+    _case("not-shared", Together((_ask("meets", HELD), _ask("meets_not"), _ask("free")))),
+    _case("global", Together((_ask("global_one", HELD), _ask("global_two")))),
     _case("alone", *(_ask(model) for model in _MODELS)),
     _case("config", Http("GET", "/v2/models/meets_too/config"), Http("GET", "/v2/models/global_two/config")),
     *(_fails(model) for model in ("greedy", "unlisted", "both_kinds", "both_kinds_alone")),

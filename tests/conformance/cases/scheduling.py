@@ -1,7 +1,8 @@
 """Dynamic batching: which requests run together, in which order, who is turned away and who waits too long.
 
 Every request says in INPUT0 for how many milliseconds it keeps its model busy, and is told in REPORT with which others
-it ran. A first request that takes long lets the others gather.
+it ran. A first request that is held lets the others gather. What is too short a time for some requests is passed for
+certain, and what is long enough for others is far longer than anything takes.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..messages import Json, Parameter, grpc_infer, grpc_tensor, infer, tensor
-from ..steps import Case, Grpc, Http, Pause, Together
+from ..steps import HELD, NOTED, Case, Grpc, Http, Pause, Together
 
 SERVER = "scheduling"
-_LONG_MS = 600
+_TOO_LONG_MS = 500
+"""For a request that waits, of whatever policy."""
 
 
 def ask(model: str, name: str, *values: int, rows: int = 1, batched: bool = True, **parameters: object) -> Http:
@@ -32,9 +34,14 @@ def _case(name: str, *steps: Http | Grpc | Together | Pause) -> Case:
     return Case(f"scheduling-{name}", steps, server=SERVER)
 
 
-def _gather(name: str, model: str, *requests: Http | Grpc, milliseconds: int = _LONG_MS, batched: bool = True) -> Case:
-    """A first request that takes long, and others that come meanwhile."""
-    return _case(name, Together((ask(model, "first", milliseconds, batched=batched), *requests)))
+def _gather(name: str, model: str, *requests: Http | Grpc, hold_ms: int = 0, batched: bool = True) -> Case:
+    """A first request that is held until the others have come, and `hold_ms` longer."""
+    return _case(name, Together((ask(model, "first", HELD, batched=batched), *requests), hold_ms))
+
+
+def _expire(name: str, model: str, *requests: Http | Grpc) -> Case:
+    """A first request that is held for longer than others may wait."""
+    return _gather(f"timeout-{name}", model, *requests, hold_ms=_TOO_LONG_MS)
 
 
 def _ones(model: str, names: str, **parameters: object) -> tuple[Http, ...]:
@@ -95,7 +102,7 @@ CASES = (
         "optional-inputs",
         Together(
             (
-                infer("dyn_optional", [tensor("INPUT0", "INT32", [1, 1], [_LONG_MS])], id="first"),
+                infer("dyn_optional", [tensor("INPUT0", "INT32", [1, 1], [HELD])], id="first"),
                 _with_optional("a", False),
                 _with_optional("b", False),
                 _with_optional("c", True),
@@ -106,11 +113,13 @@ CASES = (
     ),
     _case(
         "two-instances",
-        Together((ask("dyn_two", "first", _LONG_MS), ask("dyn_two", "second", _LONG_MS), *_ones("dyn_two", "abc"))),
+        Together((ask("dyn_two", "first", HELD), ask("dyn_two", "second", HELD), *_ones("dyn_two", "abc"))),
     ),
     _case(
         "preserve-ordering",
-        Together((ask("dyn_order", "slow", 600), ask("dyn_order", "quick"), ask("dyn_order", "quick too"))),
+        Together(
+            (ask("dyn_order", "slow", HELD), ask("dyn_order", "quick", NOTED), ask("dyn_order", "quick too", NOTED))
+        ),
     ),
     _gather("queue-full", "dyn_queue", *_ones("dyn_queue", "abcdef")),
     _gather("queue-full-grpc", "dyn_queue", *(ask_grpc("dyn_queue", name) for name in "abcdef")),
@@ -126,12 +135,12 @@ CASES = (
         *(ask("dyn_queue_strict", name, priority=level) for name, level in (("a", 1), ("b", 1), ("c", 2), ("d", 2))),
     ),
     _gather("queue-full-without-id", "dyn_queue_strict", ask("dyn_queue_strict", "a"), ask("dyn_queue_strict", "")),
-    *(_gather(f"timeout-{name}", model, ask(model, "a", **values)) for name, (model, values) in _TIMEOUTS.items()),  # type: ignore[arg-type]
-    _gather("timeout-grpc", "dyn_timeout", ask_grpc("dyn_timeout", "a", timeout=50_000)),
-    _gather("timeout-one-of-two", "dyn_timeout", ask("dyn_timeout", "a", timeout=400_000), milliseconds=200),
+    *(_expire(name, model, ask(model, "a", **values)) for name, (model, values) in _TIMEOUTS.items()),  # type: ignore[arg-type]
+    _expire("grpc", "dyn_timeout", ask_grpc("dyn_timeout", "a", timeout=50_000)),
+    _gather("timeout-not-yet", "dyn_timeout_long", ask("dyn_timeout_long", "a", timeout=70_000_000)),
     _case("timeout-not-waiting", ask("dyn_timeout", "a", 500)),
-    _gather(
-        "timeout-delayed",
+    _expire(
+        "delayed",
         "dyn_delayed",
         ask("dyn_delayed", "a", timeout=50_000),
         ask("dyn_delayed", "b"),
@@ -141,10 +150,10 @@ CASES = (
     _gather(
         "priorities-order",
         "dyn_priority",
-        ask("dyn_priority", "low", 150, priority=3),
-        ask("dyn_priority", "unset", 150),
-        ask("dyn_priority", "beyond", 150, priority=7),
-        ask("dyn_priority", "high", 150, priority=1),
+        ask("dyn_priority", "low", priority=3),
+        ask("dyn_priority", "unset"),
+        ask("dyn_priority", "beyond", priority=7),
+        ask("dyn_priority", "high", priority=1),
     ),
     _gather(
         "priorities-queue-full",

@@ -1,6 +1,7 @@
 """Sequence batching: the flags and ids of requests, what the model sees of them, slots, backlog and time.
 
-The model tells in REPORT what it was given, the controls among it, and with which requests it ran.
+The model tells in REPORT what it was given, the controls among it, and with which requests it ran. Where something ends
+after a time, either it is certain that the time has passed, or it is far longer than anything takes here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from tritonclient.grpc import service_pb2 as pb
 
 from ..messages import Parameter, grpc_infer, grpc_tensor, infer, parameter, tensor
-from ..steps import Case, Grpc, Http, Pause, Step, Together
+from ..steps import HELD, Case, Grpc, Http, Pause, Step, Together
 from .scheduling import SERVER
 
 _START = {"sequence_start": True}
@@ -117,7 +118,7 @@ CASES = (
         _step("seq_direct", 26, "s"),
         Together(
             (
-                _step("seq_direct", 25, name="long", milliseconds=500),
+                _step("seq_direct", 25, name="long", milliseconds=HELD),
                 _step("seq_direct", 26, name="b"),
                 _step("seq_direct", 25, name="c"),
                 _step("seq_direct", 25, name="d"),
@@ -153,9 +154,11 @@ CASES = (
     ),
     _case(
         "direct-delay-utilised",
-        *(_step("seq_delay", number, "s") for number in (41, 42, 43)),
-        Together((_step("seq_delay", 41, name="a"), _step("seq_delay", 43, name="b"))),
-        *(_step("seq_delay", number, "e") for number in (41, 42, 43)),
+        Together((_step("seq_delay", 41, "s", "a"), _step("seq_delay", 42, "s", "b"))),
+        Together((_step("seq_delay", 43, "s", "c"), _step("seq_delay", 41, name="d"))),
+        Together((_step("seq_delay", 41, name="e"), _step("seq_delay", 43, name="f"))),
+        Together((_step("seq_delay", 41, "e", "g"), _step("seq_delay", 42, "e", "h"))),
+        _step("seq_delay", 43, "e", "alone, so it waits"),
     ),
     _case(
         "oldest-together",
@@ -163,11 +166,11 @@ CASES = (
         _step("seq_oldest", 52, "s"),
         Together(
             (
-                _step("seq_oldest", 51, "e", name="long", milliseconds=900),
+                _step("seq_oldest", 51, "e", name="long", milliseconds=HELD),
                 _step("seq_oldest", 52, name="b"),
-                _step("seq_oldest", 53, "se", name="c"),
             )
         ),
+        _step("seq_oldest", 53, "se"),
         _step("seq_oldest", 52, "e"),
     ),
     _case(
@@ -183,8 +186,8 @@ CASES = (
     ),
     _case(
         "oldest-preferred",
-        _step("seq_oldest_delay", 56, "s"),
-        _step("seq_oldest_delay", 57, "s"),
+        _step("seq_oldest_delay", 56, "s", "alone, so it waits"),
+        Together((_step("seq_oldest_delay", 56, name="c"), _step("seq_oldest_delay", 57, "s", "d"))),
         Together((_step("seq_oldest_delay", 56, "e", "a"), _step("seq_oldest_delay", 57, "e", "b"))),
     ),
     _case(
@@ -192,13 +195,13 @@ CASES = (
         _step("seq_idle", 61, "s"),
         Pause(900),
         _step("seq_idle", 61),
-        _step("seq_idle", 61, "s"),
-        _step("seq_idle", 61, "e"),
+        _step("seq_idle", 61, "se"),
     ),
     _case(
         "idle-not-yet",
-        *(step for _ in range(4) for step in (_step("seq_idle", 62, "s"), Pause(100))),
-        _step("seq_idle", 62, "e"),
+        _step("seq_idle_later", 62, "s"),
+        *(step for _ in range(3) for step in (Pause(800), _step("seq_idle_later", 62))),
+        _step("seq_idle_later", 62, "e"),
     ),
     _case("idle-oldest", _step("seq_idle_oldest", 63, "s"), Pause(900), _step("seq_idle_oldest", 63, "e")),
     _case("idle-makes-room", _step("seq_idle_oldest", 64, "s"), _step("seq_idle_oldest", 65, "se")),
@@ -210,9 +213,10 @@ CASES = (
         "backlog-expires",
         Together(
             (
-                _step("seq_idle_oldest", 68, "s", "long", milliseconds=1500),
-                _step("seq_idle_oldest", 69, "s", "waits too long"),
-            )
+                _step("seq_idle_oldest", 68, "s", "long", milliseconds=HELD),
+                _step("seq_idle_oldest", 69, "s", "waits longer than a sequence may be idle"),
+            ),
+            hold_ms=900,
         ),
         Pause(600),
     ),
@@ -220,22 +224,24 @@ CASES = (
         "backlog-timeout",
         Together(
             (
-                _step("seq_one", 81, "s", "long", milliseconds=900),
-                _step("seq_one", 82, "s", "waits too long", timeout_us=100_000),
+                _step("seq_one", 81, "s", "long", milliseconds=HELD),
+                _step("seq_one", 82, "s", "waits too long", timeout_us=2_000_000),
                 _step("seq_one", 82, "", "waits too long too"),
                 _step("seq_one", 83, "se", "waits", timeout_us=60_000_000),
                 _step("seq_one", 81, "e", "last"),
-            )
+            ),
+            before=(1, 2),
         ),
     ),
     _case(
         "backlog-timeout-of-ended",
         Together(
             (
-                _step("seq_one", 84, "s", "long", milliseconds=900),
+                _step("seq_one", 84, "s", "long", milliseconds=HELD),
                 _step("seq_one", 85, "se", "waits too long", timeout_us=100_000),
                 _step("seq_one", 84, "e", "last"),
-            )
+            ),
+            before=(1,),
         ),
     ),
     _case(
@@ -243,9 +249,10 @@ CASES = (
         _step("seq_one", 86, "s"),
         Together(
             (
-                _step("seq_one", 86, "", "long", milliseconds=500),
+                _step("seq_one", 86, "", "long", milliseconds=HELD),
                 _step("seq_one", 86, "e", "waits", timeout_us=100_000),
-            )
+            ),
+            hold_ms=300,
         ),
     ),
     _case("state", *_whole("seq_state", 71)),

@@ -148,7 +148,7 @@ class _Model:
             self.leave(other)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_cases, st.integers(1, 3), st.lists(_steps, max_size=60))
 def test_no_request_is_lost_or_served_twice_or_too_late(
     case: _Case, instances: int, steps: list[tuple[str, object]]

@@ -151,6 +151,18 @@ def test_an_idle_sequence_ends_and_makes_room(strategy: str) -> None:
         found.enqueue(step(1, "c"), IDLE_NS)
 
 
+@ALONE
+def test_an_idle_sequence_has_ended_although_nobody_has_looked(strategy: str) -> None:
+    found = scheduler(strategy, rows=1)
+    enqueue(found, 0, step(1, "a", "s"))
+    _run(found)
+    with pytest.raises(InvalidArgument, match="must specify the START flag"):
+        found.enqueue(step(1, "b"), IDLE_NS)
+    enqueue(found, IDLE_NS, step(1, "c", "s"), step(1, "d", "e"))
+    assert [item.request_id for _ in range(2) for item in _run(found, IDLE_NS)] == ["c", "d"]
+    assert found.next_deadline_ns() is None
+
+
 @BOTH
 def test_every_step_puts_the_end_off(strategy: str) -> None:
     found = scheduler(strategy)

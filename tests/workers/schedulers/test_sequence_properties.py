@@ -94,7 +94,7 @@ class _Model:
             self.poll()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(_STRATEGIES), st.integers(1, 2), st.lists(_steps, max_size=60))
 def test_steps_run_once_and_in_order(strategy: str, instances: int, steps: list[tuple[str, object]]) -> None:
     model = _Model(scheduler(strategy, instances=instances))

@@ -14,7 +14,7 @@ class TritonPythonModel:
             names = json.loads(request.parameters())
             if "entered" in names:
                 open(names["entered"], "w").close()
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 60
                 while not os.path.exists(names["gate"]) and time.monotonic() < deadline and not request.is_cancelled():
                     time.sleep(0.002)
             array = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()

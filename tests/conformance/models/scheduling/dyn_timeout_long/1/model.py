@@ -1,0 +1,1 @@
+../../reporter/1/model.py
