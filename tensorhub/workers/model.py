@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -28,6 +29,7 @@ from tensorhub.workers.open_requests import OpenRequests
 from tensorhub.workers.ordering import ResponseOrder
 from tensorhub.workers.readiness import Readiness
 from tensorhub.workers.schedulers.default import DefaultScheduler
+from tensorhub.workers.schedulers.dynamic import DynamicBatcher
 from tensorhub.workers.schedulers.port import Decision, Run, Scheduler
 from tensorhub.workers.schedulers.sequence import SequenceScheduler
 from tensorhub.workers.state_outputs import StateOutputs
@@ -90,6 +92,7 @@ class RunningModel:
         self._order = order
         self._states = states
         self._turns = turns
+        self._growing = scheduler if turns is not None and isinstance(scheduler, DynamicBatcher) else None
         self._staged = 0
         self._told_pending = 0
         self._history = RunHistory()
@@ -296,12 +299,23 @@ class RunningModel:
         queue = self._queues[index]
         while (run := queue.get()) is not None:
             while run is not None:
+                if self._growing is not None:
+                    run = self._grown(run, self._growing)
                 level = continuations.enter(self)
                 again = self._execute(run)
                 continuations.run_over(level)
                 run = self._next_run(index, again)
                 del again
                 continuations.leave(level)
+
+    def _grown(self, run: Run, scheduler: DynamicBatcher) -> Run:
+        """Let those join a batch that have come while it waited for its turn."""
+        with self._lock:
+            joining = scheduler.grow(run.requests)
+            if self._order is not None:
+                for request in joining:
+                    self._order.join(request)
+        return replace(run, requests=[*run.requests, *joining]) if joining else run
 
     def _next_run(self, index: int, again: Sequence[InferRequest]) -> Run | None:
         """Free an instance, start what can start now, and return what that instance itself is to run.

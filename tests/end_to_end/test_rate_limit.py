@@ -13,7 +13,7 @@ from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, serving
 
 _CONFIG = """
-backend: "python" max_batch_size: 1
+backend: "python" max_batch_size: {rows} dynamic_batching {{ }}
 input [ {{ name: "X" data_type: TYPE_INT32 dims: [ 1 ] }} ]
 output [ {{ name: "Y" data_type: TYPE_INT32 dims: [ 1 ] }} ]
 instance_group [ {{ kind: KIND_CPU rate_limiter {{ resources [ {{ name: "R" count: 1 }} ] priority: {priority} }} }} ]
@@ -43,10 +43,12 @@ class TritonPythonModel:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    for name, priority in (("often", 1), ("seldom", 2)):
+    for name, priority in (("often", 1), ("seldom", 2), ("batches", 1)):
         folder = tmp_path / "models" / name / "1"
         folder.mkdir(parents=True)
-        (folder.parent / "config.pbtxt").write_text(_CONFIG.format(priority=priority))
+        (folder.parent / "config.pbtxt").write_text(
+            _CONFIG.format(rows=8 if name == "batches" else 1, priority=priority)
+        )
         (folder / "model.py").write_text(_MODEL)
     return tmp_path / "models"
 
@@ -77,3 +79,26 @@ def test_priorities_hold_while_all_have_much_to_do(server: RunningServer, reposi
     runs = (repository / "runs").read_text().split()
     middle = runs[6:30]  # at both ends one of them may have nothing to do
     assert 14 <= middle.count("often") <= 18, runs
+
+
+def test_a_batch_grows_while_it_waits_for_its_turn(server: RunningServer, repository: Path) -> None:
+    given = grpcclient.InferInput("X", [1, 1], "INT32")
+    given.set_data_from_numpy(np.zeros((1, 1), np.int32))
+    answers: SimpleQueue[Any] = SimpleQueue()
+    with grpcclient.InferenceServerClient(server.grpc) as client:
+
+        def ask(name: str) -> None:
+            client.async_infer(name, [given], lambda result, error: answers.put(error))
+
+        ask("often")
+        wait_until((repository / "runs").exists, "the first has the resource")
+        for _ in range(5):
+            ask("batches")
+        # A request that is refused comes behind the others, and has been answered: so they are in the worker.
+        wrong = grpcclient.InferInput("X", [9, 1], "INT32")
+        wrong.set_data_from_numpy(np.zeros((9, 1), np.int32))
+        client.async_infer("batches", [wrong], lambda result, error: answers.put(error))
+        assert "batch-size must be <= 8" in str(answers.get(timeout=30))
+        (repository / "go").touch()
+        assert [answers.get(timeout=30) for _ in range(6)] == [None] * 6
+    assert (repository / "runs").read_text().split() == ["often", "batches"]

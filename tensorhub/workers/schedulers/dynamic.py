@@ -179,6 +179,21 @@ class DynamicBatcher:
         wanted = bisect_right(rules.preferred, rows)
         return _Batch(members, None, due_ns, rules.preferred[wanted] if wanted < len(rules.preferred) else rows + 1)
 
+    def grow(self, requests: Sequence[InferRequest]) -> list[InferRequest]:
+        """Take those out of the queue that fit into a batch that was cut and has not begun; it waits for its turn."""
+        rows = sum(request.batch_size for request in requests)
+        group = self._grouping.key(requests[0]) if self._grouping is not None else None
+        joining = []
+        for waiting in self._queue:
+            rows += waiting.request.batch_size
+            if rows > self._rules.max_rows or waiting.group != group:
+                break
+            joining.append(waiting.request)
+        for request in joining:
+            self._queue.remove(request)
+            self._wake_ns = None
+        return joining
+
     def release(self, instance: int, again: Sequence[InferRequest] = ()) -> None:
         """See Scheduler."""
         self._free.appendleft(instance)

@@ -92,6 +92,21 @@ def test_nothing_waits_for_a_delay_while_all_instances_are_busy() -> None:
     assert described(batcher.poll(2 * DELAY_NS)) == ["0: e (delay)"]
 
 
+def test_a_batch_that_waits_for_its_turn_grows() -> None:
+    batcher = DynamicBatcher(range(1), BatchRules(4), Grouping(by_shape=frozenset("x")))
+    first = request("a", x=1)
+    enqueue(batcher, 0, first)
+    assert described(batcher.poll(0)) == ["0: a (queue_empty)"]
+    assert batcher.grow([first]) == []
+    enqueue(batcher, 0, request("b", x=1), request("c", x=2), request("d", x=1))
+    assert [item.request_id for item in batcher.grow([first])] == ["b"]
+    assert batcher.waiting == 2
+    large = request("e", 3, x=2)
+    assert [item.request_id for item in batcher.grow([large])] == ["c"]
+    assert batcher.grow([large, large]) == []
+    assert batcher.waiting == 1
+
+
 def test_instances_share_the_queue() -> None:
     batcher = _batcher(max_rows=2, instances=2)
     enqueue(batcher, 0, *map(request, "abcde"))
