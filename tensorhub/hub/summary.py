@@ -1,5 +1,6 @@
 """What `tensorhub serve` tells a person while it starts: how far loading is, and what came of it."""
 
+import logging
 import shutil
 from collections.abc import Collection, Iterable
 from typing import TextIO
@@ -10,30 +11,49 @@ from tensorhub.frontend.catalog import Catalog, CatalogModel
 from tensorhub.hub.ports import hosted_address, hosted_endpoints, http_address, joined
 from tensorhub.settings import Settings, metrics_address
 
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 5.0, 60.0
+"""Between two lines of the log; each is twice as long as the one before."""
+
+_LOG_COLUMNS = 400
+
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class Progress:
-    """The line that shows how far loading is, on a terminal only."""
+    """How far loading is: a line that is written over itself on a terminal; elsewhere one in the log now and then.
 
-    def __init__(self, stream: TextIO) -> None:
+    Attributes:
+        due_s: when the log is to have its next line, on the clock of `now_s`; never on a terminal.
+    """
+
+    def __init__(self, stream: TextIO, now_s: float) -> None:
         self._stream = stream
         self._shown = False
+        self._pause_s = _FIRST_PAUSE_S
+        self.due_s = float("inf") if stream.isatty() else now_s + self._pause_s
 
-    def show(self, catalog: Catalog) -> None:
-        """Write the line, over the one before."""
-        if not self._stream.isatty():
+    def show(self, catalog: Catalog, now_s: float) -> None:
+        """Tell how far it is, if it is time to."""
+        if now_s < self.due_s and not self._stream.isatty():
             return
         wanted = [model for model in catalog.models.values() if model.wanted]
         loading = [_being_loaded(model) for model in wanted if not _is_settled(model)]
-        columns = shutil.get_terminal_size().columns
-        line = loading_line(len(wanted) - len(loading), len(wanted), loading, columns=columns)
+        done, total = len(wanted) - len(loading), len(wanted)
+        if not self._stream.isatty():
+            log.info("%s", loading_line(done, total, loading, columns=_LOG_COLUMNS).rstrip())
+            self._pause_s = min(2 * self._pause_s, _LAST_PAUSE_S)
+            self.due_s = now_s + self._pause_s
+            return
+        line = loading_line(done, total, loading, columns=shutil.get_terminal_size().columns)
         self._stream.write("\r" + line)
         self._stream.flush()
         self._shown = True
 
     def end(self) -> None:
-        """Remove the line."""
+        """Remove the line, and write no more to the log."""
+        self.due_s = float("inf")
         if self._shown:
             self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
             self._stream.flush()

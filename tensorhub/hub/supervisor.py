@@ -96,7 +96,7 @@ class Supervisor:
         self._stop_deadline = float("inf")
         self._exit_status = 0
         self._joined: set[str] = set()  # the roles of which a process has taken part in the server
-        self._progress = Progress(sys.stderr)
+        self._progress = Progress(sys.stderr, time.monotonic())
         self._selector = selectors.DefaultSelector()
         self._own_wanted: set[str] = set()
 
@@ -132,7 +132,7 @@ class Supervisor:
         self._progress.end()
 
     def _timeout_s(self) -> float | None:
-        due = [self._phase_ends]
+        due = [self._phase_ends, self._progress.due_s]
         if not self._phase.stopping:
             due += [child.restarts.restart_at for child in self._children if child.restarts.restart_at is not None]
         soonest = min(due)
@@ -144,6 +144,8 @@ class Supervisor:
             for child in self._children:
                 if child.restarts.due(now):
                     self._start(child)
+            if now >= self._progress.due_s:
+                self._progress.show(self._catalog, now)
             return
         if now >= self._phase_ends:
             for child in self._of_phase():
@@ -261,7 +263,7 @@ class Supervisor:
     def _watch_start(self) -> None:
         catalog = self._catalog
         if not catalog.started:
-            self._progress.show(catalog)
+            self._progress.show(catalog, time.monotonic())
             return
         if self._start_failed is None:  # judged once: what clients load from now on is not part of the start
             self._start_failed = self._settings.repository.exit_on_error and any(

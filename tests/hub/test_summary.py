@@ -1,15 +1,18 @@
 """What a person is told when a server has started."""
 
+import io
+import logging
+
 import pytest
 
 from tensorhub import settings
-from tensorhub.frontend.catalog import CatalogModel, ServedVersion
-from tensorhub.hub.summary import endpoints, has_failed, model_rows, next_command
+from tensorhub.frontend.catalog import Catalog, CatalogModel, ServedVersion
+from tensorhub.hub.summary import Progress, endpoints, has_failed, model_rows, next_command
 
 
 def model(wanted: bool, reason: str = "", **states: str) -> CatalogModel:
     versions = {
-        int(number[1:]): ServedVersion("m", int(number[1:]), *state.split(":"), (), b"")
+        int(number[1:]): ServedVersion("m", int(number[1:]), *state.split(":", 1), (), b"")
         for number, state in states.items()
     }
     return CatalogModel("m", versions, wanted, reason)
@@ -64,3 +67,43 @@ def test_the_next_command_is_safe_to_paste(name: str, expected: str) -> None:
         next_command(settings.load(["--run-dir=/tmp/x", "--http-address=127.0.0.1", "--http-port=9"], {}), name)
         == expected
     )
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _loading() -> Catalog:
+    catalog = Catalog()
+    catalog.models = {
+        "m": model(True, v1="LOADING:loading: making instance 1 of 2 on cpu0"),
+        "n": model(True, v1="READY:"),
+    }
+    return catalog
+
+
+def test_a_terminal_has_one_line_that_is_written_over() -> None:
+    stream = _Terminal()
+    progress = Progress(stream, 100.0)
+    assert progress.due_s == float("inf")
+    progress.show(_loading(), 100.1)
+    assert stream.getvalue().startswith("\rLoading models 1/2: m")
+    progress.end()
+    assert stream.getvalue().endswith("\r")
+
+
+def test_a_log_has_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = io.StringIO()
+    progress = Progress(stream, 100.0)
+    due = []
+    for now in (100.1, 104.9, 105.0, 106.0, 115.0, 135.0, 175.0, 235.0, 300.0):
+        before = len(caplog.messages)
+        progress.show(_loading(), now)
+        due += [now] * (len(caplog.messages) - before)
+    assert due == [105.0, 115.0, 135.0, 175.0, 235.0, 300.0]
+    assert set(caplog.messages) == {"Loading models 1/2: m (making instance 1 of 2 on cpu0)"}
+    assert stream.getvalue() == ""
+    progress.end()
+    assert progress.due_s == float("inf")
