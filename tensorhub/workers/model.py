@@ -358,7 +358,7 @@ class RunningModel:
             times = self._instances[run.instance][1].execute(requests)
         except TensorhubError as exc:
             error = exc
-        except Exception as exc:
+        except BaseException as exc:  # SystemExit too: this thread has more to run
             log.exception("model '%s' failed", self.news.model)
             error = InternalError(f"{type(exc).__name__}: {exc}")
         for request in requests:
@@ -438,11 +438,11 @@ class RunningModel:
         for name, instance in self._instances:
             try:
                 instance.finalize()
-            except Exception:
+            except BaseException:
                 log.exception("finalize of '%s' failed", name)
         try:
             self._loaded.unload()
-        except Exception:
+        except BaseException:
             log.exception("unload of '%s' failed", self.news.model)
 
 

@@ -147,7 +147,7 @@ def _run(instance: ModelInstance, instance_name: str, sample: Sample, spec: Mode
         instance.execute(requests)
     except TensorhubError as exc:
         return [exc.message] * len(requests)
-    except Exception as exc:
+    except BaseException as exc:
         return [f"{type(exc).__name__}: {exc}"] * len(requests)
     return errors
 

@@ -191,6 +191,8 @@ def test_a_generator_gives_any_number_of_responses(tmp_path: Path, prefix: str) 
         ("return A, 'text'", "output 'C' cannot be an array of float32"),
         ("return A, np.concatenate([A, A])", "expected batch size of at least 1 in model output, got 2"),
         ("raise KeyError('x')", "KeyError: 'x'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
 )
 def test_errors_say_what_the_function_did(tmp_path: Path, body: str, text: str) -> None:

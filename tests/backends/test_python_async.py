@@ -9,7 +9,7 @@ import pytest
 
 from tensorhub.backends.port import InstanceSpec, ModelInstance
 from tensorhub.backends.python.backend import PythonBackend
-from tensorhub.errors import InvalidArgument
+from tensorhub.errors import InternalError, InvalidArgument
 from tensorhub.requests import InferRequest, InferResponse
 from tests.backends.python_models import CONFIG, infer_request, source
 
@@ -148,3 +148,60 @@ def test_what_runs_at_the_end_is_cancelled_and_answered(tmp_path: Path) -> None:
 def test_a_wrong_parameter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="the parameter ASYNC_OVERLAP of model 'm' is 'maybe'; use 'yes' or 'no'"):
         load(tmp_path, MEET, OVERLAP.replace('"yes"', '"maybe"'))
+
+
+@pytest.mark.parametrize("config", [CONFIG, OVERLAP, DECOUPLED], ids=["waited-for", "overlapping", "decoupled"])
+@pytest.mark.parametrize("where", ["the call", "a task"])
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "asyncio.CancelledError"])
+def test_what_would_end_a_program_ends_a_call_only(tmp_path: Path, config: str, where: str, error: str) -> None:
+    """SystemExit gets out of asyncio's event loop; what else runs there goes on all the same."""
+    raises = f"raise {error}('no')" if where == "the call" else "await asyncio.create_task(self.fails())"
+    final = "" if config == DECOUPLED else "return [one(7)]"
+    text = f"""
+    async def fails(self):
+        raise {error}('no')
+    async def execute(self, requests):
+        sender = requests[0].get_response_sender() if {config == DECOUPLED} else None
+        if self.inside == 0:
+            self.inside = 1
+            {raises}
+        await asyncio.sleep(0)
+        if sender is not None:
+            sender.send(one(7), flags=1)
+        {final}
+"""
+    model = load(tmp_path, text, config)
+    for number in range(2):
+        waiting = Waiting()
+        request = infer_request()
+        request.responder = waiting
+        try:
+            model.execute([request])
+        except InternalError as exc:
+            assert number == 0
+            request.fail(exc)
+        response = waiting.wait(1)[0]
+        if number == 1:
+            assert value_of(response) == 7
+        else:
+            assert response is not None
+            assert response.error is not None
+            assert f"{error.removeprefix('asyncio.')}: " in response.error.message
+    model.finalize()
+
+
+def test_is_ready_and_finalize_may_not_end_the_process_either(tmp_path: Path) -> None:
+    text = """
+    async def is_ready(self):
+        raise SystemExit(1)
+    def finalize(self):
+        raise SystemExit(2)
+    def execute(self, requests):
+        return [one(1)]
+"""
+    model = load(tmp_path, text, CONFIG)
+    check: Any = model.readiness_check  # type: ignore[attr-defined]
+    assert check() is False
+    assert check() is False, "its event loop goes on"
+    with pytest.raises(InternalError, match="SystemExit: 2"):
+        model.finalize()

@@ -134,7 +134,7 @@ class FunctionInstance:
                 self._stream(group[0], returned)
             else:
                 self._answer(group, returned)
-        except Exception as exc:
+        except BaseException as exc:
             self._fail(group, exc)
 
     def _start(self, group: list[InferRequest]) -> None:

@@ -1,7 +1,8 @@
 """Loads and runs Triton's Python models.
 
 There is no process between the worker and the model: requests are handed over as they are, inputs are views. The rules
-of what a model may return, and the texts of what it does wrong, are those of Triton's Python backend.
+of what a model may return, and the texts of what it does wrong, are those of Triton's Python backend. Whatever its code
+raises is an error of what it was asked, SystemExit and its kin too: the process belongs to other models as well.
 """
 
 import inspect
@@ -9,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +57,7 @@ class PythonBackend:
                 return source.config
             try:
                 completed = function(autocomplete.ModelConfig(_config_text(source.config, source.name)))
-            except Exception as exc:
+            except BaseException as exc:
                 raise _raised_by(source, "auto_complete_config", exc) from exc
             if not isinstance(completed, autocomplete.ModelConfig):
                 raise InternalError(
@@ -106,7 +107,7 @@ class PythonModel:
             if hasattr(model, "initialize"):
                 with model_calls.not_executing(spec.name):
                     model.initialize(arguments)
-        except Exception as exc:
+        except BaseException as exc:
             raise _raised_by(source, "initialize", exc) from exc
         return PythonInstance(spec.name, model, self._spec, source, self._traits)
 
@@ -153,7 +154,7 @@ class PythonInstance:
                     return ComputeTimes(input_end_ns, time.monotonic_ns())
                 calling.may_block()
                 result = self._event_loop().run(result)
-        except Exception as exc:
+        except BaseException as exc:
             raise self._raised(exc, wrapped) from exc
         times = ComputeTimes(input_end_ns, time.monotonic_ns())
         self._finish(result, wrapped)
@@ -175,7 +176,7 @@ class PythonInstance:
                 ready = self._event_loop().run(ready)
             if type(ready) is not bool:
                 raise TypeError("is_ready() must return a boolean value")
-        except (Exception, CancelledError) as exc:
+        except BaseException as exc:
             log_of(self._spec.name).error("is_ready of '%s' failed", self._name, exc_info=exc)
             return False
         return ready
@@ -186,7 +187,7 @@ class PythonInstance:
             if hasattr(self._model, "finalize"):
                 with model_calls.not_executing(self._name):
                     self._model.finalize()
-        except Exception as exc:
+        except BaseException as exc:
             raise _raised_by(self._source, "finalize", exc) from exc
         finally:
             if self._loop is not None:
@@ -206,7 +207,7 @@ class PythonInstance:
         """Finish a call that nobody waited for; on the thread of the event loop."""
         try:
             self._finish(future.result(), wrapped)
-        except (Exception, CancelledError) as exc:
+        except BaseException as exc:
             error = exc if isinstance(exc, TensorhubError) else self._raised(exc, wrapped)
             for item in wrapped:
                 if item._server is not None:
@@ -322,7 +323,7 @@ def _modules(source: ModelSource) -> ModelModules:
 def _load(modules: ModelModules, source: ModelSource) -> ModuleType:
     try:
         return modules.load(_file_name(source))
-    except Exception as exc:
+    except BaseException as exc:
         raise _raised_by(source, "import", exc) from exc
 
 
@@ -334,7 +335,7 @@ def _model_class(module: ModuleType, source: ModelSource) -> Any:
         raise InternalError(f"AttributeError: module '{shown}' has no attribute 'TritonPythonModel'") from None
 
 
-def _raised_by(source: ModelSource, what: str, exc: Exception) -> InternalError:
+def _raised_by(source: ModelSource, what: str, exc: BaseException) -> InternalError:
     """Log what a model has raised outside of `execute`, and return the error that says so."""
     log_of(source.name).error("%s raised", what, exc_info=exc)
     return InternalError(failures.describe(exc, source.folder))

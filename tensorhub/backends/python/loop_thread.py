@@ -1,10 +1,13 @@
 """The event loop of an instance, on a thread of its own, which starts with the first coroutine."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class LoopThread:
@@ -39,9 +42,19 @@ class LoopThread:
             loop = self._loop
             if loop is None:
                 loop = self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=loop.run_forever, name=f"{self._name} asyncio", daemon=True)
+                self._thread = threading.Thread(target=_run, args=(loop,), name=f"{self._name} asyncio", daemon=True)
                 self._thread.start()
             return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped. SystemExit of a task ends `run_forever`, with all that is left in the loop."""
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except (KeyboardInterrupt, SystemExit) as exc:
+            log.warning("a coroutine raised %s; the event loop goes on", type(exc).__name__)
 
 
 async def _cancel_tasks() -> None:
