@@ -1,6 +1,7 @@
 """The example clients, run as they are against a running server."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,30 @@ def test_cuda_shared_memory(server: RunningServer) -> None:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     assert "the same" in done.stdout
+
+
+def test_what_the_readme_says_works(server: RunningServer) -> None:
+    text = (PROJECT / "examples" / "README.md").read_text()
+    commands = re.findall(r"^    (tensorhub (?:infer|status|check)\b.*)$", text, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        words = [sys.executable, "-m", *command.split()]
+        if "check" not in words:
+            words += ["--url", server.http]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_DEADLINE_S, cwd=PROJECT, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_the_readme_has_all_examples() -> None:
+    folder = PROJECT / "examples"
+    linked = set(re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text()))
+    there = {
+        str(path.relative_to(folder))
+        for kind in ("models", "clients", "functions", "onnx")
+        for path in (folder / kind).iterdir()
+        if path.name != "__pycache__"
+    }
+    assert linked == there
 
 
 def test_all_examples_are_tested() -> None:
