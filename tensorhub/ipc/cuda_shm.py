@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorhub.cuda_driver import Driver
+from tensorhub.cuda_driver import POISONING, Driver
 from tensorhub.devices import Device, DeviceError, DeviceMemory, DevicePort
 
 PORT_VARIABLE = "TENSORHUB_DEVICE_PORT"
@@ -30,11 +30,6 @@ _HOST_TO_DEVICE = 1
 _DEVICE_TO_HOST = 2
 _ANY_DIRECTION = 4
 """cudaMemcpyKind."""
-
-# Errors after which no call of the process works any more: driver at its end, ECC, NVLink, contained exception, illegal
-# address, launch timeout, assertion, hardware stack error, illegal instruction, misaligned address, invalid address
-# space, invalid program counter, launch failure, leaked tensor memory.
-_POISONING = frozenset((4, 214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721))
 
 
 def open_port() -> DevicePort:
@@ -77,9 +72,9 @@ class CupyPort:
             with self._cupy.cuda.Device(ordinal):
                 yield
         except self._runtime.CUDARuntimeError as exc:
-            raise DeviceError(str(exc), poisoned=exc.status in _POISONING) from exc
+            raise DeviceError(str(exc), poisoned=exc.status in POISONING) from exc
         except self._cupy.cuda.driver.CUDADriverError as exc:
-            raise DeviceError(str(exc), poisoned=exc.status in _POISONING) from exc
+            raise DeviceError(str(exc), poisoned=exc.status in POISONING) from exc
         except self._cupy.cuda.memory.OutOfMemoryError as exc:
             raise DeviceError(str(exc)) from exc
 

@@ -21,7 +21,7 @@ from tensorhub.client.cuda_memory import CudaMemory
 from tensorhub.client.shared_memory import SystemRegion
 from tests.safety.client import Http
 from tests.serving import EXAMPLE_MODELS, RunningServer, serving
-from tests.shm.gpu import needs_gpu
+from tests.shm.gpu import needs_gpu, stock_module
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
@@ -62,8 +62,7 @@ def _identity(client: Any, source: tuple[str, int], target: tuple[str, int], cou
 
 
 def test_stock_tritonclient(client: Any) -> None:
-    import tritonclient.utils.cuda_shared_memory as cuda
-
+    cuda = stock_module()
     values = np.arange(COUNT, dtype=np.float32)
     source = cuda.create_shared_memory_region("in", values.nbytes, 0)
     target = cuda.create_shared_memory_region("out", values.nbytes, 0)
@@ -132,6 +131,7 @@ def test_device_memory_stays_flat(client: Any) -> None:
 
 
 def test_a_client_that_is_killed(gpus: RunningServer, client: Any) -> None:
+    stock_module()
     command = [sys.executable, "-c", _CLIENT, gpus.grpc]
     http = Http(gpus.http)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
