@@ -22,6 +22,7 @@ from tensorhub.cli.arguments import Parser
 from tensorhub.cli.sides import Side, by_server, find_workers, look_at_segments, look_here, user_name
 from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket, SystemRegion
+from tensorhub.ipc.handed_out import TRIAL
 
 _PROG = "tensorhub doctor"
 
@@ -38,6 +39,7 @@ SHARE = (
 _DRIVER_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s")
 _GPU_LABEL = re.compile(r'gpu_uuid="([^"]+)"')
 _PROBE_BYTE_SIZE = 4096
+_SOCKET_EXTENSION = "shared_memory_socket"
 _TIMEOUT_S = 5.0
 
 
@@ -91,6 +93,8 @@ def run(argv: Sequence[str]) -> int:
         with closing(Server(arguments.url, _TIMEOUT_S)) as server:
             metadata = server.metadata()
             report.add(GOOD, f"{metadata.get('name')} {metadata.get('version')} answers at {server.url}")
+            if _SOCKET_EXTENSION in metadata.get("extensions", ()) and not arguments.shm_socket:
+                report.add(GOOD, "the server takes memory over a Unix socket as well: try it with --shm-socket PATH")
             probe(report, server, here, [side for sides in asked.values() for side in sides])
     except (Unreachable, Refused, OSError, ValueError) as exc:
         report.add(BAD, str(exc) or type(exc).__name__, which_server(servers))
@@ -230,21 +234,66 @@ def probe(report: Report, server: Server, here: Side, workers: Sequence[Side]) -
 
 
 def probe_socket(report: Report, path: str) -> None:
-    """Register a file over the server's socket, and let it go again."""
+    """Register a file over the server's socket, and let it go again; then take one that the server makes."""
     name = f"doctor_{secrets.token_hex(4)}"
     try:
         with FileRegion.create(_PROBE_BYTE_SIZE) as region, SharedMemorySocket(path) as sockets:
             sockets.register(name, region)
             sockets.unregister(name)
     except SharedMemoryError as exc:
-        report.add(
-            BAD,
-            f"a file cannot be registered over {path}: {exc}",
-            "the server needs --shm-socket, its socket has to be mounted here, and this user has to be the server's, "
-            f"root or one of --shm-allowed-uids={os.geteuid()}",
-        )
+        report.add(BAD, f"a file cannot be registered over {path}: {exc}", socket_remedy(str(exc), path))
+        return
+    report.add(GOOD, f"a file was registered over {path}, and let go")
+    try:
+        probe_taking(path)
+    except (SharedMemoryError, OSError, ValueError) as exc:
+        report.add(BAD, f"a region that the server made cannot be taken over {path}: {exc}", taking_remedy(str(exc)))
     else:
-        report.add(GOOD, f"a file was registered over {path}, and let go")
+        report.add(GOOD, f"a region that the server made was taken over {path}, read, and let go")
+
+
+def socket_remedy(text: str, path: str) -> str:
+    """Say what to do when a file cannot be registered."""
+    if "disabled" in text:
+        return "the server has --allow-client-shm=false"
+    if "--shm-max" in text:
+        return "unregister what is not used, or raise the limit"
+    if "no server at" in text:
+        return f"the server needs --shm-socket, and its socket has to be mounted here as {path}"
+    if "closed the connection" in text or "does not answer" in text:
+        return (
+            f"this user has to be the server's, root, or allowed: --shm-allowed-uids={os.geteuid()}. If it is, the "
+            "server has 256 clients already, or is being started again: its log tells"
+        )
+    return "the server's log has more"
+
+
+def probe_taking(path: str) -> None:
+    """Have the server make a region as for an output (`shared_memory_allocate`), take it and look at it.
+
+    Raises:
+        SharedMemoryError, OSError, ValueError: that does not work; the text says why.
+    """
+    with SharedMemorySocket(path) as sockets, sockets.try_out() as region:
+        if region.array("UINT8", [region.byte_size]).tobytes() != TRIAL:
+            raise SharedMemoryError("something else is in it than the server has put there")
+
+
+def taking_remedy(text: str) -> str:
+    """Say what to do when a file can be registered and a region of the server's cannot be taken."""
+    if "must be one of" in text:
+        return "the server is older than this program: upgrade it"
+    if "--shm-max" in text or "--arena-byte-size" in text:
+        return "clients have not released what they took, or there are many: release it, or raise the limit"
+    if "no worker" in text or "has ended" in text or "makes no regions" in text:
+        return "a worker has died or is being started: look at the server's log, and try again"
+    if "does not answer" in text or "closed the connection" in text:
+        return "the server's workers are stuck or gone: `tensorhub status` on its host tells"
+    if "descriptor" in text or "files" in text:
+        return (
+            "raise ulimit -n of the client, or allow its domain to receive the server's files (ausearch -m avc, dmesg)"
+        )
+    return "the server's log has more"
 
 
 def remedy_of(text: str, here: Side, workers: Sequence[Side]) -> str:

@@ -150,8 +150,23 @@ class SharedMemorySocket:
         described = _read_output(output)
         fd = self._ask({"operation": "take", "name": described.name, "owner": owner}, [])
         if fd < 0:
-            raise SharedMemoryError(f"the server has sent no memory for '{described.name}'")
+            with suppress(SharedMemoryError):
+                self.release(described.name, owner=owner)
+            raise SharedMemoryError(
+                f"no descriptor came with the server's answer about '{described.name}': this process may open no more "
+                "files (ulimit -n), or a rule of the system (SELinux, AppArmor) holds it back"
+            )
         return OutputRegion(self, described, fd, owner)
+
+    def try_out(self, *, owner: str = "") -> OutputRegion:
+        """Take a region that the server makes for this and no output, to see whether that works; the caller closes it.
+
+        Raises:
+            SharedMemoryError: it does not: the server's text, or what is missing here.
+        """
+        answer, _ = self._answer({"operation": "try", "owner": owner}, [])
+        name = str(answer.get("name", ""))
+        return self.take({"name": "", "datatype": "UINT8", "shape": [0], "parameters": {_REGION: name}}, owner=owner)
 
     def release(self, name: str, *, owner: str = "") -> None:
         """Tell the server that a region which it has made is of no use any more, taken or not.
@@ -163,6 +178,10 @@ class SharedMemorySocket:
 
     def _ask(self, document: dict[str, Any], fds: list[int]) -> int:
         """Ask, and return the descriptor that comes with the answer, or -1."""
+        return self._answer(document, fds)[1]
+
+    def _answer(self, document: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], int]:
+        """Ask, and return the answer and the descriptor that comes with it, or -1."""
         with self._lock:
             try:
                 socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
@@ -181,7 +200,7 @@ class SharedMemorySocket:
             if isinstance(exc, ValueError):
                 raise SharedMemoryError(f"the server's answer cannot be read: {exc}") from exc
             raise
-        return fd
+        return answer, fd
 
     def close(self) -> None:
         """Leave; what is registered stays so, and what was taken is released."""

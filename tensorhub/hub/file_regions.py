@@ -98,8 +98,14 @@ class FileRegions:
             self._hand_over.take(request, owner)
         elif request.operation == "release":
             self._hand_over.release(request, owner)
+        elif request.operation == "try":
+            self._hand_over.try_out(request, owner)
         else:
             self._register(request, owner)
+
+    def made(self, pid: int, report: Any, request_id: int) -> None:
+        """A worker says what became of an order to make a region."""
+        self._hand_over.made(pid, report, request_id)
 
     def worker_died(self, pid: int) -> None:
         """A process is no more that may have made regions for outputs."""

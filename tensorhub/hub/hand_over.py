@@ -3,17 +3,20 @@
     client -- take --> hub -- fetches the file --> worker      the name says which worker has it
     client <-- file -- hub
 
+    client --- try --> hub -- make one --> any worker      so that a client finds out whether it could take one at all
+
 Here is known which connection has taken what: when it releases that, or ends, however it ends, the worker is told. What
 is left of a worker that has died is counted here instead. All but fetching, which waits for a worker, is on the hub's
 loop.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError
+from tensorhub.errors import InternalError, InvalidArgument, NotFound, TensorhubError, Unavailable, error_for
 from tensorhub.hub.actions import Action, Send
 from tensorhub.ipc.handed_out import maybe_place
 from tensorhub.ipc.handles import fetch_handle
@@ -59,6 +62,8 @@ class HandOver:
         self._workers = workers
         self._inherited = inherited
         self._taken: dict[_Key, _Taken] = {}
+        self._trials: dict[int, tuple[FileRequest, int]] = {}  # by request id; the worker's pid with it
+        self._trial_ids = itertools.count(1)
         self._fetchers = ThreadPoolExecutor(_FETCHING, thread_name_prefix="hand over")
         self.do: Callable[[list[Action]], None] = lambda actions: None
 
@@ -99,6 +104,25 @@ class HandOver:
         if waits and not sent:
             self._release(key)
 
+    def try_out(self, request: FileRequest, owner: str) -> None:
+        """A client, who is `owner`, wants any region to take; it is answered when a worker has made one."""
+        pid = next((pid for pid in self._workers().values() if pid), 0)
+        if not pid:
+            request.answer(Unavailable("no worker is running; try again"))
+            return
+        number = next(self._trial_ids)
+        self._trials[number] = request, pid
+        order = messages.Order()
+        order.make_region.owner = owner
+        self.do([Send(pid, order, number)])
+
+    def made(self, pid: int, report: Any, request_id: int) -> None:
+        """A worker has made a region to try, or cannot: `report` is a `tensorhub.wire.MadeRegion`."""
+        request, asked = self._trials.get(request_id, (None, 0))
+        if request is not None and asked == pid:
+            del self._trials[request_id]
+            request.answer(error_for(report.code - 1, report.message) if report.code else None, name=report.name)
+
     def release(self, request: FileRequest, owner: str) -> None:
         """A client has no more use for a region, which it need not have taken; unknown ones are released already."""
         place = maybe_place(request.name)
@@ -121,6 +145,9 @@ class HandOver:
         for key in [key for key, taken in self._taken.items() if taken.pid == pid]:
             self._taken[key] = self._taken[key]._replace(pid=0)
         self._count_inherited()
+        for number in [number for number, (_, asked) in self._trials.items() if asked == pid]:
+            request, _ = self._trials.pop(number)
+            request.answer(Unavailable("the worker that was asked has ended; try again"))
 
     def _count_inherited(self) -> None:
         sizes = [taken.byte_size for taken in self._taken.values() if not taken.pid]

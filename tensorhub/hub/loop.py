@@ -139,6 +139,8 @@ class Hub:
                 self._state.touch()
             elif self._runtime.traces.setting(report.trace.model).trace_count > 0:
                 self._bequeath_later()
+        elif report.HasField("made_region"):
+            self._files.made(sender, report.made_region, request_id)
         elif report.HasField("readiness"):
             self._questions.readiness_reported(sender, report.readiness.ready, request_id)
         elif report.HasField("statistics"):

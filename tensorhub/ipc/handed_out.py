@@ -27,6 +27,9 @@ from tensorhub.option_groups import SharedMemory
 
 PREFIX = "handed-out-"
 
+TRIAL = bytes(range(256)) * 16
+"""What is in a region that is made for a client to try whether it can take any."""
+
 _ODD = 1 << 63
 """In every number, and in none that the hub gives to files, which are times in nanoseconds."""
 

@@ -14,6 +14,10 @@ answer. It is the connection's until that releases it, or ends.
 
     {"operation": "take", "name": "handed-out-..."}
     {"operation": "release", "name": "handed-out-..."}
+    {"operation": "try"}
+
+The last is for finding out whether that works: a worker makes a region as for an output (`handed_out.TRIAL` is in it),
+and the answer has its "name".
 
 Who may: the server's user, root, and the users of --shm-allowed-uids, told by the kernel. One thread serves all; what
 is decided is decided on the hub's loop.
@@ -47,14 +51,20 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _UINT64 = 2**64 - 1
 
 
-OPERATIONS = ("register", "unregister", "take", "release")
+OPERATIONS = ("register", "unregister", "take", "release", "try")
 
 
 class Answering(Protocol):
     """Sends an answer; from any thread."""
 
-    def __call__(self, error: TensorhubError | None, fd: int = -1) -> bool:
-        """Args: error: None for done. fd: goes with the answer, and stays the caller's. Returns: it has been sent."""
+    def __call__(self, error: TensorhubError | None, fd: int = -1, name: str = "") -> bool:
+        """Return whether it has been sent.
+
+        Args:
+            error: None for done.
+            fd: goes with the answer, and stays the caller's.
+            name: of a region that has been made.
+        """
 
 
 class FileRequest(NamedTuple):
@@ -209,7 +219,7 @@ class RegionSocket:
             growable,
             pid,
             ticks,
-            lambda error, fd=-1: _answer(client, error, fd),
+            lambda error, fd=-1, name="": _answer(client, error, fd, name),
         )
 
     def _forget(self, client: socket.socket) -> None:
@@ -273,8 +283,10 @@ def _close_all(fds: Collection[int]) -> None:
         os.close(fd)
 
 
-def _answer(client: socket.socket, error: TensorhubError | None, fd: int = -1) -> bool:
+def _answer(client: socket.socket, error: TensorhubError | None, fd: int = -1, name: str = "") -> bool:
     document: dict[str, object] = {"ok": True} if error is None else {"error": error.message, "code": error.code.name}
+    if name:
+        document["name"] = name
     try:
         socket.send_fds(client, [json.dumps(document).encode()], [fd] if fd >= 0 else [])
     except OSError:

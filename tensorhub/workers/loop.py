@@ -22,7 +22,7 @@ from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.gateway import Gateway
 from tensorhub.ipc import wire
 from tensorhub.ipc.arena_memory import Arena
-from tensorhub.ipc.handed_out import HandedOut
+from tensorhub.ipc.handed_out import TRIAL, HandedOut
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
@@ -501,10 +501,23 @@ class WorkerLoop:
         elif kind == "release_handed_out":
             if self._handed_out is not None:
                 self._handed_out.release(order.release_handed_out.numbers)
+        elif kind == "make_region":
+            self._make_region(order.make_region.owner, message.request_id)
         elif kind == "report_statistics":
             self._report(messages.Report(statistics=self._statistics()), message.request_id)
         else:
             self._report_of(message.request_id, lambda: self._region_order(kind, order, message.sender))
+
+    def _make_region(self, owner: str, request_id: int) -> None:
+        """Make a region as for an output, for a client that wants to know whether it can take one."""
+        made = messages.MadeRegion()
+        try:
+            if self._handed_out is None:
+                raise InternalError("this worker makes no regions for outputs")
+            made.name = self._handed_out.make(memoryview(TRIAL), owner)
+        except TensorhubError as exc:
+            made.code, made.message = 1 + exc.code, exc.message
+        self._report(messages.Report(made_region=made), request_id)
 
     def _check_ready(self, load_ids: Sequence[int], request_id: int) -> None:
         """Ask models whether they are ready; what is not loaded is not."""

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tensorhub.cli import doctor, sides
 from tensorhub.cli.doctor import BAD, GOOD, WARNING, Report, compare, compare_gpus
 from tensorhub.cli.main import main
 from tensorhub.cli.sides import Segments, Side
+from tensorhub.client.shared_memory import SharedMemorySocket
+from tensorhub.ipc.handed_out import TRIAL
 from tests.other_users import needs_root, run_as
 from tests.safety.processes import FOREIGN_UID
 from tests.serving import RunningServer, free_ports, serving
@@ -147,10 +152,107 @@ def test_the_socket_for_files(server: RunningServer, tmp_path: Path, capsys: pyt
     assert main(["doctor", "--url", server.http, "--shm-socket", str(tmp_path / "none")]) == 1
     text = capsys.readouterr().out
     assert f"a file cannot be registered over {tmp_path}/none: no server at {tmp_path}/none" in text
+    assert "-> the server needs --shm-socket, and its socket has to be mounted here" in text
     path = f"/tmp/tensorhub-test-doctor-{os.getpid()}.sock"
-    with serving(tmp_path, [f"--shm-socket={path}"]) as running:
-        assert main(["doctor", "--url", running.http, "--shm-socket", path]) == 0
-    assert f"a file was registered over {path}, and let go" in capsys.readouterr().out
+    with serving(tmp_path, [f"--shm-socket={path}", "--shm-max-regions=2"]) as running:
+        assert main(["doctor", "--url", running.http]) == 0
+        assert "try it with --shm-socket PATH" in capsys.readouterr().out
+        for _ in range(2 + 1):  # nothing stays that would count
+            assert main(["doctor", "--url", running.http, "--shm-socket", path]) == 0
+            text = capsys.readouterr().out
+            assert f"a file was registered over {path}, and let go" in text
+            assert f"a region that the server made was taken over {path}, read, and let go" in text
+        with SharedMemorySocket(path) as sockets:
+            kept = [sockets.try_out() for _ in range(2)]
+            assert all(region.array("UINT8", [4096]).tobytes() == TRIAL for region in kept)
+            assert main(["doctor", "--url", running.http, "--shm-socket", path]) == 1
+            text = capsys.readouterr().out
+            assert "0 regions are registered and 2 handed out" in text
+            assert "-> unregister what is not used, or raise the limit" in text
+
+
+def test_the_socket_of_a_server_that_takes_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"/tmp/tensorhub-test-doctor-{os.getpid()}.sock"
+    with serving(tmp_path, [f"--shm-socket={path}", "--allow-client-shm=false"]) as running:
+        assert main(["doctor", "--url", running.http, "--shm-socket", path]) == 1
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    found = next(index for index, line in enumerate(lines) if "a file cannot be registered over" in line)
+    assert "Client shared memory is disabled" in lines[found]
+    assert lines[found + 1] == "-> the server has --allow-client-shm=false"
+
+
+@needs_root
+def test_the_socket_as_another_user(tmp_path: Path) -> None:
+    path = f"/tmp/tensorhub-test-doctor-{os.getpid()}.sock"
+    with serving(tmp_path, [f"--shm-socket={path}"]):
+        report = Report()
+
+        def ask() -> bool:
+            doctor.probe_socket(report, path)
+            [finding] = report.findings
+            return finding.state == BAD and f"--shm-allowed-uids={FOREIGN_UID}" in finding.remedy
+
+        run_as(FOREIGN_UID, ask)
+
+
+class _OtherServer:
+    """Listens where --shm-socket would: registers everything, and answers `try` and `take` as it is told."""
+
+    def __init__(self, path: Path, answers: list[dict[str, object]]) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._answers = [json.dumps(answer).encode() for answer in answers]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for answers in ([b'{"ok": true}'] * 2, self._answers):
+            client, _ = self._listener.accept()
+            with client:
+                for answer in answers:
+                    packet, fds, _, _ = socket.recv_fds(client, 16_384, 4)
+                    for fd in fds:
+                        os.close(fd)
+                    if packet:
+                        client.send(answer)
+        self._listener.close()
+
+    def close(self) -> None:
+        self._thread.join(10)
+
+
+_NAME = "handed-out-8123456789abcdef-cpu0"
+
+
+@pytest.mark.parametrize(
+    ("answers", "text", "remedy"),
+    [
+        ([{"error": "'operation' must be one of 'register'"}], "must be one of", "the server is older"),
+        ([{"error": "2 handed out, and --shm-max-regions allows"}], "2 handed out", "release it, or raise the limit"),
+        ([{"error": "no worker is running; try again"}], "no worker", "look at the server's log"),
+        ([], "the server does not answer|has closed the connection", "tensorhub status"),
+        ([{"ok": True, "name": _NAME}, {"ok": True}, {"ok": True}], "no descriptor came with", "raise ulimit -n"),
+        (
+            [{"ok": True, "name": _NAME}, {"error": f"there is no region '{_NAME}'"}],
+            "there is no region",
+            "server's log",
+        ),
+    ],
+)
+def test_a_region_that_cannot_be_taken(
+    tmp_path: Path, answers: list[dict[str, object]], text: str, remedy: str
+) -> None:
+    other = _OtherServer(tmp_path / "s", answers)
+    report = Report()
+    doctor.probe_socket(report, str(tmp_path / "s"))
+    other.close()
+    first, second = report.findings
+    assert first.state == GOOD
+    assert second.state == BAD
+    assert "a region that the server made cannot be taken over" in second.text
+    assert re.search(text, second.text)
+    assert remedy in second.remedy
 
 
 def test_sides_that_differ() -> None:

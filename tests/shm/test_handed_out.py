@@ -21,6 +21,7 @@ import tritonclient.grpc.service_pb2 as pb
 import tritonclient.http as triton_http
 
 from tensorhub.client.shared_memory import FileRegion, OutputRegion, SharedMemoryError, SharedMemorySocket, allocate
+from tensorhub.ipc.handed_out import TRIAL
 from tests.crash.processes import open_files
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, inline_request
@@ -605,6 +606,32 @@ def test_the_hub_is_killed(limited: tuple[RunningServer, str]) -> None:
         assert all(region.tensor().tobytes() == b"mine" for region in taken), "what a client has, it has"
         for region in taken:
             region.close()  # says nothing of the connection that is gone
+
+
+def test_a_region_to_try(limited: tuple[RunningServer, str]) -> None:
+    """As for an output, of whichever worker; and an answer also if that worker is killed meanwhile."""
+    server, place = limited
+    with SharedMemorySocket(place) as memory, SharedMemorySocket(place) as stranger:
+        for _ in range(2 * LIMIT):
+            with memory.try_out() as region:
+                assert region.array("UINT8", [region.byte_size]).tobytes() == TRIAL
+                with pytest.raises(SharedMemoryError, match="there is no region"):
+                    stranger._ask({"operation": "take", "name": region.name}, [])
+        _wait_for_room(triton_http, server, memory)
+        kept = [memory.try_out() for _ in range(LIMIT)]
+        with pytest.raises(SharedMemoryError, match=f"{LIMIT} handed out, and --shm-max-regions allows no more"):
+            memory.try_out()
+        for region in kept:
+            region.close()
+        [worker] = pids(server)["worker"]
+        os.kill(worker, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(memory.try_out)
+            os.kill(worker, signal.SIGKILL)
+            with pytest.raises(SharedMemoryError, match=r"has ended; try again|no worker is running"):
+                waiting.result(20)
+        wait_until(lambda: _succeeds(lambda: memory.try_out().close() is None), "another worker makes one")
+        _wait_for_room(triton_http, server, memory)
 
 
 def _succeeds(attempt: Any) -> bool:
