@@ -1,9 +1,7 @@
 """What clients ask over `--shm-socket`: regions that come as files, from a request to the hub's state.
 
-The hub and the workers all keep the files, so that none is lost while one of them is there: a worker that comes gets
-them from the hub, and a hub that comes gets them from the workers that it hears of (`recover`).
-
-What workers have made for outputs goes to clients by `hub.hand_over`.
+The hub, the workers and the supervisor (`region_keeper`) all keep the files, so that none is lost while one of them is
+there: a worker gets them from the hub, and a hub that comes gets them from whom it hears of them (`recover`).
 
 Everything but the socket's own thread and the one that recovers runs on the hub's loop.
 """
@@ -135,7 +133,7 @@ class FileRegions:
             self.forget_closed()
 
     def recover(self, pid: int, regions: Iterable[Any]) -> None:
-        """A worker has come with regions; call it before anybody is told to open them.
+        """A process has come with regions; call it before anybody is told to open them.
 
         Args:
             regions: `tensorhub.wire.SystemRegion`s.
@@ -148,7 +146,7 @@ class FileRegions:
                 threading.Thread(target=self._recover, name="region files", daemon=True).start()
 
     def _recover(self) -> None:
-        """Fetch files of another hub's from the workers that have them, as long as the process lives."""
+        """Fetch files of another hub's from those that have them, as long as the process lives."""
         while True:
             pid, number = self._to_recover.get()
             try:

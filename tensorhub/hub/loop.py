@@ -74,6 +74,7 @@ class Hub:
         self._begun = False
         self._rejoining = False
         self._silent = False
+        self._kept: Any = None
         self._running = True
 
     def run(self) -> None:
@@ -177,6 +178,10 @@ class Hub:
             self._node.watcher.watch(
                 process.pid, process.start_ticks, lambda pid: self._node.post(lambda: self._died(pid, process.role))
             )
+            if process.role == wire.Role.TOOL.name and hello.rejoining:
+                self._kept = hello
+                if self._begun:
+                    self._take_kept()
         if process.role == "WORKER":
             if hello.HasField("statistics"):
                 self._book.reported(process.pid, hello.statistics)
@@ -200,6 +205,16 @@ class Hub:
 
     def _speak(self) -> None:
         self._silent = False
+        self._take_kept()
+
+    def _take_kept(self) -> None:
+        """Go on with the regions that the supervisor has kept, unless workers have told of theirs, who know better."""
+        hello, self._kept = self._kept, None
+        if hello is not None and not self._state.lifecycle.rejoined:
+            for region in (*hello.system_regions, *hello.cuda_regions):
+                self._clients.watch(region.client_pid, region.client_ticks)
+            self._outgoing.do(self._state.regions.kept("system", hello.system_regions))
+            self._outgoing.do(self._state.regions.kept("cuda", hello.cuda_regions))
 
     def _died(self, pid: int, role: str) -> None:
         self._outgoing.do(self._state.died(pid))

@@ -182,17 +182,35 @@ class RegionBook:
             for message in messages_:
                 key = (message.owner, message.name)
                 held.add(key)
-                if key not in self._regions:
-                    copy = type(message)()
-                    copy.CopyFrom(message)
-                    self._add(Region(kind, copy, active=True))
-                    self.changed = True
+                self._adopt(kind, message)
         self._account(len(self._regions), self._byte_size)
         actions: list[Action] = []
         for key, region in self._regions.items():
             if not region.closing and key not in held:
                 actions += self._open(region, [pid])
         return actions
+
+    def kept(self, kind: str, messages_: Iterable[Any]) -> list[Action]:
+        """Adopt what another hub had, and no worker has any more."""
+        actions = [
+            action
+            for region in [self._adopt(kind, message) for message in messages_]
+            if region is not None
+            for action in self._open(region, self._workers())
+        ]
+        self._account(len(self._regions), self._byte_size)
+        return actions
+
+    def _adopt(self, kind: str, message: Any) -> Region | None:
+        """Note a region that another hub had; None if its name is there already."""
+        if (message.owner, message.name) in self._regions:
+            return None
+        copy = type(message)()
+        copy.CopyFrom(message)
+        region = Region(kind, copy, active=True)
+        self._add(region)
+        self.changed = True
+        return region
 
     def left(self, pid: int) -> list[Action]:
         """A worker has died: nobody waits for it any more."""

@@ -27,6 +27,7 @@ from tensorhub.hub.cloud import MIRROR_VARIABLE, mirror_folder
 from tensorhub.hub.commands import commands, own_worker_command
 from tensorhub.hub.phases import ENDING_IN, GRACE_S, NEXT_WHEN_STOPPING, NOTICE_S, Phase
 from tensorhub.hub.ports import StartError, http_address, joined
+from tensorhub.hub.region_keeper import RegionKeeper
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
 from tensorhub.hub.start_checks import check_start
 from tensorhub.hub.summary import Progress, has_failed, show_outcome
@@ -99,6 +100,7 @@ class Supervisor:
         self._progress = Progress(sys.stderr, time.monotonic())
         self._selector = selectors.DefaultSelector()
         self._own_wanted: set[str] = set()
+        self._regions = RegionKeeper(run_dir, node.pid)
 
     def __repr__(self) -> str:
         return f"<Supervisor {self._phase.value}, {self._children!r}>"
@@ -110,7 +112,7 @@ class Supervisor:
         for child in self._children:
             self._start(child)
         self._node.start()
-        self._node.join(lambda hello: None, lambda: None)
+        self._node.join(self._regions.fill, lambda: None)
         self._read_mail()
         while self._phase is not Phase.STOPPED:
             for key, _ in self._selector.select(self._timeout_s()):
@@ -127,6 +129,7 @@ class Supervisor:
         deadline = time.monotonic() + _ORPHANS_S
         while any(signal_group(group, 0) for group in self._groups) and time.monotonic() < deadline:
             time.sleep(0.01)
+        self._regions.close()
         self._run_dir.forget_the_dead()
         self._selector.close()
         self._progress.end()
@@ -236,6 +239,7 @@ class Supervisor:
         if snapshot.hub_pid == self._node.hub_pid and snapshot.revision <= self._catalog.revision:
             return
         self._node.welcome(snapshot)
+        self._regions.follow(snapshot)
         self._catalog = Catalog(snapshot)
         logs.change(snapshot.log_changes)
         self._node.acknowledge(snapshot.revision)

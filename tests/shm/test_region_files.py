@@ -6,17 +6,20 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket
+from tests.crash.processes import open_files
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, infer_request, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids
 from tests.serving import RunningServer, serving
+from tests.shm.segments import segment
 from tests.waiting import wait_until
 
 SIZE = 1 << 16
@@ -230,6 +233,48 @@ def test_a_file_outlives_the_hub_and_then_every_worker(filed: RunningServer, htt
     with SharedMemorySocket(place) as sockets:
         sockets.unregister("")
         assert http.regions() == []
+
+
+def _replaced(server: RunningServer, dead: set[int]) -> bool:
+    now = pids(server)
+    return not dead & {*now["hub"], *now["worker"]} and (len(now["hub"]), len(now["worker"])) == (1, 2)
+
+
+def _serves(http: Http, name: str, content: bytes) -> bool:
+    return http.infer(name, 0, len(content)) == (200, content)
+
+
+def test_regions_outlive_the_hub_and_all_workers_at_once(filed: RunningServer, http: Http, place: str) -> None:
+    """`tensorhub serve` has them still: files too, which nobody else has, and only those that were registered."""
+    [serve] = pids(filed)["serve"]
+
+    def files_kept() -> int:
+        return sum("memfd:" in name for name in open_files(serve))
+
+    with FileRegion.create(SIZE) as region, segment(b"\x08" * SIZE) as made:
+        region.array("UINT8", [SIZE])[:] = 7
+        for _ in range(2):
+            with SharedMemorySocket(place) as sockets:
+                for name in ("file", "gone"):
+                    sockets.register(name, region)
+                    assert http.register(f"key_{name}", made.key, 0, SIZE)[0] == 200
+                sockets.unregister("gone")
+                assert http.unregister("key_gone") == 200
+            wait_until(lambda: files_kept() == 1, "the file is kept")
+            dead = [*pids(filed)["hub"], *pids(filed)["worker"]]
+            for number in (signal.SIGSTOP, signal.SIGKILL):  # none of them sees another one die
+                for pid in dead:
+                    os.kill(pid, number)
+            wait_until(partial(_replaced, filed, set(dead)), "others are there")
+            for name, content in (("file", b"\x07"), ("key_file", b"\x08")):
+                for _ in range(6):
+                    wait_until(partial(_serves, http, name, content * 64), f"{name} serves")
+            assert sorted(http.regions()) == ["file", "key_file"]
+            assert files_kept() == 1
+            with SharedMemorySocket(place) as sockets:
+                sockets.unregister("")
+            assert http.regions() == []
+            wait_until(lambda: files_kept() == 0, "nothing is kept")
 
 
 def test_the_metadata_announces_it(filed: RunningServer, http: Http, rpc: Grpc, server: RunningServer) -> None:
