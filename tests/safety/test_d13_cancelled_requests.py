@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import tritonclient.grpc.service_pb2 as pb
@@ -54,7 +55,7 @@ def test_cancelled_calls(guarded: RunningServer, http: Http, rpc: Grpc) -> None:
                 call.cancel()
         for _ in range(_AT_ONCE):
             assert done.acquire(timeout=60)
-        _nothing_is_held(http, pid, made.key)
+        _nothing_is_held(guarded, pid, made.key)
     assert {"OK", "CANCELLED"} <= outcomes <= {"OK", "CANCELLED", "UNAVAILABLE"}
     assert worker(guarded) == pid
 
@@ -84,13 +85,14 @@ def test_clients_that_hang_up(guarded: RunningServer, http: Http) -> None:
                 connection.sendall(whole[: chance.randrange(1, len(whole) + 1)])
                 if chance.random() < 0.3:
                     time.sleep(0.001)
-        _nothing_is_held(http, pid, made.key)
+        _nothing_is_held(guarded, pid, made.key)
     assert worker(guarded) == pid
 
 
-def _nothing_is_held(http: Http, pid: int, key: str) -> None:
+def _nothing_is_held(server: RunningServer, pid: int, key: str) -> None:
     """Leases: the mapping goes with the name. Slots: the whole arena can be had, several times over."""
-    assert http.unregister("d13") == 200
-    wait_until(lambda: mapped(pid, key) == 0, "the last lease is given back")
-    size = ARENA_BYTES * 3 // 4
-    wait_until(lambda: http.infer_inline(bytes(size))[0] == 200, "the arenas are empty")
+    with closing(Http(server.http)) as http:  # a new one: the server closes connections that are idle for long
+        assert http.unregister("d13") == 200
+        wait_until(lambda: mapped(pid, key) == 0, "the last lease is given back")
+        size = ARENA_BYTES * 3 // 4
+        wait_until(lambda: http.infer_inline(bytes(size))[0] == 200, "the arenas are empty")

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from contextlib import closing
 
 import grpc
 import pytest
@@ -63,10 +64,11 @@ def test_cancelled_streams(guarded: RunningServer, http: Http, rpc: Grpc) -> Non
             thread.start()
         for thread in threads:
             thread.join()
-        assert http.unregister("d13s") == 200
-        wait_until(lambda: mapped(pid, made.key) == 0, "the last lease is given back")
-        size = ARENA_BYTES * 3 // 4
-        wait_until(lambda: http.infer_inline(bytes(size))[0] == 200, "the arenas are empty")
+        with closing(Http(guarded.http)) as later:  # the server closes connections that are idle for long
+            assert later.unregister("d13s") == 200
+            wait_until(lambda: mapped(pid, made.key) == 0, "the last lease is given back")
+            size = ARENA_BYTES * 3 // 4
+            wait_until(lambda: later.infer_inline(bytes(size))[0] == 200, "the arenas are empty")
     assert "answer" in seen
     assert seen <= {"answer", "CANCELLED"}, seen
     assert worker(guarded) == pid
