@@ -142,7 +142,7 @@ CONFIGURATIONS = {
             "--model-control-mode=explicit",
             *(
                 f"--load-model={name}"
-                for name in ("meets", "meets_too", "meets_not", "free", "global_one", "global_two")
+                for name in ("meets", "meets_too", "meets_not", "free", "global_one", "global_two", "gathers")
             ),
             "--rate-limit=execution_count",
             *(f"--rate-limit-resource={limit}" for limit in ("R:1", "OTHER:1:0", "G:4")),
