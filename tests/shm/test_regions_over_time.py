@@ -130,7 +130,7 @@ def test_an_unlinked_segment_is_reaped(scoped: RunningServer) -> None:
         made.path.unlink()
         wait_until(lambda: owner.regions() == {"kept"}, "the region is dropped")
         made.path.write_bytes(b"\3" * SIZE)  # made anew: another segment under the same key
-        assert owner.register("gone", made.key)[0] == 200
+        wait_until(lambda: owner.register("gone", made.key)[0] == 200, "all workers have let go, and the name is free")
         assert owner.read("gone") == b"\3" * SIZE
         made.path.unlink()
         made.path.write_bytes(b"\4" * SIZE)
