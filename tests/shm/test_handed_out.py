@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -453,7 +453,7 @@ def test_limits(limited: tuple[RunningServer, str], proto: Any) -> None:
             _ask(proto, server, b"x")
         for region in kept:
             region.close()
-        _wait_for_room(proto, server, memory)
+        _wait_for_room(memory)
         with FileRegion.create(1000) as registered:
             memory.register("counts", registered)
             text = f"1000 bytes are registered or handed out, and --shm-max-byte-size allows {LIMIT_BYTES} together"
@@ -464,22 +464,21 @@ def test_limits(limited: tuple[RunningServer, str], proto: Any) -> None:
             assert region.byte_size == LIMIT_BYTES
 
 
-def _wait_for_room(proto: Any, server: RunningServer, memory: SharedMemorySocket) -> None:
-    """Wait until the worker has heard that all regions are released."""
+def _wait_for_room(memory: SharedMemorySocket) -> None:
+    """Wait until all that was handed out is released: then there is room for as many regions as are allowed."""
 
     def room() -> bool:
-        regions: list[OutputRegion] = []
-        try:
-            for _ in range(LIMIT):
-                regions.append(_infer(proto, server, b"x", memory))
-        except (triton_http.InferenceServerException, triton_grpc.InferenceServerException):
-            return False
-        finally:
-            for region in regions:
-                region.close()
+        with ExitStack() as made:
+            for number in range(LIMIT):
+                region = made.enter_context(FileRegion.create(1))
+                try:
+                    memory.register(f"room{number}", region)
+                except SharedMemoryError:
+                    return False
+                made.callback(memory.unregister, f"room{number}")
         return True
 
-    wait_until(room, "the worker counts none")
+    wait_until(room, "nothing is handed out")
 
 
 def test_nobody_takes_it(limited: tuple[RunningServer, str]) -> None:
@@ -493,7 +492,7 @@ def test_nobody_takes_it(limited: tuple[RunningServer, str]) -> None:
             memory.take(output)
         assert kept.tensor().tobytes() == b"kept", "what was taken has no deadline"
         kept.close()
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
 
 
 def test_a_client_is_killed(limited: tuple[RunningServer, str]) -> None:
@@ -511,7 +510,7 @@ def test_a_client_is_killed(limited: tuple[RunningServer, str]) -> None:
         _ask(triton_http, server, b"x")
     _end(client)
     with SharedMemorySocket(place) as memory:
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
 
 
 def test_a_client_that_does_not_wait_for_its_answer(limited: tuple[RunningServer, str]) -> None:
@@ -522,7 +521,7 @@ def test_a_client_that_does_not_wait_for_its_answer(limited: tuple[RunningServer
             connection.connect(place)
             connection.send(packet)
         with SharedMemorySocket(place) as memory:
-            _wait_for_room(triton_http, server, memory)
+            _wait_for_room(memory)
     _none_waits(server)
 
 
@@ -544,7 +543,7 @@ def test_users(limited: tuple[RunningServer, str], uid: int, allowed: bool) -> N
     with SharedMemorySocket(place) as memory:
         if not allowed:
             memory.take(output).close()
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
 
 
 def test_clients_take_while_processes_are_killed(limited: tuple[RunningServer, str]) -> None:
@@ -578,7 +577,7 @@ def test_clients_take_while_processes_are_killed(limited: tuple[RunningServer, s
             stop.set()
         assert all(result.result(60) for result in results)
     with SharedMemorySocket(place) as memory:
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
     _none_waits(server)
 
 
@@ -609,7 +608,7 @@ def test_the_hub_is_killed(limited: tuple[RunningServer, str]) -> None:
 
         wait_until(lambda: _succeeds(ready), "it knows its worker")
         with SharedMemorySocket(place) as again:
-            _wait_for_room(triton_http, server, again)
+            _wait_for_room(again)
         assert all(region.tensor().tobytes() == b"mine" for region in taken), "what a client has, it has"
         for region in taken:
             region.close()  # says nothing of the connection that is gone
@@ -662,4 +661,4 @@ def test_the_worker_is_killed(limited: tuple[RunningServer, str]) -> None:
         kept.close()
         with closing(Http(server.http)) as http:
             wait_until(lambda: http.infer_inline(b"x")[0] == 200, "it serves again")
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
