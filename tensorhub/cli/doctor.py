@@ -260,11 +260,12 @@ def socket_remedy(text: str, path: str) -> str:
         return "unregister what is not used, or raise the limit"
     if "no server at" in text:
         return f"the server needs --shm-socket, and its socket has to be mounted here as {path}"
+    if "may not use this socket" in text:
+        return f"start the server with --shm-allowed-uids={os.geteuid()}, or be its user or root"
+    if "clients are connected" in text:
+        return "have clients share a connection, or close those that are idle"
     if "closed the connection" in text or "does not answer" in text:
-        return (
-            f"this user has to be the server's, root, or allowed: --shm-allowed-uids={os.geteuid()}. If it is, the "
-            "server has 256 clients already, or is being started again: its log tells"
-        )
+        return "the server is being started again, or is stuck: its log tells"
     return "the server's log has more"
 
 

@@ -184,8 +184,12 @@ class SharedMemorySocket:
         """Ask, and return the answer and the descriptor that comes with it, or -1."""
         with self._lock:
             try:
-                socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
-                packet, fd = _receive(self._socket)
+                with suppress(BrokenPipeError):  # who hangs up at once says why before
+                    socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
+                try:
+                    packet, fd = _receive(self._socket)
+                except ConnectionResetError:  # our packet was not read, and its answer is behind this
+                    packet, fd = _receive(self._socket)
             except OSError as exc:
                 raise SharedMemoryError(f"the server does not answer: {exc}") from exc
         try:

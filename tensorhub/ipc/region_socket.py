@@ -37,7 +37,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from tensorhub.errors import InvalidArgument, TensorhubError
+from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
 from tensorhub.ipc.watch import start_ticks
 
 log = logging.getLogger(__name__)
@@ -146,10 +146,10 @@ class RegionSocket:
         _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid not in self._uids:
             log.warning("refused a client of uid %d at %s; --shm-allowed-uids can allow it", uid, self._path)
-            client.close()
+            _turn_away(client, f"user {uid} may not use this socket; --shm-allowed-uids={uid} can allow it")
             return
         if len(self._clients) >= MAX_CLIENTS:
-            client.close()
+            _turn_away(client, f"{MAX_CLIENTS} clients are connected, and no more may be")
             return
         client.setblocking(False)
         self._clients[client.fileno()] = client
@@ -281,6 +281,13 @@ def _number(document: dict[str, Any], name: str) -> int:
 def _close_all(fds: Collection[int]) -> None:
     for fd in fds:
         os.close(fd)
+
+
+def _turn_away(client: socket.socket, why: str) -> None:
+    """Say why and hang up, whatever the client was about to ask."""
+    client.setblocking(False)
+    _answer(client, Unavailable(why))
+    client.close()
 
 
 def _answer(client: socket.socket, error: TensorhubError | None, fd: int = -1, name: str = "") -> bool:

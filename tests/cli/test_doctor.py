@@ -190,7 +190,11 @@ def test_the_socket_as_another_user(tmp_path: Path) -> None:
         def ask() -> bool:
             doctor.probe_socket(report, path)
             [finding] = report.findings
-            return finding.state == BAD and f"--shm-allowed-uids={FOREIGN_UID}" in finding.remedy
+            return (
+                finding.state == BAD
+                and f"user {FOREIGN_UID} may not use this socket" in finding.text
+                and f"--shm-allowed-uids={FOREIGN_UID}" in finding.remedy
+            )
 
         run_as(FOREIGN_UID, ask)
 

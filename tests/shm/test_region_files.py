@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket
+from tensorhub.ipc.region_socket import MAX_CLIENTS
 from tests.crash.processes import open_files
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, infer_request, inline_request
@@ -176,13 +178,34 @@ def test_users(filed: RunningServer, http: Http, place: str, uid: int, allowed: 
         try:
             with FileRegion.create(SIZE) as region, SharedMemorySocket(place) as sockets:
                 sockets.register("foreign", region)
-        except SharedMemoryError:
-            return not allowed
+        except SharedMemoryError as exc:
+            return (
+                not allowed and str(exc) == f"user {uid} may not use this socket; --shm-allowed-uids={uid} can allow it"
+            )
         return allowed
 
     run_as(uid, register)
     # It has died, and with --shm-reap its region goes with it.
     wait_until(lambda: http.regions() == [], "the region of the dead client is dropped")
+
+
+def test_one_client_too_many_is_told_so(filed: RunningServer, place: str) -> None:
+    with ExitStack() as held:
+        for _ in range(MAX_CLIENTS):
+            held.enter_context(SharedMemorySocket(place)).release("handed-out-8123456789abcdef-cpu0")
+        with SharedMemorySocket(place) as sockets, pytest.raises(SharedMemoryError) as caught:
+            sockets.unregister("x")
+        assert str(caught.value) == f"{MAX_CLIENTS} clients are connected, and no more may be"
+    wait_until(lambda: _can_ask(place), "there is room again")
+
+
+def _can_ask(place: str) -> bool:
+    try:
+        with SharedMemorySocket(place) as sockets:
+            sockets.unregister("x")
+    except SharedMemoryError:
+        return False
+    return True
 
 
 def test_workers_and_hubs_come_and_go(filed: RunningServer, http: Http, place: str) -> None:
