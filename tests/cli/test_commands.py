@@ -166,7 +166,7 @@ def test_bench_over_grpc_and_with_shared_memory(server: RunningServer, capsys: p
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_bench_that_is_interrupted_leaves_nothing(server: RunningServer, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tensorhub", "bench", "add_sub", "--random", "--shared-memory=system"]
-    options = [f"--url={server.http}", "--concurrency=1,2", "--seconds=1000", "--timeout=5"]
+    options = [f"--url={server.http}", "--concurrency=1,2", "--seconds=1000"]
     with closing(Server(server.http)) as asked:
         bench = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:

@@ -3,17 +3,15 @@
 import http.client
 import json
 import tarfile
-import time
 import venv
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serving import processes_of, serving
+from tests.waiting import wait_until
 
-DEADLINE_S = 60.0
 MODEL = """
 import os
 import sys
@@ -64,13 +62,6 @@ def infer(address: str, model: str, value: int = 1) -> tuple[int, Any]:
     return status, {output["name"]: output["data"][0] for output in answer["outputs"]}
 
 
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
@@ -89,23 +80,29 @@ def test_models_of_their_own(tmp_path: Path, repository: Path, monkeypatch: pyte
     options = ["--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false", "--strict-readiness=false"]
     with serving(tmp_path, options, repository) as server:
         assert server.run_dir is not None
-        await_true(lambda: infer(server.http, "packed")[0] == 200)
+        for name in ("shared", "isolated", "packed"):
+            wait_until(lambda name=name: infer(server.http, name)[0] == 200, f"{name} serves")  # type: ignore[misc]
         pids = {name: infer(server.http, name)[1]["PID"] for name in ("shared", "isolated", "packed")}
         assert len(set(pids.values())) == 3
         assert infer(server.http, "packed")[1]["PREFIX"].startswith(str(tmp_path / "cache"))
+
         # A broken environment is one model's matter, and its reason is told.
-        reasons = {row["name"]: row.get("reason", "") for row in ask(server.http, "/v2/repository/index")[1]}
-        assert reasons["broken"].startswith("Internal: Path ")
-        assert "bin/activate does not exist" in reasons["broken"]
+        def reason() -> str:
+            rows = {row["name"]: row for row in ask(server.http, "/v2/repository/index")[1]}
+            return str(rows["broken"].get("reason", ""))
+
+        wait_until(reason, "it is known to be broken")
+        assert reason().startswith("Internal: Path ")
+        assert "bin/activate does not exist" in reason()
         # A crash takes nothing else along, and is made good.
         assert infer(server.http, "isolated", 99)[0] == 503
         assert infer(server.http, "shared")[1]["PID"] == pids["shared"]
-        await_true(lambda: infer(server.http, "isolated")[0] == 200)
+        wait_until(lambda: infer(server.http, "isolated")[0] == 200)
         assert infer(server.http, "isolated")[1]["PID"] != pids["isolated"]
         # What is unloaded leaves no process; what is loaded again gets one.
         assert ask(server.http, "/v2/repository/models/isolated/unload")[0] == 200
         own = "--name\0own-isolated\0".replace("\0", " ")
         run_dir = server.run_dir
-        await_true(lambda: not any(own in command for command in processes_of(run_dir).values()))
+        wait_until(lambda: not any(own in command for command in processes_of(run_dir).values()))
         assert ask(server.http, "/v2/repository/models/isolated/load")[0] == 200
         assert infer(server.http, "isolated")[0] == 200

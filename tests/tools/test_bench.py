@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.waiting import wait_until
 from tools.bench import (
     closed_loop,
     h2load,
@@ -495,7 +496,7 @@ class TestProcesses:
             [sys.executable, "-m", "timeit", "-n1", "-r1", "input()"], stdin=subprocess.PIPE
         ) as other:
             try:
-                _until(lambda: "timeit" in processes.kinds([processes.read_table()[other.pid]]))
+                wait_until(lambda: "timeit" in processes.kinds([processes.read_table()[other.pid]]))
             finally:
                 other.kill()
 
@@ -712,7 +713,7 @@ class TestCommandLine:
         )
         with bench:
             try:
-                _until(pid_file.exists)
+                wait_until(pid_file.exists)
             finally:
                 bench.send_signal(signal.SIGTERM)
             _, errors = bench.communicate(timeout=60)
@@ -788,15 +789,6 @@ def echo() -> Iterator[Echo]:
     server.start()
     yield server
     server.stop()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(3000):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("not within 30 s")
 
 
 def _stream_answers(sent: payloads.Stream) -> list[bytes]:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
 from tools.bench import h2load, leftovers, processes, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ class Bench:
         options = ["--workloads=shm_64k", "--seconds=60", f"--repository={folder / 'models'}", f"--output={folder}"]
         command = [sys.executable, "-m", "tools.bench", *options, f"--server-cmd={SERVE}", f"--peer-cmd={SERVE}"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        _until(lambda: bool(self.generators()))
+        wait_until(lambda: bool(self.generators()))
         self.servers = [child for child in self._children() if child.session == child.pid]
         self.everything = [member for child in self.servers for member in processes.server(child.pid)]
         assert len(self.servers) == 2
@@ -53,7 +53,7 @@ class Bench:
                     os.kill(pid, signal.SIGKILL)
             return self.process.poll() is not None
 
-        _until(ended)
+        wait_until(ended)
 
     def names(self) -> list[Path]:
         """Return what has the bench's mark on it."""
@@ -109,7 +109,7 @@ def test_the_load_generator_is_killed(bench: Bench) -> None:
 def test_the_bench_is_killed(bench: Bench) -> None:
     bench.process.kill()
     bench.process.wait()
-    _until(bench.is_gone)
+    wait_until(bench.is_gone)
     told = leftovers.remove()
     assert any(str(bench.process.pid) in line for line in told), "its folders, which the next bench removes"
     assert bench.names() == []
@@ -136,12 +136,3 @@ def test_what_an_interrupt_left_without_an_owner_is_removed(tmp_path: Path) -> N
     kept.mkdir()
     leftovers.remove_own((tmp_path,))
     assert list(tmp_path.iterdir()) == [kept]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(6000):
-        if condition():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("not within 60 s")
