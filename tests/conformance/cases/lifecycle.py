@@ -113,11 +113,15 @@ def _explicit(name: str, *steps: Step, files: tuple[tuple[str, str], ...] = _tre
     return Case(f"lifecycle-{name}", (WriteTree(model, files), *steps, *end), server="control")
 
 
-def _two_polls(name: str) -> tuple[Step, ...]:
-    """Let what was written before be seen and dealt with: a model appears, and after it a second one."""
+def _polls(name: str) -> tuple[Step, ...]:
+    """Let what was written before be seen and dealt with: a model appears, after it a second one, and a third one.
+
+    The poll that finds the first may have begun before the rest was written; what the next one finds is loaded when the
+    one after it has been dealt with.
+    """
     return tuple(
         step
-        for number in (1, 2)
+        for number in (1, 2, 3)
         for step in (WriteTree(f"{name}_{number}", _tree(v1=0)), AwaitAnswer(_infer(f"{name}_{number}"), "[100]"))
     )
 
@@ -557,7 +561,7 @@ _POLL = (
             WriteTree("poll_special", (*_tree(v1=1), ("configs/special.pbtxt", _CONFIG.replace("size: 0", "size: 8")))),
             WriteTree("poll_other", (*_tree(v1=1), ("configs/other.pbtxt", _CONFIG.replace("size: 0", "size: 8")))),
             WriteTree("poll_retried", _tree(v1=_fails_first(1))),
-            *_two_polls("poll_follows"),
+            *_polls("poll_follows"),
             index("poll_new", "poll_text", "poll_config", "poll_versions", "poll_special", "poll_other"),
             _infer("poll_new"),
             _show("poll_new"),
@@ -571,7 +575,7 @@ _POLL = (
             WriteTree("poll_versions/2", (("model.py", _model(2)),)),
             RemoveTree("poll_special/configs"),
             RemoveTree("poll_new"),
-            *_two_polls("poll_follows_on"),
+            *_polls("poll_follows_on"),
             _infer("poll_text"),
             index("poll_text"),
             _config("poll_config"),
@@ -587,7 +591,14 @@ _POLL = (
             index("poll_new"),
             _SERVER_READY,
             *_remove("poll_text", "poll_config", "poll_versions", "poll_special", "poll_other", "poll_retried"),
-            *_remove("poll_follows_1", "poll_follows_2", "poll_follows_on_1", "poll_follows_on_2"),
+            *_remove(
+                "poll_follows_1",
+                "poll_follows_2",
+                "poll_follows_3",
+                "poll_follows_on_1",
+                "poll_follows_on_2",
+                "poll_follows_on_3",
+            ),
         ),
         server="poll",
     ),
@@ -600,7 +611,7 @@ _POLL = (
             WriteTree("poll_broken", _tree(v1=_BROKEN)),
             WriteTree("poll_never", _tree("no_such_field: 1\n", v1=1)),
             WriteTree("poll_no_version", _tree()),
-            *_two_polls("poll_fails"),
+            *_polls("poll_fails"),
             index("poll_breaks", "poll_bad_config", "poll_bad_special"),
             _infer("poll_broken"),
             ready("poll_broken"),
@@ -616,7 +627,7 @@ _POLL = (
             WriteFile("poll_broken/1/model.py", _model(5)),
             WriteFile("poll_never/config.pbtxt", _CONFIG),
             WriteTree("poll_no_version/3", (("model.py", _model(3)),)),
-            *_two_polls("poll_fails_on"),
+            *_polls("poll_fails_on"),
             _infer("poll_breaks"),
             index("poll_breaks"),
             ready("poll_breaks"),
@@ -632,13 +643,15 @@ _POLL = (
             RemoveTree("poll_bad_special"),
             WriteFile("poll_breaks/1/model.py", _model(6)),
             WriteFile("poll_bad_config/config.pbtxt", _CONFIG.replace("size: 0", "size: 2")),
-            *_two_polls("poll_fails_off"),
+            *_polls("poll_fails_off"),
             _infer("poll_breaks"),
             _show("poll_bad_config"),
             _SERVER_READY,
             *_remove("poll_breaks", "poll_bad_config", "poll_broken", "poll_never", "poll_no_version"),
-            *_remove("poll_fails_1", "poll_fails_2", "poll_fails_on_1", "poll_fails_on_2"),
-            *_remove("poll_fails_off_1", "poll_fails_off_2"),
+            *_remove(
+                "poll_fails_1", "poll_fails_2", "poll_fails_3", "poll_fails_on_1", "poll_fails_on_2", "poll_fails_on_3"
+            ),
+            *_remove("poll_fails_off_1", "poll_fails_off_2", "poll_fails_off_3"),
         ),
         server="poll",
     ),
