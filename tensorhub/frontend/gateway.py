@@ -1,24 +1,22 @@
 """The frontend's side of the server: requests out to workers, answers back to the edge that asked.
 
 One Gateway in each frontend process. It keeps the table of requests in flight and the newest catalog; it knows neither
-HTTP nor gRPC. Its mailbox is read either by the event loop (`AsyncGateway`, for ASGI) or by a thread of its own
-(`ThreadGateway`, for gRPC); everything else is the same code.
+HTTP nor gRPC. Its mailbox is read either by an event loop or by a thread of its own (see `gateways`); everything else
+is the same code.
 
 A request is answered exactly once from the edge's point of view: by the worker's last message, by the death of the
 worker, or not at all after `cancel`. One that reaches its worker after the load that it was meant for has been retired
 is sent again, to the load that took its place: clients do not notice a reload. So is the step of a sequence that is not
-where it was looked for. The arena memory of a request is freed
-only when the worker is done with it or dead, also after a cancel, because the model may still be reading.
+where it was looked for. The arena memory of a request is freed only when the worker is done with it or dead, also after
+a cancel, because the model may still be reading.
 """
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensorhub import logs
 from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
@@ -27,17 +25,13 @@ from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.frontend.routing import nearest, regions_named
 from tensorhub.frontend.tracer import FrontendTrace, Tracer
 from tensorhub.ipc import wire
-from tensorhub.ipc.arena_memory import DEFAULT_BYTE_SIZE, Arena, Block
+from tensorhub.ipc.arena_memory import Arena, Block
 from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
-from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
 from tensorhub.protocol.affinity import CorrelationId, correlation_id, homes_of, next_home
-
-if TYPE_CHECKING:
-    import asyncio
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +39,9 @@ IN_FLIGHT_LIMIT = 8_192
 """Requests that one frontend has at one worker. Each holds some kilobytes; a worker that is this far behind will not
 answer in a time that any client waits."""
 
-ARENA_VARIABLE = "TENSORHUB_ARENA_BYTE_SIZE"
-"""Environment: the budget of a frontend's arena in bytes; --arena-byte-size of the server that starts it."""
+QUEUE_FULL = "Exceeds maximum queue size"
+"""Triton's text."""
 
-_SENT_TOGETHER = 8
-"""Requests that an event loop gathers for a worker before it sends them. PERF: 32 in flight over HTTP, 1.1 times the
-requests, when the worker begins with the first."""
-
-_QUEUE_FULL = "Exceeds maximum queue size"
 _WORKER_DIED = "the worker process that ran the request has died; it is being restarted, try again"
 
 
@@ -70,7 +59,7 @@ class _InFlight:
         self.frame = frame  # as it was sent, in case that it has to be sent again
 
 
-class _Worker:
+class WorkerPeer:
     """A worker process, as long as it lives."""
 
     __slots__ = ("in_flight", "mailbox", "pid")
@@ -90,7 +79,7 @@ class Gateway:
         self._arena = arena
         self._peers = PeerArenas(node.run_dir)
         self.handles = HandleServer(node.run_dir.handles(node.pid), arena.fd)
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerPeer] = {}
         self._controls: dict[int, OnControl] = {}
         self._observers: dict[Callable[[], None], None] = {}
         self._tracer = Tracer(node.pid, node.role.name)
@@ -188,13 +177,13 @@ class Gateway:
                 self._post(worker, frame)
             except PeerFull:
                 del worker.in_flight[request_id]
-                raise Unavailable(_QUEUE_FULL) from None
+                raise Unavailable(QUEUE_FULL) from None
         except BaseException:
-            _free(placed)
+            free_placed(placed)
             raise
         if worker.pid not in self._workers and worker.in_flight.pop(request_id, None) is not None:
             # It died between the choice and the send, and its funeral did not see this request.
-            _free(placed)
+            free_placed(placed)
             raise Unavailable(_WORKER_DIED)
         return request_id
 
@@ -224,7 +213,7 @@ class Gateway:
         with suppress(PeerFull):
             self._node.send_hub(wire.Kind.REPORT, messages.Report(trace=fragment).SerializeToString())
 
-    def _post(self, worker: _Worker, frame: bytes) -> None:
+    def _post(self, worker: WorkerPeer, frame: bytes) -> None:
         """Send a frame.
 
         Raises:
@@ -232,9 +221,9 @@ class Gateway:
         """
         self._node.outbox.send(worker.mailbox, frame)
 
-    def _pick(self, target: ServedVersion, body: bytes, owner: str) -> _Worker:
+    def _pick(self, target: ServedVersion, body: bytes, owner: str) -> WorkerPeer:
         """Choose the worker with the fewest of our requests; for tensors on a GPU, one that is near to them."""
-        best: _Worker | None = None
+        best: WorkerPeer | None = None
         workers: Sequence[int] = target.workers
         if self.catalog.has_cuda:
             catalog = self.catalog
@@ -245,7 +234,7 @@ class Gateway:
                 best = worker
         return _checked(best)
 
-    def _home(self, target: ServedVersion, sequence: CorrelationId, after: int = 0) -> tuple[_Worker, bool]:
+    def _home(self, target: ServedVersion, sequence: CorrelationId, after: int = 0) -> tuple[WorkerPeer, bool]:
         """Choose the worker where the step of a sequence is looked for; see `affinity.next_home`."""
         pids = [target.shares[name] for name in homes_of(sequence, tuple(target.shares))]
         pid, last = next_home(pids, self._workers, after)
@@ -295,7 +284,7 @@ class Gateway:
             if self._controls.pop(request_id, None) is not None:
                 on_result(None, Unavailable("the hub is too busy; try again"))
 
-    def _send_quietly(self, worker: _Worker, kind: wire.Kind, request_id: int, number: int = 0) -> None:
+    def _send_quietly(self, worker: WorkerPeer, kind: wire.Kind, request_id: int, number: int = 0) -> None:
         """Send a message whose loss a full or dying worker makes up for by dying."""
         node = self._node
         try:
@@ -342,10 +331,10 @@ class Gateway:
             if message.number:
                 self._send_quietly(worker, wire.Kind.RELEASE, request_id, message.number)
             if entry is not None and final:
-                _free(entry.placed)
+                free_placed(entry.placed)
             return
         if final and entry.placed:
-            _free(entry.placed)
+            free_placed(entry.placed)
         try:
             reply = self._reply(worker, message, final)
         except (InternalError, messages.DecodeError) as exc:
@@ -354,7 +343,7 @@ class Gateway:
             reply = InferReply(error=InternalError(str(exc)), final=final)
         entry.on_reply(reply)
 
-    def _resend(self, worker: _Worker, request_id: int) -> bool:
+    def _resend(self, worker: WorkerPeer, request_id: int) -> bool:
         """Send a request that its worker had no use for elsewhere.
 
         If it came too late for its load, to the one that serves its model now: the hub has a load retired only when the
@@ -397,11 +386,11 @@ class Gateway:
     def _give_up(self, request_id: int, entry: _InFlight, error: TensorhubError) -> None:
         for worker in self._workers.values():
             worker.in_flight.pop(request_id, None)
-        _free(entry.placed)
+        free_placed(entry.placed)
         if entry.on_reply is not None:
             entry.on_reply(InferReply(error=error))
 
-    def _reply(self, worker: _Worker, message: wire.Message, final: bool) -> InferReply:
+    def _reply(self, worker: WorkerPeer, message: wire.Message, final: bool) -> InferReply:
         if message.kind is wire.Kind.FAILURE:
             flags = message.flags
             error = error_for(flags & wire.FAILURE_CODE, message.head.decode("utf-8", "replace"))
@@ -434,7 +423,9 @@ class Gateway:
         node.welcome(snapshot)
         for process in snapshot.processes:
             if process.role == wire.Role.WORKER.name and process.pid not in self._workers:
-                self._workers[process.pid] = _Worker(process.pid, node.run_dir.mailbox(wire.Role.WORKER, process.pid))
+                self._workers[process.pid] = WorkerPeer(
+                    process.pid, node.run_dir.mailbox(wire.Role.WORKER, process.pid)
+                )
                 node.watcher.watch(
                     process.pid, process.start_ticks, lambda pid: node.post(lambda: self._worker_died(pid))
                 )
@@ -466,7 +457,7 @@ class Gateway:
         for request_id in list(worker.in_flight):
             entry = worker.in_flight.pop(request_id, None)
             if entry is not None:
-                _free(entry.placed)
+                free_placed(entry.placed)
                 if entry.on_reply is not None:
                     entry.on_reply(InferReply(error=error))
 
@@ -484,134 +475,6 @@ class Gateway:
         self._arena.close()
 
 
-class _TurningGateway(Gateway):
-    """What is sent in one turn of a loop leaves together at its end, and wakes a worker once."""
-
-    def __init__(self, node: Node, arena: Arena) -> None:
-        super().__init__(node, arena)
-        self._unsent: dict[_Worker, list[bytes]] = {}
-
-    def read(self) -> None:
-        """Deal with what is in the mailbox. For whoever reads it."""
-        for frame in self._node.mailbox.take():
-            try:
-                self.handle(frame)
-            except Exception:
-                log.exception("a message could not be dealt with")
-
-    def send(self) -> None:
-        """Send what was sent since the last time. For whoever reads the mailbox."""
-        unsent, self._unsent = self._unsent, {}
-        for worker, frames in unsent.items():
-            if worker.pid not in self._workers:
-                continue  # its funeral has answered for it
-            try:
-                self._node.outbox.send(worker.mailbox, *frames)
-            except PeerFull:
-                for frame in frames:
-                    self._refuse(worker, wire.decode(frame))
-
-    def _refuse(self, worker: _Worker, message: wire.Message) -> None:
-        """Answer a request that could not be sent; other messages are lost."""
-        entry = worker.in_flight.pop(message.request_id, None) if message.kind is wire.Kind.INFER else None
-        if entry is not None:
-            _free(entry.placed)
-            if entry.on_reply is not None:
-                entry.on_reply(InferReply(error=Unavailable(_QUEUE_FULL)))
-
-
-class AsyncGateway(_TurningGateway):
-    """Read by an asyncio event loop: callbacks run there.
-
-    Of many requests that a turn of the loop reads, a worker gets the first when the loop still reads the others.
-    """
-
-    def __init__(self, node: Node, arena: Arena) -> None:
-        super().__init__(node, arena)
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def attach(self, loop: "asyncio.AbstractEventLoop") -> None:
-        """Begin to read the mailbox on `loop`."""
-        self._loop = loop
-        loop.add_reader(self._node.mailbox.fd, self.read)
-
-    def _post(self, worker: _Worker, frame: bytes) -> None:
-        if self._loop is None:
-            super()._post(worker, frame)
-            return
-        if len(self._unsent.get(worker, ())) >= _SENT_TOGETHER:
-            self.send()
-        if not self._unsent:
-            self._loop.call_soon(self.send)
-        self._unsent.setdefault(worker, []).append(frame)
-
-    async def close(self) -> None:
-        """Leave the server; requests in flight get no answer any more."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._node.mailbox.fd)
-        self.send()
-        self.close_down()
-
-
-class ThreadGateway(_TurningGateway):
-    """Read by a thread of its own, or by a loop that has the turn: callbacks run there.
-
-    Who has the turn reads the mailbox. The gateway's thread takes it when something has come; a loop that is busy
-    with other things keeps it, and sends and reads now and then. So one thread does all the work as long as there is
-    much of it, and two need not hand Python's lock to and fro.
-    """
-
-    def __init__(self, node: Node, arena: Arena) -> None:
-        super().__init__(node, arena)
-        self._stopping = False
-        self._turn = threading.Lock()
-        self._turn_of = 0  # the thread that has it
-        self._thread = threading.Thread(target=self._read, name="replies", daemon=True)
-
-    def attach(self) -> None:
-        """Begin to read the mailbox."""
-        self._thread.start()
-
-    @property
-    def fd(self) -> int | None:
-        """Readable while there is mail."""
-        return self._node.mailbox.fd
-
-    def hold(self) -> None:
-        """Take the turn, when the thread that has it is done."""
-        self._turn.acquire()
-        self._turn_of = threading.get_ident()
-
-    def release(self) -> None:
-        """Give the turn back; `send` before."""
-        self._turn_of = 0
-        self._turn.release()
-
-    def _post(self, worker: _Worker, frame: bytes) -> None:
-        if self._turn_of == threading.get_ident():
-            self._unsent.setdefault(worker, []).append(frame)
-        else:
-            super()._post(worker, frame)
-
-    def _read(self) -> None:
-        mailbox = self._node.mailbox
-        while not self._stopping:
-            mailbox.wait()
-            self.hold()
-            try:
-                self.read()
-                self.send()
-            finally:
-                self.release()
-
-    def close(self) -> None:
-        """Leave the server; requests in flight get no answer any more. Not to be called from a callback."""
-        self._stopping = True
-        self._node.post(lambda: None)
-        self._thread.join()
-        self.close_down()
-
-
 def _request_extras(placed: Sequence[PlacedInput], owner: str, origin: Any) -> bytes:
     extras = messages.RequestExtras(owner=owner, trace=origin)
     for item in placed:
@@ -627,7 +490,7 @@ def _request_extras(placed: Sequence[PlacedInput], owner: str, origin: Any) -> b
 _ArenaRef = messages.message_class("tensorhub.wire.ArenaRef")
 
 
-def _checked(worker: _Worker | None) -> _Worker:
+def _checked(worker: WorkerPeer | None) -> WorkerPeer:
     """Return the worker that was chosen.
 
     Raises:
@@ -636,51 +499,11 @@ def _checked(worker: _Worker | None) -> _Worker:
     if worker is None:
         raise Unavailable(_WORKER_DIED)
     if len(worker.in_flight) >= IN_FLIGHT_LIMIT:
-        raise Unavailable(_QUEUE_FULL)
+        raise Unavailable(QUEUE_FULL)
     return worker
 
 
-def _free(placed: Sequence[PlacedInput]) -> None:
+def free_placed(placed: Sequence[PlacedInput]) -> None:
+    """Give back the arena memory of a request that no worker reads any more."""
     for item in placed:
         item.reservation.free()
-
-
-def _budget() -> int:
-    return int(os.environ.get(ARENA_VARIABLE) or DEFAULT_BYTE_SIZE)
-
-
-def _open_node(run_dir: Path, role: wire.Role) -> Node:
-    directory = RunDir(run_dir)
-    directory.open()
-    return Node(directory, role)
-
-
-def open_thread_gateway(
-    run_dir: Path, role: wire.Role = wire.Role.GRPC, arena_byte_size: int | None = None
-) -> ThreadGateway:
-    """Join the server in `run_dir` from a program with threads. It need not run yet: calls fail until a hub answers.
-
-    Raises:
-        RunDirError: the run directory cannot be used.
-    """
-    gateway = ThreadGateway(_open_node(run_dir, role), Arena(arena_byte_size or _budget()))
-    gateway.open()
-    gateway.attach()
-    return gateway
-
-
-async def open_async_gateway(
-    run_dir: Path, role: wire.Role = wire.Role.HTTP, arena_byte_size: int | None = None
-) -> AsyncGateway:
-    """Join the server in `run_dir` from the running event loop. It need not run yet: calls fail until a hub answers.
-
-    Raises:
-        RunDirError: the run directory cannot be used.
-    """
-    gateway = AsyncGateway(_open_node(run_dir, role), Arena(arena_byte_size or _budget()))
-    gateway.open()
-    # Not at the top: workers and the gRPC daemon have gateways too, and no asyncio.
-    import asyncio
-
-    gateway.attach(asyncio.get_running_loop())
-    return gateway

@@ -39,7 +39,7 @@ def join_server(run_dir: Path) -> OwnedGateway:
         RunDirError: the run directory cannot be used.
     """
     # Not at the top: who brings a gateway of his own needs no ZeroMQ.
-    from tensorhub.frontend.gateway import open_thread_gateway
+    from tensorhub.frontend.gateways import open_thread_gateway
 
     return open_thread_gateway(run_dir)
 

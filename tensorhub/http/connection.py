@@ -32,7 +32,7 @@ async def join_server() -> HttpGateway:
         Unavailable: the run directory cannot be used; the message is for the log.
     """
     # Not at the top: who brings a gateway of his own needs no ZeroMQ.
-    from tensorhub.frontend.gateway import open_async_gateway
+    from tensorhub.frontend.gateways import open_async_gateway
     from tensorhub.ipc.rundir import RunDirError
 
     try:

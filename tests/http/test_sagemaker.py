@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tensorhub.errors import Code
-from tensorhub.frontend.gateway import open_async_gateway
+from tensorhub.frontend.gateways import open_async_gateway
 from tensorhub.hosting import SagemakerEnvironment
 from tensorhub.http.app import App
 from tensorhub.http.connection import HttpGateway
