@@ -14,6 +14,9 @@ from tensorhub.protocol import messages
 
 CorrelationId = int | str
 
+MAX_CORRELATION_ID_SIZE = 128
+"""Bytes of a correlation id that is a string."""
+
 _UINT64 = 2**64 - 1
 _PARAMETER = "sequence_id"
 

@@ -6,10 +6,8 @@ import orjson
 
 from tensorhub.errors import InternalError, InvalidArgument, Unsupported
 from tensorhub.protocol import json_text, json_values
+from tensorhub.protocol.affinity import MAX_CORRELATION_ID_SIZE
 from tensorhub.protocol.json_values import MAX_INT64, MAX_UINT64, MIN_INT64, read_field
-
-MAX_CORRELATION_ID_SIZE = 128
-"""Bytes of a correlation id that is a string."""
 
 NO_PARAMETERS: dict[str, Any] = {}
 """What a tensor without parameters has; nobody writes to it."""

@@ -11,7 +11,8 @@ from tensorhub.errors import Unsupported
 
 DISABLED_TEXT = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 
-_ALLOCATE = "shared_memory_allocate"
+ALLOCATE = "shared_memory_allocate"
+"""Parameter of an output, ours: the server makes a region for it."""
 
 
 def guards_outputs(settings: Mapping[str, str]) -> bool:
@@ -24,7 +25,7 @@ def guards_outputs(settings: Mapping[str, str]) -> bool:
 
 def wants_region(request: Any) -> bool:
     """Whether an `inference.ModelInferRequest` has an output that the server is to make a region for."""
-    return any(_ALLOCATE in (said := output.parameters) and said[_ALLOCATE].bool_param for output in request.outputs)
+    return any(ALLOCATE in (said := output.parameters) and said[ALLOCATE].bool_param for output in request.outputs)
 
 
 def check_outputs(request: Any, may_share: Callable[[], bool]) -> None:

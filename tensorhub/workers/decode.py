@@ -23,7 +23,7 @@ from tensorhub import bytes_codec
 from tensorhub.backends.calling import ModelCall
 from tensorhub.backends.destinations import HandedOutput, PlacedOutput
 from tensorhub.devices import DeviceMemory
-from tensorhub.errors import InvalidArgument, Unsupported
+from tensorhub.errors import InvalidArgument
 from tensorhub.ipc import wire
 from tensorhub.memory import Held, Memory
 from tensorhub.protocol import messages
@@ -31,33 +31,14 @@ from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS
 from tensorhub.protocol.infer_validation import GivenInput, InputValidator, check_correlation, prefix
 from tensorhub.protocol.layouts import LIMIT, Layout, LayoutTable
 from tensorhub.protocol.model_spec import ModelSpec
-from tensorhub.requests import (
-    FLAG_SEQUENCE_END,
-    FLAG_SEQUENCE_START,
-    InferRequest,
-    Parameter,
-    RequestedOutput,
-    Tensor,
-    flat_view,
-)
+from tensorhub.protocol.sharing import ALLOCATE
+from tensorhub.requests import InferRequest, Parameter, RequestedOutput, Tensor, flat_view
 from tensorhub.tensors import BY_NAME, DataType
-
-MAX_CORRELATION_ID_SIZE = 128
-"""Bytes of a correlation id that is a string."""
+from tensorhub.workers.request_parameters import read_parameters, value_of
+from tensorhub.workers.tensor_parameters import Region, allocates, classification_of, region_of, wants_growth
 
 DEADLINE_GRACE_NS = 20_000_000
 """A client's own clock is to fire first, so that it is told of its deadline in gRPC's words."""
-
-_UINT64 = 2**64 - 1
-_UINT32 = 2**32 - 1
-
-_GROW = "shared_memory_grow"
-"""Parameter of an output, ours: its region may be made larger for it."""
-
-_ALLOCATE = "shared_memory_allocate"
-"""Parameter of an output, ours: the server makes a region for it."""
-
-_EMPTY_FINAL = "triton_enable_empty_final_response"
 
 # The families of InferTensorContents in the order in which Triton's gRPC server looks at them: the field, the datatype
 # that its elements have, and the datatypes that they may stand for.
@@ -279,9 +260,9 @@ class RequestDecoder:
         parameters = head.parameters
         if parameters:
             if message.flags & wire.FLAG_PLAIN_PARAMETERS:
-                request.parameters = {name: _value(parameter) for name, parameter in parameters.items()}
+                request.parameters = {name: value_of(parameter) for name, parameter in parameters.items()}
             else:
-                _read_parameters(request, parameters, from_http)
+                read_parameters(request, parameters, from_http)
         given = self._inputs(head, placed, message, request.leases, owner)
         outputs = head.outputs
         requested: tuple[str, ...] = ()
@@ -308,7 +289,7 @@ class RequestDecoder:
             data: bytes | bytearray | memoryview | DeviceMemory
             shape = tuple(item.shape)
             parameters = item.parameters
-            region = _region_of(parameters, name, from_http) if parameters else None
+            region = region_of(parameters, name, from_http) if parameters else None
             if region is not None:
                 if item.HasField("contents"):
                     raise self._input_error("unexpected 'content' provided when using shared memory for", name)
@@ -340,7 +321,7 @@ class RequestDecoder:
         return InvalidArgument(f"{what} input tensor '{name}' for model '{self._spec.name}'{end}")
 
     def _region_input(
-        self, region: "_Region", datatype: str, leases: list[Held], owner: str
+        self, region: "Region", datatype: str, leases: list[Held], owner: str
     ) -> memoryview | bytearray | DeviceMemory:
         lease = self._memory.region(region.name, region.offset, region.byte_size, writable=False, owner=owner)
         device = lease.device
@@ -400,18 +381,18 @@ class RequestDecoder:
         return tuple(result.values())
 
     def _output(self, name: str, parameters: Any, leases: list[Held], from_http: bool, owner: str) -> RequestedOutput:
-        classification = _classification(parameters, from_http)
-        region = _region_of(parameters, name, from_http)
-        if _allocates(parameters, name):
+        classification = classification_of(parameters, from_http)
+        region = region_of(parameters, name, from_http)
+        if allocates(parameters, name):
             if region is not None:
-                raise InvalidArgument(f"output '{name}' can't set both 'shared_memory_region' and '{_ALLOCATE}'")
+                raise InvalidArgument(f"output '{name}' can't set both 'shared_memory_region' and '{ALLOCATE}'")
             self._memory.check_hands_out(name)
             return HandedOutput(name, classification=classification, owner=owner)
         if region is None:
             return RequestedOutput(name, classification=classification)
         if classification:
             raise InvalidArgument("output can't set both 'shared_memory_region' and 'classification'")
-        grows = _GROW in parameters and parameters[_GROW].bool_param
+        grows = wants_growth(parameters)
         lease = self._memory.region(
             region.name, region.offset, region.byte_size, writable=True, owner=owner, grow=grows
         )
@@ -434,170 +415,3 @@ def _first_repeated(described: list[tuple[Any, str]]) -> str:
             return name
         seen.add(name)
     raise ValueError("no name is repeated")
-
-
-# --- parameters of the request
-
-
-def _read_parameters(request: InferRequest, parameters: Any, from_http: bool) -> None:
-    """Set what Triton gives a meaning, and keep the rest for the model."""
-    custom: dict[str, Parameter] = {}
-    for name, parameter in parameters.items():
-        choice = parameter.WhichOneof("parameter_choice")
-        if name in _READERS:
-            _READERS[name](request, name, choice, parameter, from_http)
-        elif name.startswith("triton_") and not from_http:
-            raise InvalidArgument(
-                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
-                f"starting with 'triton_' are allowed: {_EMPTY_FINAL}"
-            )
-        elif choice is None or (choice == "uint64_param" and not from_http):
-            raise _wrong_parameter(name, "int64_param, bool_param, or string_param")
-        else:
-            custom[name] = _value(parameter)
-    if custom:
-        request.parameters = custom
-
-
-def _value(parameter: Any) -> Parameter:
-    value: Parameter = getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
-    return value
-
-
-def _read_sequence_id(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
-    if choice == "string_param":
-        text = parameter.string_param
-        if len(text.encode()) > MAX_CORRELATION_ID_SIZE:
-            raise Unsupported(f"string correlation ID cannot be longer than {MAX_CORRELATION_ID_SIZE} characters")
-        request.correlation_id = text
-    elif choice == "int64_param":
-        request.correlation_id = parameter.int64_param & _UINT64
-    elif choice == "uint64_param" and from_http:
-        request.correlation_id = parameter.uint64_param
-    else:
-        raise _wrong_parameter(name, "int64_param or string_param")
-
-
-def _read_sequence_flag(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
-    if choice != "bool_param":
-        raise _wrong_parameter(name, "bool_param")
-    if parameter.bool_param:
-        request.flags |= FLAG_SEQUENCE_START if name == "sequence_start" else FLAG_SEQUENCE_END
-
-
-def _read_priority(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
-    if choice not in ("int64_param", "uint64_param"):
-        raise _wrong_parameter(name, "int64_param or uint64_param")
-    request.priority = getattr(parameter, choice)
-    if request.priority < 0:
-        raise InvalidArgument("invalid value for 'priority', expected value >= 0.")
-
-
-def _read_timeout(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
-    if choice == "uint64_param" and from_http:
-        request.timeout_us = parameter.uint64_param
-    elif choice == "int64_param":
-        request.timeout_us = parameter.int64_param & _UINT64
-    else:
-        raise _wrong_parameter(name, "int64_param")
-
-
-def _read_empty_final(request: InferRequest, name: str, choice: str | None, parameter: Any, from_http: bool) -> None:
-    """Only the frontend, which ends the stream, does something with it."""
-    if choice != "bool_param":
-        raise _wrong_parameter(name, "bool_param")
-
-
-_READERS = {
-    "sequence_id": _read_sequence_id,
-    "sequence_start": _read_sequence_flag,
-    "sequence_end": _read_sequence_flag,
-    "priority": _read_priority,
-    "timeout": _read_timeout,
-    _EMPTY_FINAL: _read_empty_final,
-}
-
-
-def _wrong_parameter(name: str, expected: str) -> InvalidArgument:
-    return InvalidArgument(f"invalid value type for '{name}' parameter, expected {expected}.")
-
-
-# --- parameters of a tensor
-
-
-class _Region:
-    """A range of a region; offset and byte size are what Triton makes of them, unsigned."""
-
-    __slots__ = ("byte_size", "name", "offset")
-
-    def __init__(self, name: str, offset: int, byte_size: int) -> None:
-        self.name = name
-        self.offset = offset
-        self.byte_size = byte_size
-
-
-def _region_of(parameters: Any, tensor: str, from_http: bool) -> _Region | None:
-    """Read the `shared_memory_*` parameters; None if there are none.
-
-    Raises:
-        InvalidArgument: they contradict each other, or have wrong types.
-    """
-    if "shared_memory_region" not in parameters:
-        for name in ("shared_memory_offset", "shared_memory_byte_size"):
-            if name in parameters:
-                raise InvalidArgument(
-                    f"'{name}' can not be specified without 'shared_memory_region' parameter for tensor '{tensor}'"
-                )
-        return None
-    region = parameters["shared_memory_region"]
-    if region.WhichOneof("parameter_choice") != "string_param":
-        raise _wrong_region("shared_memory_region", tensor, "string_param")
-    offset = _region_number(parameters, "shared_memory_offset", tensor, from_http)
-    byte_size = _region_number(parameters, "shared_memory_byte_size", tensor, from_http)
-    if byte_size is None:
-        raise InvalidArgument(
-            "'shared_memory_byte_size' must be specified along with 'shared_memory_region' parameter for tensor "
-            f"'{tensor}'"
-        )
-    return _Region(region.string_param, offset or 0, byte_size)
-
-
-def _region_number(parameters: Any, name: str, tensor: str, from_http: bool) -> int | None:
-    if name not in parameters:
-        return None
-    number = _maybe_unsigned(parameters[name], from_http)
-    if number is None:
-        raise _wrong_region(name, tensor, "int64_param")
-    return number & _UINT64
-
-
-def _maybe_unsigned(parameter: Any, from_http: bool) -> int | None:
-    """Read an integer; our HTTP frontend writes what is above an int64 as uint64_param, which a client may not."""
-    choice = parameter.WhichOneof("parameter_choice")
-    if choice == "int64_param" or (choice == "uint64_param" and from_http):
-        number: int = getattr(parameter, choice)
-        return number
-    return None
-
-
-def _wrong_region(name: str, tensor: str, expected: str) -> InvalidArgument:
-    return InvalidArgument(f"invalid value type for '{name}' parameter for tensor '{tensor}', expected {expected}.")
-
-
-def _allocates(parameters: Any, tensor: str) -> bool:
-    if _ALLOCATE not in parameters:
-        return False
-    if parameters[_ALLOCATE].WhichOneof("parameter_choice") != "bool_param":
-        raise _wrong_region(_ALLOCATE, tensor, "bool_param")
-    return bool(parameters[_ALLOCATE].bool_param)
-
-
-def _classification(parameters: Any, from_http: bool) -> int:
-    if "classification" not in parameters:
-        return 0
-    classes = _maybe_unsigned(parameters["classification"], from_http)
-    if classes is None:
-        raise InvalidArgument("invalid value type for 'classification' parameter, expected int64_param")
-    if classes <= 0:
-        raise InvalidArgument("invalid value for 'classification' parameter, expected >= 0")
-    return min(classes, _UINT32)
