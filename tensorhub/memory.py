@@ -49,6 +49,7 @@ class Lease(Held, Protocol):
 
         Raises:
             InvalidArgument, InternalError: it cannot be made so large.
+            Unavailable: a limit is reached; the region is as it was.
         """
 
     def fill(self, data: memoryview) -> None:

@@ -20,6 +20,7 @@ from tensorhub.hub.actions import Action, Asker
 from tensorhub.hub.clients import ClientWatch
 from tensorhub.hub.hand_over import HandOver
 from tensorhub.hub.state import HubState
+from tensorhub.ipc.growth import Extent, grown_byte_size
 from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.region_socket import Answering, FileRequest, RegionSocket
@@ -168,6 +169,18 @@ class FileRegions:
         answer = self._answers.pop(asker.request_id, None)
         if answer is not None:
             answer(error)
+
+    def grown_byte_size(self) -> int:
+        """By how many bytes the files of regions are larger than what is registered of them.
+
+        One that this hub has not got yet from the process that had it does not count.
+        """
+        found = [(message, self._files.maybe_stat(message.handle)) for message in self._state.regions.growing()]
+        return grown_byte_size(
+            Extent((file.st_dev, file.st_ino), file.st_size, message.offset + message.byte_size)
+            for message, file in found
+            if file is not None
+        )
 
     def forget_closed(self) -> None:
         """Close the files of regions that are no more."""

@@ -54,8 +54,10 @@ class Hub:
         self._self = messages.Process(role="HUB", pid=node.pid, start_ticks=node.ticks)
         self._runtime = RuntimeSettings(chosen.as_strings(), TraceStart.read(chosen.tracing.trace_config))
         names = placement.worker_names(chosen.processes.workers, len(gpus), chosen.processes.gpu_workers)
-        self._account = open_account(node, chosen.shared_memory)
-        self._state = HubState(names, time.time_ns(), chosen.shared_memory, self._account.registered)
+        self._account = open_account(node, chosen.shared_memory, lambda: self._files.grown_byte_size())
+        self._state = HubState(
+            names, time.time_ns(), chosen.shared_memory, self._account.registered, self._account.grown
+        )
         self._state.lifecycle.gpu_count = len(gpus)
         self._book = StatisticsBook()
         self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book)

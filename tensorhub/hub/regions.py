@@ -61,6 +61,7 @@ class RegionBook:
         workers: Callable[[], Sequence[int]],
         gpu_missing: Callable[[], bool] = lambda: False,
         account: Account = lambda count, byte_size: (0, 0),
+        grown: Callable[[], int] = lambda: 0,
     ) -> None:
         """Begin empty.
 
@@ -68,11 +69,13 @@ class RegionBook:
             workers: returns the pids of the workers that are there.
             gpu_missing: tells whether the worker of some GPU is not there.
             account: of what counts against the same limits.
+            grown: tells by how many bytes regions have become larger since they were registered.
         """
         self._limits = limits
         self._workers = workers
         self._gpu_missing = gpu_missing
         self._account = account
+        self._grown = grown
         self._byte_size = 0
         self._regions: dict[RegionKey, Region] = {}
         self._requests: dict[int, RegionKey] = {}
@@ -85,6 +88,14 @@ class RegionBook:
     def shown(self) -> Iterable[Region]:
         """The regions that clients see."""
         return [region for region in self._regions.values() if region.shown]
+
+    def growing(self) -> list[Any]:
+        """The `tensorhub.wire.SystemRegion`s that may become larger."""
+        return [
+            region.message
+            for region in self._regions.values()
+            if region.kind == "system" and region.message.handle and region.message.growable
+        ]
 
     def handles(self) -> set[int]:
         """The numbers of the files that regions came as."""
@@ -136,8 +147,10 @@ class RegionBook:
                 f"{where}: {len(self._regions) - 1} regions are registered{more}, and --shm-max-regions allows no "
                 "more; unregister those that are not used"
             )
-        if limits.shm_max_byte_size and self._byte_size + handed_byte_size > limits.shm_max_byte_size:
-            more = f" and {handed_byte_size} handed out" if handed_out else ""
+        grown = self._grown() if limits.shm_max_byte_size else 0
+        if limits.shm_max_byte_size and self._byte_size + grown + handed_byte_size > limits.shm_max_byte_size:
+            more = f" and have become {grown} larger" if grown else ""
+            more += f" and {handed_byte_size} handed out" if handed_out else ""
             before = self._byte_size - message.byte_size
             raise Unavailable(
                 f"{where}: it has {message.byte_size} bytes, {before} are registered{more}, and --shm-max-byte-size "

@@ -9,7 +9,7 @@ A control call is answered when its work is done *and* every frontend has acknow
 that a client sees its own change through any frontend.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tensorhub.hub import inventory
@@ -38,6 +38,7 @@ class HubState:
         next_load_id: int,
         limits: SharedMemory = DEFAULT_LIMITS,
         account: Account = lambda count, byte_size: (0, 0),
+        grown: Callable[[], int] = lambda: 0,
     ) -> None:
         self.revision = 0
         self.stopping = False
@@ -46,7 +47,7 @@ class HubState:
         self.ensembles = Ensembles(self.lifecycle)
         self._kept: list[Action] = []
         workers = self.lifecycle.workers
-        self.regions = RegionBook(limits, workers.running, workers.gpu_missing, account)
+        self.regions = RegionBook(limits, workers.running, workers.gpu_missing, account, grown)
         self._restarts = {"worker": 0, "http": 0, "grpc": 0}
         self._restarts_before: Mapping[str, int] = {}
         self._deaths = dict.fromkeys(self._restarts, 0)

@@ -8,7 +8,8 @@ A region is a file in memory, exactly as large as its output, sealed against any
 has it and cannot be guessed: the owner (`--shm-scope`) for whom it was made may take it, once. From then on the memory
 is its client's, and goes with the client's last use of it, whatever becomes of the server. What is kept here of it is
 that it counts against the limits, until the hub says that the client has released it or is gone, or until the hub
-itself is gone. The limits are the server's: what other workers have made counts as well, and what is registered.
+itself is gone. The limits are the server's: what other workers have made counts as well, and what is registered, with
+what outputs have made larger (`ipc.growth`).
 
 This table is all that the server knows of them: they are no registered regions until their client registers them.
 """
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 from tensorhub.errors import Unavailable
 from tensorhub.ipc.handles import HandleServer
-from tensorhub.ipc.holdings import Holding, Holdings
+from tensorhub.ipc.holdings import Holdings
 from tensorhub.option_groups import SharedMemory
 
 PREFIX = "handed-out-"
@@ -86,14 +87,16 @@ class HandedOut:
         registered: Callable[[], tuple[int, int]],
         later: Callable[[float, Callable[[], None]], None],
         now_ns: Callable[[], int] = time.monotonic_ns,
+        grown: Callable[[], int] = lambda: 0,
     ) -> None:
         """Begin with none.
 
         Args:
             files: the one of this process, from which the hub fetches.
-            holdings: of this process; nobody else writes to it.
+            holdings: of this process; nobody else says there what is handed out.
             registered: tells number and bytes of the regions that this process knows to be registered.
             later: calls back after a delay in seconds.
+            grown: tells by how many bytes the files of registered regions have become larger.
         """
         self._worker = worker
         self._files = files
@@ -102,6 +105,7 @@ class HandedOut:
         self._registered = registered
         self._later = later
         self._now_ns = now_ns
+        self._grown = grown
         self._timeout_ns = limits.shm_allocate_timeout_secs * 1_000_000_000
         self._waiting: dict[int, tuple[int, int]] = {}  # number: byte size, when it expires; in that order
         self._taken: dict[int, int] = {}  # number: byte size
@@ -151,6 +155,7 @@ class HandedOut:
     def _check_limits(self, size: int) -> None:
         """Check that what has been counted already, one more of this size, is within the limits."""
         limits, others = self._limits, self._holdings.others()
+        growing = others.growing_byte_size + self._holdings.own.growing_byte_size  # read before `grown`
         registered, byte_size = self._registered()
         # The hub knows it first, but has just begun to find out if it is new; we know what we have open.
         registered = max(registered, others.registered)
@@ -162,6 +167,8 @@ class HandedOut:
                 f"allows no more than {limits.shm_max_regions}; release those that are not used"
             )
         total = max(byte_size, others.registered_byte_size) + others.handed_out_byte_size + self._byte_size
+        if limits.shm_max_byte_size:
+            total += growing + self._grown()
         if limits.shm_max_byte_size and total > limits.shm_max_byte_size:
             raise Unavailable(
                 f"{where}: {total - size} bytes are registered or handed out, and --shm-max-byte-size allows "
@@ -214,7 +221,7 @@ class HandedOut:
     def _add(self, count: int, size: int) -> None:
         self._count += count
         self._byte_size += size
-        self._holdings.write(Holding(handed_out=self._count, handed_out_byte_size=self._byte_size))
+        self._holdings.change(handed_out=self._count, handed_out_byte_size=self._byte_size)
 
 
 def _sealed_file(data: memoryview) -> int:

@@ -75,6 +75,12 @@ class HandleServer:
         """Whether a file is here."""
         return number in self._files
 
+    def maybe_stat(self, number: int) -> os.stat_result | None:
+        """Ask the kernel about a file; None if it is not here."""
+        with self._changed:
+            fd = self._files.get(number, -1)
+            return os.fstat(fd) if fd >= 0 else None
+
     def drop(self, number: int) -> None:
         """Close a file; one that is not here is closed already."""
         with self._changed:

@@ -1,7 +1,7 @@
 """How much memory the processes of a server share with clients, for the limits that hold for all of them together.
 
     <pid>.held    what that process answers for: number and bytes of registered regions (the hub), and of those that it
-                  has made for outputs (a worker)
+                  has made for outputs, and bytes by which it is just about to make a region larger (a worker)
 
 Each process writes its own file alone, so there is no lock that a process which is stopped or killed could keep. Who
 wants more writes that down first and adds up what all have after: of two that come at the same time and do not both
@@ -11,25 +11,31 @@ refused that would just have fitted.
 
 import os
 import struct
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
 from tensorhub.ipc.rundir import RunDir
 
-_RECORD = struct.Struct("<4Q")
+_RECORD = struct.Struct("<5Q")
 
 
 class Holding(NamedTuple):
-    """How much memory: number and bytes of regions that are registered, and of those that were made for outputs."""
+    """How much memory: number and bytes of regions that are registered, and of those that were made for outputs.
+
+    Attributes:
+        growing_byte_size: what is being added to files of regions, and not in them yet (`ipc.growth`).
+    """
 
     registered: int = 0
     registered_byte_size: int = 0
     handed_out: int = 0
     handed_out_byte_size: int = 0
+    growing_byte_size: int = 0
 
 
 class Holdings:
-    """What this process answers for, and what the others do. For one thread at a time."""
+    """What this process answers for, and what the others do. Thread-safe, if each number is one thread's at a time."""
 
     def __init__(self, run_dir: RunDir, pid: int) -> None:
         """Begin with nothing.
@@ -40,6 +46,7 @@ class Holdings:
         self._run_dir = run_dir
         self._path = run_dir.held(pid)
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = threading.Lock()
         self.own = Holding()
         self.write(self.own)
 
@@ -48,6 +55,15 @@ class Holdings:
 
     def write(self, own: Holding) -> None:
         """Say what this process answers for from now on."""
+        with self._lock:
+            self._write(own)
+
+    def change(self, **numbers: int) -> None:
+        """Say that some numbers of `Holding` are others from now on."""
+        with self._lock:
+            self._write(self.own._replace(**numbers))
+
+    def _write(self, own: Holding) -> None:
         os.pwrite(self._fd, _RECORD.pack(*own), 0)
         self.own = own
 

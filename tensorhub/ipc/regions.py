@@ -14,6 +14,7 @@ from tensorhub.errors import AlreadyExists, InternalError, InvalidArgument, NotF
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
 from tensorhub.ipc.far_memory import FarMemory
+from tensorhub.ipc.growth import GrowthLimit, grown_byte_size
 from tensorhub.ipc.handed_out import maybe_place
 from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.system_shm import SystemSegment
@@ -103,7 +104,7 @@ class RegionLease:
         segment = self._region.segment
         assert isinstance(segment, SystemSegment)
         with self._table._lock:
-            segment.grow(self._offset, byte_size)
+            self._table._make_room(segment, self._offset, byte_size)
             self.view = segment.view(self._offset, byte_size) if byte_size else _NOTHING
 
     def fill(self, data: memoryview) -> None:
@@ -154,6 +155,7 @@ class RegionTable:
         eager: bool = False,
         files: RegionFiles | None = None,
         far: FarMemory | None = None,
+        growth: GrowthLimit | None = None,
     ) -> None:
         """Begin empty.
 
@@ -164,6 +166,7 @@ class RegionTable:
             eager: also without a GPU of its own it opens memory of GPUs at once, and not when it is first used.
             files: gets files from the hub, and keeps them for the next one; None: there are none.
             far: reaches the memory of GPUs that this process does not see; None: nothing does.
+            growth: how large outputs may make regions; None: as they like.
         """
         self._allowed_uids = frozenset(allowed_uids)
         self._handles = handles
@@ -172,6 +175,7 @@ class RegionTable:
         self._eager = eager
         self._files = files
         self._far = far
+        self._growth = growth
         self._regions: dict[tuple[str, str], _Region] = {}
         self._lock = threading.Lock()
 
@@ -351,6 +355,34 @@ class RegionTable:
         """Number of regions, and their bytes."""
         with self._lock:
             return len(self._regions), sum(region.message.byte_size for region in self._regions.values())
+
+    def grown_byte_size(self) -> int:
+        """By how many bytes the files of regions are larger than what was registered of them."""
+        with self._lock:
+            return self._grown_byte_size()
+
+    def _grown_byte_size(self) -> int:
+        return grown_byte_size(
+            region.segment.extent(region.message.byte_size)
+            for region in self._regions.values()
+            if isinstance(region.segment, SystemSegment) and region.segment.growable
+        )
+
+    def _make_room(self, segment: SystemSegment, offset: int, byte_size: int) -> None:
+        """Make a region large enough for a range, if it is not; with the lock held."""
+        more = segment.missing(offset, byte_size)
+        if not more:
+            return
+        if self._growth is None:
+            segment.grow(offset + byte_size)
+            return
+        refused = (
+            f"shared memory region '{segment.region}' cannot be made larger: the output needs {byte_size} bytes at "
+            f"offset {offset}, which are {more} more than there are"
+        )
+        registered = sum(region.message.byte_size for region in self._regions.values())
+        with self._growth.claimed(refused, more, registered, self._grown_byte_size):
+            segment.grow(offset + byte_size)
 
     def unlinked(self) -> list[tuple[str, str]]:
         """Return owner and name of the regions whose segment has lost its name."""

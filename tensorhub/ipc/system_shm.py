@@ -21,6 +21,7 @@ from pathlib import Path
 import posix_ipc
 
 from tensorhub.errors import InternalError, InvalidArgument
+from tensorhub.ipc.growth import Extent
 
 log = logging.getLogger(__name__)
 
@@ -159,24 +160,32 @@ class SystemSegment:
             self._map = mmap.mmap(self._fd, byte_size, offset=self.offset)
         self.byte_size = max(byte_size, 0)
 
-    def grow(self, offset: int, byte_size: int) -> None:
-        """Make a growable segment large enough for a range that begins in it, or at its end.
+    def missing(self, offset: int, byte_size: int) -> int:
+        """Return how many bytes a growable segment lacks for a range that begins in it, or at its end.
 
         Raises:
             InvalidArgument: the range begins behind the end.
-            InternalError: the system has no memory for it.
         """
         self.refresh()
         if offset > self.byte_size:
             raise InvalidArgument(f"Invalid offset for shared memory region: '{self.region}'")
-        if offset + byte_size > self.byte_size:
-            try:
-                os.posix_fallocate(self._fd, self.offset, offset + byte_size)
-            except OSError as exc:
-                raise InternalError(
-                    f"shared memory region '{self.region}' cannot be made larger: {exc.strerror}"
-                ) from exc
-            self.refresh()
+        return max(0, offset + byte_size - self.byte_size)
+
+    def grow(self, byte_size: int) -> None:
+        """Make a growable segment so large, if it is smaller.
+
+        Raises:
+            InternalError: the system has no memory for it.
+        """
+        try:
+            os.posix_fallocate(self._fd, self.offset, byte_size)
+        except OSError as exc:
+            raise InternalError(f"shared memory region '{self.region}' cannot be made larger: {exc.strerror}") from exc
+        self.refresh()
+
+    def extent(self, registered_byte_size: int) -> Extent:
+        """Describe the file of which so much was registered, as it is now."""
+        return Extent(self._file, self.file_size(), self.offset + registered_byte_size)
 
     def __repr__(self) -> str:
         return f"<SystemSegment {self.region!r} {self.byte_size} bytes {'in place' if self.in_place else 'copied'}>"

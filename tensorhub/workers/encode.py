@@ -153,7 +153,8 @@ def encode_response(
     Raises:
         InvalidArgument: an output has no classes, and they were asked for.
         InternalError: an output does not fit the place that the client gave for it; no region has been written to.
-        Unavailable: the arena is full, or no region can be made; regions have been written to.
+        Unavailable: a region may not be made larger, and none has been written to; or the arena is full, or no region
+            can be made, and regions have been written to.
     """
     message = messages.ModelInferResponse(
         model_name=request.model, model_version=str(request.version), id=request.request_id

@@ -21,6 +21,7 @@ from tensorhub.ipc.cuda_regions import HandleTable
 from tensorhub.ipc.cuda_shm import open_port
 from tensorhub.ipc.far_memory import CopyServer, FarMemory
 from tensorhub.ipc.gpus import VISIBLE_VARIABLE, find_gpus
+from tensorhub.ipc.growth import GrowthLimit
 from tensorhub.ipc.handed_out import HandedOut
 from tensorhub.ipc.handles import fetch_handle
 from tensorhub.ipc.holdings import Holdings
@@ -90,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def others(owner: str, region: str) -> list[int]:
         return far_workers(gateway.catalog.devices, gateway.catalog.cuda_regions(owner), region, gpu)
 
+    limits = chosen.shared_memory
+    holdings = Holdings(run_dir, node.pid) if limits.shm_socket else None
+    growth = GrowthLimit(holdings, limits.shm_max_byte_size) if holdings and limits.shm_max_byte_size else None
     far = FarMemory(run_dir, arena, others) if gpu else None
     regions = RegionTable(
         chosen.shared_memory.shm_allowed_uids,
@@ -98,12 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         eager=not chosen.processes.gpu_workers,
         files=RegionFiles(gateway.handles, fetch),
         far=far,
+        growth=growth,
     )
-    handed_out = holdings = None
-    if chosen.shared_memory.shm_socket:
-        holdings = Holdings(run_dir, node.pid)
+    handed_out = None
+    if holdings is not None:
         handed_out = HandedOut(
-            own.name, gateway.handles, chosen.shared_memory, holdings, regions.totals, node.watcher.later
+            own.name,
+            gateway.handles,
+            limits,
+            holdings,
+            regions.totals,
+            node.watcher.later,
+            grown=regions.grown_byte_size,
         )
     memory = WorkerMemory(
         arena,

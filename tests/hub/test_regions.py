@@ -66,6 +66,24 @@ def test_limits() -> None:
         book.register("system", _message("n" * (MAX_NAME_SIZE + 1)), ASKER)
 
 
+def test_what_outputs_have_made_larger_counts() -> None:
+    grown = 30
+    limits = SharedMemory(shm_max_byte_size=200)
+    book = RegionBook(limits, lambda: [10], account=lambda count, byte_size: (1, 20), grown=lambda: grown)
+    growable = _message("a", byte_size=100)
+    growable.handle, growable.growable = 7, True
+    assert _carried_out(book, book.register("system", growable, ASKER)) == [None]
+    with pytest.raises(
+        Unavailable,
+        match="51 bytes, 100 are registered and have become 30 larger and 20 handed out, and --shm-max-byte",
+    ):
+        book.register("system", _message("b", byte_size=51), ASKER)
+    assert _carried_out(book, book.register("system", _message("b", byte_size=50), ASKER)) == [None]
+    assert book.growing() == [growable]
+    assert _carried_out(book, book.unregister("system", "", "a", ASKER)) == [None]
+    assert book.growing() == []
+
+
 def test_what_was_made_for_outputs_counts() -> None:
     handed_out = (0, 0)
     told: list[tuple[int, int]] = []

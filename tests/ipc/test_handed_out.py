@@ -27,6 +27,7 @@ class Desk:
         self.files.start()
         self.now_ns = 0
         self.registered = (0, 0)
+        self.grown = 0
         self.holdings = Holdings(RunDir(folder), 1)
         self.timers: list[tuple[int, Callable[[], None]]] = []
         self.table = HandedOut(
@@ -37,6 +38,7 @@ class Desk:
             lambda: self.registered,
             lambda delay_s, call: self.timers.append((self.now_ns + round(delay_s * SECOND_NS), call)),
             lambda: self.now_ns,
+            lambda: self.grown,
         )
 
     def make(self, data: bytes) -> int:
@@ -161,6 +163,23 @@ def test_what_other_processes_have_counts(desk: Desk, tmp_path: Path) -> None:
     desk.table.release([first])
     assert desk.holdings.own == Holding()
     hub.close()
+    other.close()
+
+
+def test_what_outputs_make_larger_counts(tmp_path: Path) -> None:
+    found = Desk(tmp_path, SharedMemory(shm_max_regions=4, shm_max_byte_size=1000, shm_allocate_timeout_secs=10))
+    other = Holdings(RunDir(tmp_path), 3)
+    found.grown = 500
+    found.holdings.change(growing_byte_size=20)
+    other.write(Holding(growing_byte_size=80))
+    with pytest.raises(
+        Unavailable, match="600 bytes are registered or handed out, and --shm-max-byte-size allows 1000"
+    ):
+        found.make(bytes(401))
+    found.make(bytes(400))
+    assert found.holdings.own == Holding(0, 0, 1, 400, 20), "each says its own"
+    found.files.close()
+    found.holdings.close()
     other.close()
 
 
