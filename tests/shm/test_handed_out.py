@@ -623,7 +623,7 @@ def test_a_region_to_try(limited: tuple[RunningServer, str]) -> None:
                 assert region.array("UINT8", [region.byte_size]).tobytes() == TRIAL
                 with pytest.raises(SharedMemoryError, match="there is no region"):
                     stranger._ask({"operation": "take", "name": region.name}, [])
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
         kept = [memory.try_out() for _ in range(LIMIT)]
         with pytest.raises(SharedMemoryError, match=f"{LIMIT} handed out, and --shm-max-regions allows no more"):
             memory.try_out()
@@ -637,7 +637,7 @@ def test_a_region_to_try(limited: tuple[RunningServer, str]) -> None:
             with pytest.raises(SharedMemoryError, match=r"has ended; try again|no worker is running"):
                 waiting.result(20)
         wait_until(lambda: _succeeds(lambda: memory.try_out().close() is None), "another worker makes one")
-        _wait_for_room(triton_http, server, memory)
+        _wait_for_room(memory)
 
 
 def _succeeds(attempt: Any) -> bool:
