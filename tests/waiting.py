@@ -6,6 +6,9 @@ from collections.abc import Callable
 DEADLINE_S = 60.0
 """Of anything at all: to start a process takes a second of CPU time, which is long on a machine with much to do."""
 _POLL_S = 0.01
+_COUNTED_S = 5.0
+"""Of the time between two looks. When it was longer, the whole machine has stood still, and those who are waited for with
+it."""
 
 
 def wait_until(
@@ -25,9 +28,12 @@ def wait_until(
 
 def comes_true(condition: Callable[[], object], timeout_s: float = DEADLINE_S) -> bool:
     """Poll until a condition holds; whether it has in time."""
-    deadline = time.monotonic() + timeout_s
+    last_s = time.monotonic()
     while not condition():
-        if time.monotonic() >= deadline:
+        now_s = time.monotonic()
+        timeout_s -= min(now_s - last_s, _COUNTED_S)
+        last_s = now_s
+        if timeout_s <= 0:
             return False
         time.sleep(_POLL_S)
     return True

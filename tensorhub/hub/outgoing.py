@@ -21,8 +21,9 @@ from tensorhub.protocol import messages
 
 log = logging.getLogger(__name__)
 
-ACKNOWLEDGE_TIMEOUT_S = 0.25
-"""How long a control call waits for frontends that do not acknowledge a snapshot."""
+ACKNOWLEDGE_TIMEOUT_S = 5.0
+"""How long a control call waits for frontends that do not acknowledge a snapshot: longer than one that lives is ever
+late, because without it a client may not see its own change."""
 
 RETIRE_TIMEOUT_S = 5.0
 """How long a load that was replaced is kept for processes that do not acknowledge the snapshot with the new one."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import comes_true
+
 from . import grpc_wire, http_wire, normalise
 from .steps import (
     RUN_TOKEN,
@@ -48,8 +50,6 @@ Answer = dict[str, Any]
 
 _HEADERS = ("content-type", "content-encoding", "accept-encoding")
 _SHM = Path("/dev/shm")
-_DEADLINE_S = 60.0
-_POLL_S = 0.005
 _METRICS = http_wire.request_bytes(Http("GET", "/metrics"))
 
 
@@ -290,50 +290,56 @@ class _Session:
         return {"step": f"create {step.key}", "byte_size": len(step.data)}
 
     def _release_region(self, step: ReleaseRegion) -> Answer:
-        deadline = time.monotonic() + _DEADLINE_S
         request = http_wire.request_bytes(Http("POST", f"/v2/systemsharedmemory/region/{step.region}/unregister"))
         status = 0
-        while status != 200 and time.monotonic() < deadline:
+
+        def released() -> bool:
+            nonlocal status
             status = http_wire.exchange((self._target.host, self._target.http_port), request)[0].status
+            return status == 200
+
+        comes_true(released)
         return {"step": f"release {step.region}", "status": status}
 
     def _await_state(self, step: AwaitState) -> Answer:
-        deadline = time.monotonic() + _DEADLINE_S
+        about = {"step": f"{step.model} is {step.state}"}
         index = http_wire.request_bytes(Http("POST", "/v2/repository/index"))
         states: set[str] = set()
-        while time.monotonic() < deadline:
+
+        def reached() -> bool:
+            nonlocal states
             body = http_wire.exchange((self._target.host, self._target.http_port), index)[0].body
             states = {entry.get("state", "") for entry in json.loads(body) if entry["name"] == step.model}
-            if step.state in states and not states & {"LOADING", "UNLOADING"}:
-                return {"step": f"{step.model} is {step.state}"}
-            time.sleep(0.02)
-        return {"step": f"{step.model} is {step.state}", "after_deadline": sorted(states)}
+            return step.state in states and not states & {"LOADING", "UNLOADING"}
+
+        return about if comes_true(reached) else about | {"after_deadline": sorted(states)}
 
     def _await_answer(self, step: AwaitAnswer) -> Answer:
         about = {"step": f"{step.request.method} {step.request.path} answers {step.text}"}
-        deadline = time.monotonic() + _DEADLINE_S
         request = http_wire.request_bytes(step.request)
         body = b""
-        while time.monotonic() < deadline:
+
+        def answered() -> bool:
+            nonlocal body
             body = http_wire.exchange((self._target.host, self._target.http_port), request)[0].body
-            if step.text.encode() in body:
-                return about
-            time.sleep(0.02)
-        return about | {"after_deadline": self._text(body.decode("latin-1"))}
+            return step.text.encode() in body
+
+        return about if comes_true(answered) else about | {"after_deadline": self._text(body.decode("latin-1"))}
 
     def _await_counted(self, step: AwaitCounted) -> Answer:
-        deadline = time.monotonic() + _DEADLINE_S
+        about = {"step": f"{step.model} has counted {step.requests}"}
         version = f"/versions/{step.version}" if step.version else ""
         request = http_wire.request_bytes(Http("GET", f"/v2/models/{step.model}{version}/stats"))
         counted = -1
-        while time.monotonic() < deadline:
+
+        def reached() -> bool:
+            nonlocal counted
             body = http_wire.exchange((self._target.host, self._target.http_port), request, method="GET")[0].body
             found = [entry["inference_stats"] for entry in json.loads(body)["model_stats"]]
             counted = sum(stats[name]["count"] for stats in found for name in ("success", "fail"))
-            if counted >= step.requests:
-                return {"step": f"{step.model} has counted {step.requests}"}
-            time.sleep(0.02)
-        return {"step": f"{step.model} has counted {step.requests}", "after_deadline": counted}
+            return counted >= step.requests
+
+        return about if comes_true(reached) else about | {"after_deadline": counted}
 
 
 def _await(condition: Callable[[], bool], what: str) -> None:
@@ -342,11 +348,8 @@ def _await(condition: Callable[[], bool], what: str) -> None:
     Raises:
         OSError: it does not within a minute.
     """
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {_DEADLINE_S:.0f} s: {what}")
-        time.sleep(_POLL_S)
+    if not comes_true(condition):
+        raise TimeoutError(f"not within a minute: {what}")
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.serving import EXAMPLE_MODELS, PROJECT, free_ports
-from tests.waiting import DEADLINE_S, comes_true, wait_until  # noqa: F401
+from tests.waiting import DEADLINE_S
 
 ADD_SUB = {
     "inputs": [

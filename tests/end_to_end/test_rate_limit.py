@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
-from tests.end_to_end.daemons import wait_until
 from tests.serving import RunningServer, serving
+from tests.waiting import wait_until
 
 _CONFIG = """
 backend: "python" max_batch_size: {rows} dynamic_batching {{ }}
