@@ -7,8 +7,7 @@ DEADLINE_S = 60.0
 """Of anything at all: to start a process takes a second of CPU time, which is long on a machine with much to do."""
 _POLL_S = 0.01
 _COUNTED_S = 5.0
-"""Of the time between two looks. When it was longer, the whole machine has stood still, and those who are waited for with
-it."""
+"""Of the time between two looks: when it was longer, those who are waited for have stood still as well."""
 
 
 def wait_until(

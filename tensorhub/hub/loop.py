@@ -27,7 +27,7 @@ from tensorhub.hub.model_control import ModelControl
 from tensorhub.hub.outgoing import ACKNOWLEDGE_TIMEOUT_S, Outgoing
 from tensorhub.hub.questions import Questions
 from tensorhub.hub.runtime import RuntimeSettings
-from tensorhub.hub.state import HubState
+from tensorhub.hub.state import FRONTEND_ROLES, HubState
 from tensorhub.hub.statistics import StatisticsBook
 from tensorhub.hub.traces import Traces
 from tensorhub.ipc import wire
@@ -189,10 +189,17 @@ class Hub:
                 self._book.reported(process.pid, hello.statistics)
             for region in (*hello.system_regions, *hello.cuda_regions):
                 self._clients.watch(region.client_pid, region.client_ticks)
-            if all(self._state.lifecycle.workers.pids.values()):
-                self._begin()
-            else:
+            if not self._all_have_come():
                 self._later(WORKERS_TIMEOUT_S, self._begin)
+        if self._all_have_come():
+            self._begin()
+
+    def _all_have_come(self) -> bool:
+        """Whether all workers are there, and after another hub somebody who knows what that one had unloaded."""
+        pids = self._state.lifecycle.workers.pids.values()
+        if not pids or not all(pids):
+            return False
+        return not self._rejoining or any(item.role in FRONTEND_ROLES for item in self._state.processes.values())
 
     def _client_died(self, pid: int, ticks: int) -> None:
         """On the watcher's thread."""
