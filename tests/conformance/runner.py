@@ -23,6 +23,8 @@ from tests.waiting import comes_true
 
 from . import grpc_wire, http_wire, normalise
 from .steps import (
+    HELD,
+    NOTED,
     RUN_TOKEN,
     AwaitAnswer,
     AwaitCounted,
@@ -163,6 +165,8 @@ class _Session:
                 turn.await_arrival()
             for sent, turn in enumerate(turns, 1):
                 turn.take()
+                held = sum(map(_is_held, step.steps[:sent]))
+                _await(lambda held=held: gate.held() >= held, f"{held} requests are held")
                 _await(lambda sent=sent: self._arrived(started, gate) >= sent, f"request {sent} has arrived")
             _await(lambda: all(started[place].done() for place in step.before), f"{step.before} have been answered")
             time.sleep(step.hold_ms / 1_000)
@@ -340,6 +344,14 @@ class _Session:
             return counted >= step.requests
 
         return about if comes_true(reached) else about | {"after_deadline": counted}
+
+
+def _is_held(step: Exchange) -> bool:
+    """Whether the first value of an inference's first input is HELD or NOTED."""
+    if not isinstance(step, Http) or not step.path.endswith("/infer"):
+        return False
+    inputs = json.loads(step.body)["inputs"]
+    return bool(inputs) and inputs[0]["data"][0] in (HELD, NOTED)
 
 
 def _await(condition: Callable[[], bool], what: str) -> None:

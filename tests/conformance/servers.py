@@ -285,7 +285,8 @@ def _await_port(target: Target) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
         with suppress(OSError):
-            if http_wire.exchange((target.host, target.http_port), _LIVE, method="GET"):
+            answers = http_wire.exchange((target.host, target.http_port), _LIVE, method="GET")
+            if answers and answers[0].status != 503:  # its process knows the hub
                 return
         time.sleep(0.05)
     raise StartError(f"nothing answers on port {target.http_port}")

@@ -158,8 +158,9 @@ NOTED = -2
 class Together:
     """Exchanges that overlap: each is sent when the one before has arrived; the answers are in their order.
 
-    An inference has arrived when it waits in a queue, or its model holds (or notes) it, or it has been answered; other
-    exchanges, when they have been answered. So neither the order nor what meets what depends on how fast anything is.
+    An inference that is HELD or NOTED has arrived when its model says so; another one when it waits in a queue or has
+    been answered; other exchanges, when they have been answered. So neither the order nor what meets what depends on
+    how fast anything is.
 
     The gate lets go of what the models hold. It is opened when all have arrived, those in `before` (by their place)
     have been answered, and `hold_ms` have passed besides.
