@@ -50,6 +50,10 @@ class Tensor:
         """Return the same data under another name, and with another shape if one is given."""
         return Tensor(name, self.datatype, self.shape if shape is None else shape, self.data)
 
+    def kept(self) -> "Tensor":
+        """Return a copy in the host's memory, which stays as it is whatever becomes of this one."""
+        return Tensor(self.name, self.datatype, self.shape, flat_view(self.data).tobytes())
+
 
 def flat_view(data: Buffer) -> memoryview:
     """View the bytes of a tensor (format "B", one dimension); a copy if they are in the memory of a GPU."""

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import replace
 
-from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor, flat_view
+from tensorhub.requests import InferRequest, InferResponse, Responder
 
 _Answer = tuple[InferResponse | None, bool]
 _Passed = tuple[InferRequest, Responder, InferResponse | None, bool]
@@ -82,8 +82,4 @@ class ResponseOrder:
 def _kept(response: InferResponse | None) -> InferResponse | None:
     if response is None:
         return None
-    return replace(response, outputs=[_copy(tensor) for tensor in response.outputs])
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, flat_view(tensor.data).tobytes())
+    return replace(response, outputs=[tensor.kept() for tensor in response.outputs])

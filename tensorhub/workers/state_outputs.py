@@ -6,7 +6,7 @@ goes to the client too if the config lists it among the outputs, and the client 
 
 from collections.abc import Collection
 
-from tensorhub.requests import InferRequest, InferResponse, Responder, Tensor, flat_view
+from tensorhub.requests import InferRequest, InferResponse, Responder
 
 
 class StateOutputs:
@@ -37,14 +37,10 @@ class StateOutputs:
 
     def _keep(self, request: InferRequest, response: InferResponse) -> None:
         found = [output for output in response.outputs if output.name in self._states]
-        request.next_states = {item.name: _copy(item) for item in found}
+        request.next_states = {item.name: item.kept() for item in found}
         wanted = {item.name for item in request.requested} or self._outputs
         response.outputs = [
             output
             for output in response.outputs
             if output.name not in self._states or (output.name in self._outputs and output.name in wanted)
         ]
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, flat_view(tensor.data).tobytes())

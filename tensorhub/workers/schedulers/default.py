@@ -6,9 +6,9 @@ not run.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
 
 from tensorhub.requests import InferRequest
+from tensorhub.workers.schedulers.deadlines import Deadlines
 from tensorhub.workers.schedulers.port import QUEUE_LIMIT, Closed, Decision, Reject, Run, queue_full, timed_out
 
 
@@ -24,8 +24,7 @@ class DefaultScheduler:
         self._free = deque(range(instances))
         self._queue: deque[InferRequest] = deque()
         self._queue_limit = queue_limit
-        self._deadlines: list[tuple[int, int, InferRequest]] = []
-        self._entered = 0
+        self._deadlines = Deadlines()
 
     def __repr__(self) -> str:
         return f"<DefaultScheduler {len(self._queue)} waiting, {len(self._free)} instances free>"
@@ -36,16 +35,7 @@ class DefaultScheduler:
             raise queue_full(request)
         self._queue.append(request)
         if request.deadline_ns and (not self._free or request.deadline_ns <= now_ns):
-            self._note_deadline(request)
-
-    def _note_deadline(self, request: InferRequest) -> None:
-        """Have a request looked at when its time is over; those that have left the queue are dropped in time."""
-        if len(self._deadlines) > 2 * len(self._queue) + 64:
-            waiting = set(self._queue)
-            self._deadlines = [entry for entry in self._deadlines if entry[2] in waiting]
-            heapify(self._deadlines)
-        self._entered += 1
-        heappush(self._deadlines, (request.deadline_ns, self._entered, request))
+            self._deadlines.add(request, self._queue)
 
     def poll(self, now_ns: int) -> list[Decision]:
         """See Scheduler."""
@@ -61,8 +51,7 @@ class DefaultScheduler:
         return self._free.popleft() if self._free and not self._queue else None
 
     def _reject_late(self, now_ns: int, decisions: list[Decision]) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now_ns:
-            request = heappop(self._deadlines)[2]
+        while (request := self._deadlines.pop_late(now_ns)) is not None:
             if self._remove(request):
                 decisions.append(Reject(request, timed_out()))
 
@@ -85,7 +74,7 @@ class DefaultScheduler:
         """See Scheduler."""
         if not self._queue:
             self._deadlines.clear()
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._deadlines.first_ns
 
     @property
     def waiting(self) -> int:

@@ -183,16 +183,16 @@ class DynamicBatcher:
         """Take those out of the queue that fit into a batch that was cut and has not begun; it waits for its turn."""
         rows = sum(request.batch_size for request in requests)
         group = self._grouping.key(requests[0]) if self._grouping is not None else None
-        joining = []
+        joining: list[Waiting] = []
         for waiting in self._queue:
             rows += waiting.request.batch_size
             if rows > self._rules.max_rows or waiting.group != group:
                 break
-            joining.append(waiting.request)
-        for request in joining:
-            self._queue.remove(request)
+            joining.append(waiting)
+        if joining:
+            self._queue.take(joining)
             self._wake_ns = None
-        return joining
+        return [waiting.request for waiting in joining]
 
     def release(self, instance: int, again: Sequence[InferRequest] = ()) -> None:
         """See Scheduler."""

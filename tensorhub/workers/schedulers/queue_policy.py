@@ -194,16 +194,14 @@ class PriorityQueue:
 
     def remove(self, request: InferRequest) -> bool:
         """Take a request out; False if it is not in the queue."""
-        waiting = self._entries.pop(request, None)
+        waiting = self._entries.get(request)
         if waiting is None:
             return False
-        waiting.gone = True
-        waiting.level.size -= 1
-        self.rows -= request.batch_size
+        self.take((waiting,))
         return True
 
     def take(self, members: Iterable[Waiting]) -> None:
-        """Take out what has been walked over just now."""
+        """Take out some that are in the queue."""
         entries = self._entries
         for waiting in members:
             request = waiting.request

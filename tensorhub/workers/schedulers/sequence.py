@@ -14,13 +14,14 @@ Source: SequenceBatchScheduler in Triton's core.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
 from tensorhub.errors import Cancelled, InvalidArgument, Unavailable
 from tensorhub.requests import FLAG_SEQUENCE_END, FLAG_SEQUENCE_START, InferRequest
 from tensorhub.workers.schedulers.controls import Controls
+from tensorhub.workers.schedulers.deadlines import Deadlines
 from tensorhub.workers.schedulers.port import (
     QUEUE_LIMIT,
     Closed,
@@ -153,7 +154,7 @@ class SequenceScheduler:
         self._free = [(slot, instance) for slot in range(strategy.slots) for instance in range(instances)]
         self._idle: list[tuple[int, int, LiveSequence]] = []
         self._expiries: list[tuple[int, int, LiveSequence]] = []
-        self._deadlines: list[tuple[int, int, InferRequest]] = []
+        self._deadlines = Deadlines()
         self._changed: deque[LiveSequence] = deque()
         self._numbers = count(1)
         self._waiting = 0
@@ -185,17 +186,10 @@ class SequenceScheduler:
         self._owners[request] = sequence
         self._waiting += 1
         if request.deadline_ns:
-            self._note_deadline(request)
+            self._deadlines.add(request, self._owners)
         if request.flags & FLAG_SEQUENCE_END:
             self._end(sequence)
         self._changed.append(sequence)
-
-    def _note_deadline(self, request: InferRequest) -> None:
-        """Have a request looked at when its time is over; those that have left are dropped in time."""
-        if len(self._deadlines) > 2 * len(self._owners) + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[2] in self._owners]
-            heapify(self._deadlines)
-        heappush(self._deadlines, (request.deadline_ns, next(self._numbers), request))
 
     def _check(self, request: InferRequest) -> None:
         model = self._rules.model
@@ -296,8 +290,7 @@ class SequenceScheduler:
 
         A client that has stopped waiting for a step may not have said so.
         """
-        while self._deadlines and self._deadlines[0][0] <= now_ns:
-            request = heappop(self._deadlines)[2]
+        while (request := self._deadlines.pop_late(now_ns)) is not None:
             decisions += [
                 Reject(item, timed_out() if item is request else Cancelled("")) for item in self.cancel(request)
             ]
@@ -378,11 +371,10 @@ class SequenceScheduler:
         """See Scheduler."""
         while self._idle and self._idle[0][2].ended:
             heappop(self._idle)
-        while self._deadlines and self._deadlines[0][2] not in self._owners:
-            heappop(self._deadlines)
         while self._expiries and (self._expiries[0][2].slot >= 0 or not self._expiries[0][2].queue):
             heappop(self._expiries)
         idle_ns = self._idle[0][0] if self._idle else None
         expiry_ns = self._expiries[0][0] if self._expiries else None
-        deadline_ns = self._deadlines[0][0] if self._deadlines else None
-        return earliest((idle_ns, expiry_ns, deadline_ns, self._strategy.next_deadline_ns()))
+        return earliest(
+            (idle_ns, expiry_ns, self._deadlines.earliest_ns(self._owners), self._strategy.next_deadline_ns())
+        )
