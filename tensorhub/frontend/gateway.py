@@ -242,26 +242,27 @@ class Gateway:
 
     def cancel(self, request_id: int) -> None:
         """See GatewayPort."""
-        for worker in list(self._workers.values()):
-            entry = worker.in_flight.get(request_id)
-            if entry is not None:
-                entry.on_reply = None
-                self._send_quietly(worker, wire.Kind.CANCEL, request_id)
-                return
+        worker = self._holder(request_id)
+        entry = worker.in_flight.get(request_id) if worker is not None else None
+        if worker is not None and entry is not None:
+            entry.on_reply = None
+            self._send_quietly(worker, wire.Kind.CANCEL, request_id)
 
     def interrupt(self, request_id: int) -> None:
         """Tell the model that no more answers are wanted, and go on to wait for what it answers all the same."""
-        for worker in list(self._workers.values()):
-            if request_id in worker.in_flight:
-                self._send_quietly(worker, wire.Kind.CANCEL, request_id, wire.CANCEL_HEARD)
-                return
+        worker = self._holder(request_id)
+        if worker is not None:
+            self._send_quietly(worker, wire.Kind.CANCEL, request_id, wire.CANCEL_HEARD)
 
     def credit(self, request_id: int, count: int) -> None:
         """See GatewayPort."""
-        for worker in list(self._workers.values()):
-            if request_id in worker.in_flight:
-                self._send_quietly(worker, wire.Kind.CREDIT, request_id, count)
-                return
+        worker = self._holder(request_id)
+        if worker is not None:
+            self._send_quietly(worker, wire.Kind.CREDIT, request_id, count)
+
+    def _holder(self, request_id: int) -> WorkerPeer | None:
+        """Return the worker that a request is at; None: it has been answered."""
+        return next((worker for worker in list(self._workers.values()) if request_id in worker.in_flight), None)
 
     def observe(self, on_change: Callable[[], None]) -> None:
         """See GatewayPort."""

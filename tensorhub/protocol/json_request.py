@@ -27,6 +27,7 @@ from tensorhub.protocol.json_parameters import NO_PARAMETERS, c_string, decode_p
 from tensorhub.protocol.json_text import Buffer
 from tensorhub.protocol.json_values import read_field, read_member
 from tensorhub.protocol.raw_request import decode_raw
+from tensorhub.protocol.sharing import ALLOCATE
 
 
 def decode_infer(
@@ -76,8 +77,7 @@ def _missing_inputs() -> InternalError:
     return InternalError("Unable to parse 'inputs': attempt to access non-existing object member 'inputs'")
 
 
-_ALLOCATE = "shared_memory_allocate"
-_OUR_FLAGS = ("shared_memory_grow", _ALLOCATE)
+_OUR_FLAGS = ("shared_memory_grow", ALLOCATE)
 
 
 def _decode_outputs(outputs: list[Any], request: Any, binary_by_default: bool) -> ResponsePlan:
@@ -125,8 +125,8 @@ def _decode_output(parameters: dict[str, Any], into: Any) -> bool:
             if name in parameters:
                 into[name].bool_param = read_field(name, json_values.as_bool, parameters[name])
         return False
-    if _ALLOCATE in parameters:
-        into[_ALLOCATE].bool_param = read_field(_ALLOCATE, json_values.as_bool, parameters[_ALLOCATE])
+    if ALLOCATE in parameters:
+        into[ALLOCATE].bool_param = read_field(ALLOCATE, json_values.as_bool, parameters[ALLOCATE])
     return "binary_data" in parameters and bool(
         read_field("binary_data", json_values.as_bool, parameters["binary_data"])
     )

@@ -41,12 +41,7 @@ def check(question: dict[str, Any]) -> dict[str, Any]:
         backend = find_backend(config.backend)
     except TensorhubError as exc:
         there = ", ".join(names())
-        return {
-            "error": f"{exc.message} (backends that are here: {there})",
-            "code": exc.code,
-            "line": 0,
-            "about": "backend",
-        }
+        return _wrong("backend", f"{exc.message} (backends that are here: {there})", exc.code)
     try:
         source = ModelSource(name, question["version"], path, config, {})
         if question["auto_complete"]:
@@ -68,6 +63,11 @@ def check(question: dict[str, Any]) -> dict[str, Any]:
     return {"config": model_config.to_text(config)}
 
 
+def _wrong(about: str, text: str, code: int = Code.INTERNAL, line: int = 0) -> dict[str, Any]:
+    """Return the answer that says what is wrong; see the module."""
+    return {"error": text, "code": code, "line": line, "about": about}
+
+
 def _wrong_files(config: Any, name: str, folder: Path) -> dict[str, Any] | None:
     """Read what a worker would read beside the model; None if that is as it should be."""
     try:
@@ -75,7 +75,7 @@ def _wrong_files(config: Any, name: str, folder: Path) -> dict[str, Any] | None:
         for file in initial_files(config):
             read_file(folder, INITIAL_STATE_FOLDER, file, name)
     except TensorhubError as exc:
-        return {"error": exc.message, "code": exc.code, "line": 0, "about": "config"}
+        return _wrong("config", exc.message, exc.code)
     return None
 
 
@@ -86,10 +86,10 @@ def _failure(error: TensorhubError, cause: BaseException, path: str) -> dict[str
     while chain is not None:
         frames += [frame for frame in traceback.extract_tb(chain.__traceback__) if frame.filename.startswith(path)]
         if isinstance(chain, SyntaxError) and chain.lineno is not None and (chain.filename or "").startswith(path):
-            return {"error": error.message, "code": error.code, "line": chain.lineno, "about": "model"}
+            return _wrong("model", error.message, error.code, chain.lineno)
         chain = chain.__cause__ or chain.__context__
     line = frames[-1].lineno if frames else 0
-    return {"error": error.message, "code": error.code, "line": line or 0, "about": "model"}
+    return _wrong("model", error.message, error.code, line or 0)
 
 
 def _asked_elsewhere(question: dict[str, Any]) -> dict[str, Any]:
@@ -105,10 +105,10 @@ def _asked_elsewhere(question: dict[str, Any]) -> dict[str, Any]:
         )
         answer: dict[str, Any] = json.loads(done.stdout)
     except EnvironmentFault as exc:
-        return {"error": str(exc), "code": Code.INTERNAL, "line": 0, "about": "environment"}
+        return _wrong("environment", str(exc))
     except ValueError:
         text = f"its process ended with status {done.returncode}: {done.stderr.strip()[-500:]}"
-        return {"error": text, "code": Code.INTERNAL, "line": 0, "about": "model"}
+        return _wrong("model", text)
     return answer
 
 
