@@ -219,7 +219,7 @@ def _stop(process: subprocess.Popen[bytes], run_dir: Path, log: Path) -> None:
     assert code == 0, f"the server ended with {code}:\n{_tail(log)}"
     assert processes_of(run_dir) == {}
     left = [path.name for path in run_dir.iterdir()] if run_dir.exists() else []
-    assert left == [], "files are left in the run directory"
+    assert left == [], f"files are left in the run directory: {left}\n{_tail(log)}"
 
 
 def _clean_up(process: subprocess.Popen[bytes], run_dir: Path) -> None:

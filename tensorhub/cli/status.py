@@ -15,6 +15,7 @@ from typing import Any
 from tensorhub.cli.arguments import Parser, seconds
 from tensorhub.cli.startup import ModelRow, model_lines
 from tensorhub.client.http import DEFAULT_URL, Refused, Server, Unreachable
+from tensorhub.ipc.watch import is_running
 
 _PROG = "tensorhub status"
 _MAILBOX = re.compile(r"([a-z]+)-(\d+)\.sock")
@@ -147,7 +148,7 @@ def find_processes(run_dir: Path) -> list[Process]:
     for path in sorted(run_dir.iterdir()):
         match = _MAILBOX.fullmatch(path.name)
         if match:
-            found.append(Process(match[1], int(match[2]), Path(f"/proc/{match[2]}").exists()))
+            found.append(Process(match[1], int(match[2]), is_running(int(match[2]))))
     return found
 
 

@@ -37,13 +37,14 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.rundir import RunDir, RunDirError
 from tensorhub.ipc.stop_signals import came, stop_signals
+from tensorhub.ipc.watch import runs_in_group
 from tensorhub.protocol import messages
 from tensorhub.settings import Settings, metrics_address
 
 log = logging.getLogger(__name__)
 
 _PROG = "tensorhub serve"
-_ORPHANS_S = 1.0
+_ORPHANS_S = 5.0
 """How long the processes of a killed group have to vanish before their sockets are removed."""
 
 
@@ -127,7 +128,7 @@ class Supervisor:
                 child.end(signal.SIGKILL)
                 self._bury(child)
         deadline = time.monotonic() + _ORPHANS_S
-        while any(signal_group(group, 0) for group in self._groups) and time.monotonic() < deadline:
+        while any(map(runs_in_group, self._groups)) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._regions.close()
         self._run_dir.forget_the_dead()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tensorhub.ipc.watch import is_running
 from tensorhub.ipc.wire import Role
 
 _SUN_PATH_LIMIT = 107  # bytes, unix(7)
@@ -125,8 +126,8 @@ class RunDir:
                 path.unlink(missing_ok=True)
 
     def forget_the_dead(self) -> None:
-        """Remove the sockets of every process that is no more."""
+        """Remove what every process that has ended left here."""
         for path in self.path.iterdir():
             match = _OWNED.match(path.name)
-            if match and not Path(f"/proc/{match[1]}").exists():
+            if match and not is_running(int(match[1])):
                 path.unlink(missing_ok=True)

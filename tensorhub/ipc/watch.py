@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+_ENDED = ("Z", "X")  # states of a process, proc(5): a zombie, and dead
+
 
 def start_ticks(pid: int) -> int:
     """When a process was started, in clock ticks since boot: with the pid it names the process for ever.
@@ -23,11 +25,45 @@ def start_ticks(pid: int) -> int:
     Raises:
         ProcessLookupError: there is no such process.
     """
+    return int(_stat(pid)[19])
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended.
+
+    Who has ended keeps its place in /proc until its parent has asked for its status. That can be long: in a container,
+    process 1 becomes the parent of all that have lost theirs, and need not ask.
+    """
+    try:
+        return _stat(pid)[0] not in _ENDED
+    except ProcessLookupError:
+        return False
+
+
+def runs_in_group(group: int) -> bool:
+    """Whether a process of this process group has not ended."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    for pid in pids:
+        try:
+            stat = _stat(pid)
+        except ProcessLookupError:
+            continue
+        if int(stat[2]) == group and stat[0] not in _ENDED:
+            return True
+    return False
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat, proc(5), from the third on: the state.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError as exc:
         raise ProcessLookupError(pid) from exc
-    return int(stat.rpartition(")")[2].split()[19])
+    return stat.rpartition(")")[2].split()
 
 
 class Watcher:

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from tensorhub.ipc.watch import is_running
 from tests.serving import RunningServer, processes_of
 
 _MAILBOX = re.compile(r"^(?:[a-z]+-)?(\d+)\.(?:sock|fds)$")
@@ -57,7 +58,7 @@ def owners(run_dir: Path) -> set[int]:
 
 def only_the_living(run_dir: Path) -> bool:
     """Whether every file of a run directory belongs to a process that runs."""
-    return all(Path(f"/proc/{pid}").exists() for pid in owners(run_dir))
+    return all(map(is_running, owners(run_dir)))
 
 
 def shared_memory_files() -> set[str]:

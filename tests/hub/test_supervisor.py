@@ -1,16 +1,22 @@
 """The supervisor with real processes: what it refuses, what it starts again, and what it leaves behind."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
+import pytest
 
+from tests.crash.processes import by_kind
 from tests.serving import PROJECT, is_ready, processes_of, run_dir_of, serving
 from tests.waiting import DEADLINE_S, wait_until
+
+_PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
@@ -26,6 +32,37 @@ def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
 
             wait_until(back)
             wait_until(lambda: is_ready(port))
+
+
+@pytest.fixture
+def parent_of_orphans() -> Iterator[None]:
+    """This process becomes the parent of its descendants' orphans, as process 1 of a container does, and does nothing.
+
+    An orphan that ends stays a zombie meanwhile.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        assert libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(0), 0, 0, 0) == 0
+        for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                os.waitpid(pid, 0)
+
+
+@pytest.mark.usefixtures("parent_of_orphans")
+def test_what_the_killed_leave_is_removed_though_they_stay_zombies(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.run_dir is not None
+        found = by_kind(server)
+        for pid in found["http"]:
+            os.kill(pid, signal.SIGSTOP)  # so that it does not remove its files itself
+        for pid in found["hub"] + found["gunicorn"]:
+            os.kill(pid, signal.SIGKILL)  # the hub, so that nobody is left who knew the frontend
+        wait_until(lambda: is_ready(int(server.http.rpartition(":")[2])))
+    zombies = [pid for pid in found["http"] if Path(f"/proc/{pid}/stat").exists()]
+    assert zombies, "nobody has become a zombie, so that nothing was shown"
 
 
 def test_a_load_that_fails_before_all_frontends_are_there_does_not_end_the_server(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Noticing deaths of real processes, and timers."""
 
+import os
 import queue
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tensorhub.ipc.watch import Watcher, start_ticks
+from tensorhub.ipc.watch import Watcher, is_running, runs_in_group, start_ticks
 from tests.shm.segments import open_fds, opened_since
 
 WAIT_S = 60.0
@@ -28,6 +29,23 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
         yield child
         child.kill()
+
+
+def test_who_has_ended_does_not_run_though_nobody_asks_for_the_status() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as child:
+        assert is_running(child.pid)
+        assert runs_in_group(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert start_ticks(child.pid)  # it is still in /proc
+        assert not is_running(child.pid)
+        assert not runs_in_group(child.pid)
+    assert not is_running(child.pid)
+    assert not runs_in_group(child.pid)
+    with pytest.raises(ProcessLookupError):
+        start_ticks(child.pid)
 
 
 def test_a_kill_is_noticed_before_the_child_is_reaped(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
