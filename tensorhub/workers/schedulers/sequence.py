@@ -49,7 +49,7 @@ class LiveSequence:
         ended: its last request has come, or it is over for another reason; nothing more will be queued.
         running: the request of it that the strategy has taken and that has not finished.
         instance, slot: where it lives; -1 in the backlog.
-        touched_ns: when its last request came.
+        touched_ns: when its last request came, or when it got its slot after that.
     """
 
     __slots__ = ("correlation_id", "ended", "instance", "queue", "running", "slot", "state", "touched_ns")
@@ -155,6 +155,7 @@ class SequenceScheduler:
         self._idle: list[tuple[int, int, LiveSequence]] = []
         self._expiries: list[tuple[int, int, LiveSequence]] = []
         self._deadlines = Deadlines()
+        self._taken_back: list[InferRequest] = []  # with a deadline, which may have been over while they ran
         self._changed: deque[LiveSequence] = deque()
         self._numbers = count(1)
         self._waiting = 0
@@ -227,7 +228,7 @@ class SequenceScheduler:
         sequence = self._live[correlation_id] = LiveSequence(correlation_id, self._rules.states)
         heappush(self._idle, (now_ns + self._rules.idle_ns, next(self._numbers), sequence))
         if self._free:
-            self._settle(sequence)
+            self._settle(sequence, now_ns)
         else:
             self._backlog.append(sequence)
             if request.timeout_us:
@@ -235,8 +236,9 @@ class SequenceScheduler:
                 heappush(self._expiries, (expires_ns, next(self._numbers), sequence))
         return sequence
 
-    def _settle(self, sequence: LiveSequence) -> None:
+    def _settle(self, sequence: LiveSequence, now_ns: int) -> None:
         sequence.slot, sequence.instance = heappop(self._free)
+        sequence.touched_ns = now_ns  # in the backlog it is the server that lets the sequence wait
         self._strategy.place(sequence)
 
     def _end(self, sequence: LiveSequence) -> None:
@@ -250,7 +252,7 @@ class SequenceScheduler:
         decisions: list[Decision] = []
         self._expire(now_ns, decisions)
         while True:
-            self._look_at_changed()
+            self._look_at_changed(now_ns)
             found = self._strategy.poll(now_ns)
             for run in found:
                 self._started(run)
@@ -258,7 +260,7 @@ class SequenceScheduler:
             if not self._changed:
                 return decisions
 
-    def _look_at_changed(self) -> None:
+    def _look_at_changed(self, now_ns: int) -> None:
         """Tell the strategy which sequences have changed; those that are over make room for the backlog."""
         while self._changed:
             sequence = self._changed.popleft()
@@ -272,7 +274,7 @@ class SequenceScheduler:
             sequence.slot = sequence.instance = -1
             if self._backlog:
                 follower = self._backlog.popleft()
-                self._settle(follower)
+                self._settle(follower, now_ns)
                 self._changed.append(follower)
 
     @property
@@ -290,7 +292,11 @@ class SequenceScheduler:
 
         A client that has stopped waiting for a step may not have said so.
         """
+        late = [request for request in self._taken_back if request.deadline_ns <= now_ns]
+        self._taken_back.clear()
         while (request := self._deadlines.pop_late(now_ns)) is not None:
+            late.append(request)
+        for request in late:
             decisions += [
                 Reject(item, timed_out() if item is request else Cancelled("")) for item in self.cancel(request)
             ]
@@ -300,7 +306,6 @@ class SequenceScheduler:
             if sequence.ended:
                 continue
             if sequence.slot < 0 or due_ns > now_ns:
-                # In the backlog it is the server that lets the sequence wait.
                 due_ns = max(due_ns, now_ns + self._rules.idle_ns) if sequence.slot < 0 else due_ns
                 heappush(self._idle, (due_ns, next(self._numbers), sequence))
                 continue
@@ -345,6 +350,8 @@ class SequenceScheduler:
         request.flags = 0
         sequence.queue.appendleft((request, sequence.touched_ns))
         self._waiting += 1
+        if request.deadline_ns:
+            self._taken_back.append(request)
 
     def cancel(self, request: InferRequest) -> Sequence[InferRequest]:
         """See Scheduler. A sequence that lacks a step makes no sense: what waits of it goes too, and it ends."""

@@ -176,6 +176,22 @@ def test_every_step_puts_the_end_off(strategy: str) -> None:
 
 
 @ALONE
+def test_the_wait_for_a_slot_is_no_idle_time(strategy: str) -> None:
+    found = scheduler(strategy, rows=1)
+    enqueue(found, 0, step(1, "a", "s"), step(2, "b", "s"))
+    _run(found)
+    enqueue(found, IDLE_NS - MS, step(1, "c"))
+    _run(found, IDLE_NS - MS)
+    later_ns = 2 * IDLE_NS - 2 * MS
+    enqueue(found, later_ns, step(1, "d", "e"))
+    assert [item.request_id for _ in range(2) for item in _run(found, later_ns)] == ["d", "b"]
+    enqueue(found, later_ns + IDLE_NS - MS, step(2, "e"))
+    assert [item.request_id for item in _run(found, later_ns + IDLE_NS - MS)] == ["e"]
+    with pytest.raises(InvalidArgument, match="must specify the START flag"):
+        found.enqueue(step(2, "f"), later_ns + 2 * IDLE_NS - MS)
+
+
+@ALONE
 def test_a_step_has_a_place_where_its_sequence_is_or_can_begin(strategy: str) -> None:
     found = scheduler(strategy, rows=1)
     assert found.has_place_for(step(1, "", "s"))
@@ -312,3 +328,22 @@ def test_an_iterative_sequence_is_one_request_that_runs_again(strategy: str) -> 
         found.release(0)
     assert found.poll(0) == []
     assert found.next_deadline_ns() is None
+
+
+@BOTH
+def test_an_iterative_request_runs_no_more_when_its_client_has_stopped_waiting(strategy: str) -> None:
+    found = scheduler(f"{strategy} iterative_sequence: true")
+    item = step(1, "a", "s")
+    item.deadline_ns = 2 * MS
+    enqueue(found, 0, item)
+    for now_ns in (0, MS):
+        assert described(found.poll(now_ns))[0].startswith("0: a")
+        found.poll(now_ns)
+        if now_ns:
+            assert found.poll(3 * MS) == [], "it runs when its time is over"
+        found.release(0, [item])
+    assert described(found.poll(4 * MS)) == ["reject a: Request timeout expired"]
+    assert found.waiting == 0
+    assert found.next_deadline_ns() is None
+    enqueue(found, 5 * MS, step(1, "b", "s"))
+    assert described(found.poll(5 * MS))[0].startswith("0: b")
