@@ -7,7 +7,7 @@ nothing of it is left.
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from tensorhub.errors import InternalError, TensorhubError
@@ -60,16 +60,19 @@ class WorkerLoads:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._loading: dict[int, Any] = {}
         self._given_up: set[int] = set()
+        self._unloading: dict[int, Future[None]] = {}
         self._steps: dict[int, str] = {}  # what each load is at; written by the loader threads
 
     def __repr__(self) -> str:
         return f"<WorkerLoads {len(self.models)} loaded, {len(self._loading)} loading>"
 
     def close(self) -> None:
-        """Let everything go, without waiting for requests."""
+        """Let everything go, without waiting for requests, nor for what a loader thread is letting go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for model in self.models.values():
-            model.unload()
+        for load_id, model in self.models.items():
+            unloading = self._unloading.get(load_id)
+            if unloading is None or unloading.cancelled():
+                model.unload()
 
     def news(self) -> list[Any]:
         """Return a `tensorhub.wire.ModelVersion` for all that is loaded or loading."""
@@ -111,7 +114,7 @@ class WorkerLoads:
                     self._retries,
                 )
             try:
-                model = self._load(order, progress=progress)
+                model = _started(self._load(order, progress=progress))
                 break
             except TensorhubError as exc:
                 error = exc
@@ -141,7 +144,6 @@ class WorkerLoads:
             self._report(messages.Report(code=1 + error.code, message=error.message, model=news))
             return
         model.news.fingerprint, model.news.namespace = order.fingerprint, order.namespace
-        model.start()
         self.models[order.load_id] = model
         if given_up:
             self.unload(order.load_id)
@@ -161,7 +163,7 @@ class WorkerLoads:
             self._report(messages.Report(model=gone))
 
     def _drained(self, model: ServingModel) -> None:
-        self._threads.submit(self._unload_here, model)
+        self._unloading[model.load_id] = self._threads.submit(self._unload_here, model)
 
     def _unload_here(self, model: ServingModel) -> None:
         """On a loader's thread; no request of the model is open."""
@@ -170,8 +172,19 @@ class WorkerLoads:
 
     def _unloaded(self, model: ServingModel) -> None:
         self.models.pop(model.load_id, None)
+        self._unloading.pop(model.load_id, None)
         news = messages.ModelVersion()
         news.CopyFrom(model.news)
         news.state, news.reason = "UNAVAILABLE", "unloaded"
         log.info("unloaded model '%s' version %d", news.model, news.version)
         self._report(messages.Report(model=news))
+
+
+def _started(model: ServingModel) -> ServingModel:
+    """Begin to serve; let the model go if that fails, for want of threads."""
+    try:
+        model.start()
+    except BaseException:
+        model.unload()
+        raise
+    return model

@@ -428,13 +428,13 @@ class RunningModel:
 
     def unload(self) -> None:
         """End the threads and let the model go; it has been drained. Errors of the model are logged."""
-        if self._turns is not None:
-            self._turns.leave()
         for queue in self._queues:
             queue.put(None)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
+        if self._turns is not None:
+            self._turns.leave()  # not before: the run that has answered the last request may still have resources
         for name, instance in self._instances:
             try:
                 instance.finalize()
