@@ -48,6 +48,7 @@ class Lifecycle:
         self._next_load_id = next_load_id
         self._callers: dict[str, list[Asker]] = {}
         self._startup: set[str] = set()
+        self._retired_before: set[int] = set()  # ids of loads that another hub no longer wanted
 
     def __repr__(self) -> str:
         return f"<Lifecycle {len(self.models)} models, {len(self.loads)} loads, {len(self.workers)} workers>"
@@ -72,7 +73,9 @@ class Lifecycle:
 
     def _adopt(self, worker: Worker, news: Any) -> list[Action]:
         key = model_key(news.namespace, news.model)
-        version = self._version(self.models.setdefault(key, Model(key)), news.version)
+        leaves = news.state == "UNLOADING" or news.load_id in self._retired_before
+        model = self.models.setdefault(key, Model(key, wanted=False))
+        version = self._version(model, news.version)
         load = self.loads.get(news.load_id)
         if load is None:
             load = self.loads[news.load_id] = Load(
@@ -88,12 +91,16 @@ class Lifecycle:
             self._next_load_id = max(self._next_load_id, news.load_id + 1)
         if worker.name not in load.workers:
             load.workers = (*load.workers, worker.name)
-        if news.state != "READY":
-            load.told.add(worker.name)
+        (load.told if news.state == "LOADING" else load.ready).add(worker.name)
+        if load.state is LoadState.RETIRED:
+            return [Send(worker.pid, unload_order(load.load_id), after_snapshot=True)]
+        if leaves:
+            return self._let_go(load)
+        model.wanted = True
+        if news.state == "LOADING":
             if load.state is LoadState.LOADING and version.incoming is None:
                 version.incoming = load
             return []
-        load.ready.add(worker.name)
         load.final_config, load.asks_ready = news.config, news.asks_ready
         if load.complete and load.state in (LoadState.LOADING, LoadState.RESTORING):
             load.apply(LoadEvent.COMPLETE)
@@ -108,23 +115,43 @@ class Lifecycle:
             version.incoming = None
         return self._retire(old) if old is not None else []
 
-    def adopt_settled(self, models: Iterable[Any]) -> None:
+    def _let_go(self, load: Load) -> list[Action]:
+        """Another hub did not want a load any more, and may have died before it could tell all workers."""
+        version = self.models[load.model].versions[load.version]
+        if version.current is load:
+            version.current = None
+        if version.incoming is load:
+            version.incoming = None
+        if version.current is None and version.incoming is None:
+            version.leaving, version.reason = load, UNLOADED
+        return self._retire(load)
+
+    def adopt_settled(self, models: Iterable[Any]) -> list[Action]:
         """Take over from a frontend what no worker can tell: which versions another hub left unloaded, and why.
 
         Args:
             models: `tensorhub.wire.Model`, from the last snapshot that the frontend had.
         """
+        actions: list[Action] = []
         for told in models:
             key = model_key(told.namespace, told.name)
             settled = [item for item in told.versions if item.state in ("UNAVAILABLE", "UNLOADING")]
-            if key in self.models or not (settled or told.reason):
+            for load_id in [item.load_id for item in settled if item.load_id]:
+                self._retired_before.add(load_id)
+                load = self.loads.get(load_id)
+                if load is not None and load.state is not LoadState.RETIRED:
+                    actions += self._let_go(load)
+            model = self.models.get(key)
+            if model is not None and any(version.current or version.incoming for version in model.versions.values()):
                 continue
-            if len(settled) < len(told.versions):
+            if len(settled) < len(told.versions) or not (settled or told.reason):
                 continue  # a worker will tell the rest; if none does, the model is loaded anew
-            model = self.models[key] = Model(key, told.wanted, told.reason, told.known)
+            model = self.models.setdefault(key, Model(key))
+            model.wanted, model.reason, model.known = told.wanted, told.reason, told.known
             for item in settled:
                 self._version(model, item.version).reason = item.reason or UNLOADED
             self.dirty = True
+        return actions
 
     def worker_died(self, name: str) -> list[Action]:
         """A worker is gone; what it served is loaded again when it is back."""

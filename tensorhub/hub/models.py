@@ -57,6 +57,8 @@ class Version:
             shown.path = load.path
             shown.overridden = load.overridden
             shown.asks_ready = load.asks_ready
+        elif state == "UNLOADING" and self.leaving is not None:
+            shown.load_id = self.leaving.load_id  # for the next hub
         return shown
 
 

@@ -94,8 +94,7 @@ class HubState:
             self._deaths[role] -= 1
             self._restarts[role] += 1
         if process.role != "WORKER":
-            self.lifecycle.adopt_settled(hello.known)
-            return []
+            return self.lifecycle.adopt_settled(hello.known)
         self.lifecycle.rejoined |= hello.rejoining
         # The lifecycle first: it knows which workers are there.
         loads = self.lifecycle.worker_joined(process.name, process.pid, hello.models, process.environment)

@@ -59,7 +59,7 @@ class WorkerLoads:
         self._retries = retries
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="loader")
         self._loading: dict[int, Any] = {}
-        self._given_up: set[int] = set()
+        self._leaving: set[int] = set()  # load ids of what is to go: as soon as it is there, or has been drained
         self._unloading: dict[int, Future[None]] = {}
         self._steps: dict[int, str] = {}  # what each load is at; written by the loader threads
 
@@ -75,8 +75,18 @@ class WorkerLoads:
                 model.unload()
 
     def news(self) -> list[Any]:
-        """Return a `tensorhub.wire.ModelVersion` for all that is loaded or loading."""
-        return [model.news for model in self.models.values()] + list(self._loading.values())
+        """Return a `tensorhub.wire.ModelVersion` for all that is loaded or loading; UNLOADING for what is to go."""
+        return [
+            self._as_it_is(news) for news in (*(model.news for model in self.models.values()), *self._loading.values())
+        ]
+
+    def _as_it_is(self, news: Any) -> Any:
+        if news.load_id not in self._leaving:
+            return news
+        leaving = messages.ModelVersion()
+        leaving.CopyFrom(news)
+        leaving.state = "UNLOADING"
+        return leaving
 
     def load(self, order: Any) -> None:
         """Begin a `tensorhub.wire.Order.LoadModel`; the hub may ask again after a restart."""
@@ -86,6 +96,7 @@ class WorkerLoads:
             model=order.model,
             version=order.version,
             state="LOADING",
+            config=order.config,
             path=order.path,
             load_id=order.load_id,
             overridden=order.overridden,
@@ -136,9 +147,9 @@ class WorkerLoads:
     def _loaded(self, order: Any, model: ServingModel | None, error: TensorhubError) -> None:
         news = self._loading.pop(order.load_id)
         self._steps.pop(order.load_id, None)
-        given_up = order.load_id in self._given_up
-        self._given_up.discard(order.load_id)
+        given_up = order.load_id in self._leaving
         if model is None:
+            self._leaving.discard(order.load_id)
             news.state, news.reason = "UNAVAILABLE", error.message
             log.error("model '%s' version %d could not be loaded: %s", order.model, order.version, error.message)
             self._report(messages.Report(code=1 + error.code, message=error.message, model=news))
@@ -155,9 +166,10 @@ class WorkerLoads:
         """Let a load go when its last request has been answered."""
         model = self.models.get(load_id)
         if model is not None:
+            self._leaving.add(load_id)
             model.drain(lambda: self._post(lambda: self._drained(model)))
         elif load_id in self._loading:
-            self._given_up.add(load_id)
+            self._leaving.add(load_id)
         else:
             gone = messages.ModelVersion(load_id=load_id, state="UNAVAILABLE", reason="unloaded")
             self._report(messages.Report(model=gone))
@@ -173,6 +185,7 @@ class WorkerLoads:
     def _unloaded(self, model: ServingModel) -> None:
         self.models.pop(model.load_id, None)
         self._unloading.pop(model.load_id, None)
+        self._leaving.discard(model.load_id)
         news = messages.ModelVersion()
         news.CopyFrom(model.news)
         news.state, news.reason = "UNAVAILABLE", "unloaded"

@@ -7,6 +7,7 @@ import re
 import signal
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,77 @@ def test_a_worker_may_die_right_after_the_hub(server: RunningServer) -> None:
     wait_until(lambda: by_kind(server)["worker"] not in ([], [worker]), "another worker")
     wait_until(lambda: served(server), "it serves")
     wait_until(lambda: counted(server)["one"] == 4, "nothing is lost")
+
+
+GATED = """
+import os
+import time
+
+import triton_python_backend_utils as pb_utils
+
+
+def wait_for(name):
+    while not os.path.exists(os.path.join(os.path.dirname(__file__), name)):
+        time.sleep(0.01)
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        wait_for("may_load")
+
+    def execute(self, requests):
+        open(os.path.join(os.path.dirname(__file__), "runs"), "w").close()
+        wait_for("may_run")
+        inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", value)]) for value in inputs]
+"""
+"""A model that loads, and runs, when there is a file that says so."""
+
+
+def test_what_was_unloaded_stays_so_though_the_worker_is_not_done_with_it(tmp_path: Path) -> None:
+    """The hub dies while an unloaded model still answers a request, and while a load that was given up goes on."""
+    folder = tmp_path / "models" / "gated" / "1"
+    folder.mkdir(parents=True)
+    (folder.parent / "config.pbtxt").write_text(CONFIG.replace("identity", "python"))
+    (folder / "model.py").write_text(GATED)
+    (folder / "may_load").touch()
+    options = ["--model-control-mode=explicit", "--load-model=gated", f"--log-file={tmp_path / 'log'}"]
+    with (
+        serving(tmp_path, options, repository=tmp_path / "models") as server,
+        ThreadPoolExecutor(1) as threads,
+        tritonclient.http.InferenceServerClient(server.http, network_timeout=60) as client,
+    ):
+
+        def state() -> str:
+            [entry] = client.get_model_repository_index()
+            return str(entry["state"])
+
+        running = threads.submit(infer, server, "gated")
+        wait_until((folder / "runs").exists, "the model runs")
+        client.unload_model("gated")
+        kill(server, "hub")
+        assert state() == "UNLOADING"
+        (folder / "may_run").touch()
+        running.result(60)
+        wait_until(lambda: state() == "UNAVAILABLE", "it is gone")
+
+        (folder / "may_load").unlink()
+        loading = threads.submit(client_loads, server, "gated")
+        wait_until(lambda: state() == "LOADING", "it is being loaded")
+        client.unload_model("gated")
+        assert not loading.result(60)
+        kill(server, "hub")
+        assert state() == "UNLOADING"
+        (folder / "may_load").touch()
+        wait_until(lambda: state() == "UNAVAILABLE", "it is gone")
+        assert client_loads(server, "gated")
+        infer(server, "gated")
+
+
+def client_loads(server: RunningServer, model: str) -> bool:
+    with tritonclient.http.InferenceServerClient(server.http, network_timeout=60) as client:
+        try:
+            client.load_model(model)
+        except tritonclient.http.InferenceServerException:
+            return False
+        return True

@@ -201,6 +201,77 @@ def test_a_new_hub_finishes_a_switch_that_the_old_one_began(order: tuple[int, in
     assert [item.load_id for item in _orders(actions, "unload_model")] == [7]
 
 
+def _news(load_id: int, state: str = "READY") -> Any:
+    return messages.ModelVersion(model="m", version=1, load_id=load_id, state=state, path="/r/m")
+
+
+def _unloads(actions: list[Action]) -> list[tuple[int, int]]:
+    """To which process, and of which load."""
+    return [
+        (action.pid, action.order.unload_model.load_id)
+        for action in actions
+        if isinstance(action, Send) and action.order.HasField("unload_model")
+    ]
+
+
+def test_a_new_hub_finishes_a_switch_on_all_workers() -> None:
+    """Each of them has both; the second one comes when the first has been told to let the old one go."""
+    life = Lifecycle(["cpu0", "cpu1"], 1)
+    assert _unloads(life.worker_joined("cpu0", 10, [_news(7), _news(8)])) == [(10, 7)]
+    assert _unloads(life.worker_joined("cpu1", 11, [_news(7), _news(8)])) == [(11, 7)]
+    assert life.models["m"].versions[1].current is life.loads[8]
+    for worker in ("cpu0", "cpu1"):
+        _report(life, 7, "UNAVAILABLE", worker=worker)
+    assert list(life.loads) == [8]
+
+
+@pytest.mark.parametrize("state", ["UNAVAILABLE", "READY"])
+def test_what_a_worker_was_letting_go_does_not_come_back_with_a_new_hub(state: str) -> None:
+    """It drains, or was given up while it was being loaded, so that it may still say that it has it."""
+    life = Lifecycle(["cpu0"], 1)
+    life.worker_joined("cpu0", 10, [_news(7, "UNLOADING")])
+    assert _states(life) == [(1, "UNLOADING", "")]
+    assert not life.models["m"].wanted
+    assert _report(life, 7, state) == []
+    assert _states(life)[0][1] != "READY"
+    assert _report(life, 7, "UNAVAILABLE") == []
+    assert _states(life) == [(1, "UNAVAILABLE", "unloaded")]
+    assert life.loads == {}
+
+
+def test_what_one_worker_lets_go_is_let_go_by_the_others() -> None:
+    life = Lifecycle(["cpu0", "cpu1", "cpu2"], 1)
+    assert _unloads(life.worker_joined("cpu0", 10, [_news(7)])) == []
+    assert (10, 7) in _unloads(life.worker_joined("cpu1", 11, [_news(7, "UNLOADING")]))
+    assert _unloads(life.worker_joined("cpu2", 12, [_news(7)])) == [(12, 7)]
+    assert _states(life) == [(1, "UNLOADING", "")]
+
+
+@pytest.mark.parametrize("frontend_first", [True, False])
+def test_an_unload_that_no_worker_has_heard_of_is_not_forgotten_with_the_hub(frontend_first: bool) -> None:
+    """Clients were told that it is gone: the frontends know its load."""
+    before, load_id = _serving()
+    before.unload("m")
+    told = before.models["m"].show(before.workers.pids)
+    life = Lifecycle(["cpu0"], 1)
+    news = _news(load_id)
+    actions = life.adopt_settled([told]) if frontend_first else life.worker_joined("cpu0", 10, [news])
+    actions += life.worker_joined("cpu0", 10, [news]) if frontend_first else life.adopt_settled([told])
+    assert _unloads(actions) == [(10, load_id)]
+    assert _states(life) == [(1, "UNLOADING", "")]
+    assert not life.models["m"].wanted
+
+
+def test_what_was_loaded_anew_is_wanted_whatever_the_frontends_saw_before() -> None:
+    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=False, known=True)
+    told.versions.add(version=1, state="UNLOADING", load_id=7)
+    life = Lifecycle(["cpu0"], 1)
+    life.adopt_settled([told])
+    life.worker_joined("cpu0", 10, [_news(7, "UNLOADING"), _news(8)])
+    assert _states(life) == [(1, "READY", "")]
+    assert life.models["m"].wanted
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_model_that_cannot_be_tried_does_not_count(known: bool) -> None:
     life = _with_worker()
