@@ -17,13 +17,17 @@ class Inheritance:
     Args:
         start_ns: CLOCK_MONOTONIC when this hub began; later than that of any hub before.
         runtime, state, book: this hub's; what is taken over goes into them.
+        seen: the same for the fingerprints of the repositories' models, as they were when this hub last looked.
     """
 
-    def __init__(self, start_ns: int, runtime: RuntimeSettings, state: HubState, book: StatisticsBook) -> None:
+    def __init__(
+        self, start_ns: int, runtime: RuntimeSettings, state: HubState, book: StatisticsBook, seen: dict[str, str]
+    ) -> None:
         self._start_ns = start_ns
         self._runtime = runtime
         self._state = state
         self._book = book
+        self._seen = seen
         self._newest = (0, 0)
 
     def __repr__(self) -> str:
@@ -43,6 +47,8 @@ class Inheritance:
         self._runtime.inherit(bequest.log_changes, bequest.trace_changes)
         self._book.inherit(bequest.buried)
         self._state.inherit_restarts(bequest.restarts)
+        self._seen.clear()
+        self._seen.update(bequest.seen)
         return True
 
     def leave(self, revision: int) -> bytes:
@@ -55,5 +61,6 @@ class Inheritance:
                 trace_changes=self._runtime.traces.changes(),
                 buried=self._book.buried(),
                 restarts=self._state.restarts,
+                seen=self._seen,
             ).SerializeToString()
         )

@@ -46,6 +46,9 @@ class ModelCatalogue:
         supervised: somebody starts worker processes for models that need their own.
         mirrors_in: a folder for mirrors of repositories in the cloud; "" if there are none.
         rate_limit: the rate limiter is on.
+
+    Attributes:
+        seen: the fingerprint of each model, as the repositories were when they were last followed; only in poll mode.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class ModelCatalogue:
         self._supervised = supervised
         folders, self._mirrors = local_repositories(options.model_repository, mirrors_in)
         self._repository = Repository(folders, options.model_config_name, namespacing=options.model_namespacing)
-        self._seen: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
         self._without_version: set[str] = set()
         self._folders: dict[str, tuple[str, overrides.OverrideFolder]] = {}
 
@@ -117,8 +120,11 @@ class ModelCatalogue:
             rejoined: workers came with the models that another hub loaded: in explicit mode those are the ones wanted.
         """
         options = self._options
-        if options.model_control_mode == "poll":
-            self._seen = self.fingerprints()
+        if options.model_control_mode == "poll" and not self.seen:  # else the hub before this one has looked
+            try:
+                self.seen.update(self.fingerprints())
+            except OSError as exc:
+                log.warning("a model repository cannot be read, and is read again soon: %s", exc)
         if options.model_control_mode != "explicit":
             names = self._repository.names()
         elif rejoined:
@@ -148,7 +154,9 @@ class ModelCatalogue:
         Args:
             found: what `fingerprints` returned.
         """
-        before, self._seen = self._seen, dict(found)
+        before = dict(self.seen)
+        self.seen.clear()
+        self.seen.update(found)
         plans, failed = self._try(sorted(name for name in found if before.get(name) != found[name]))
         return plans, failed, sorted(before.keys() - found.keys())
 

@@ -207,7 +207,7 @@ class _Check:
             return  # told by `resolve`
         for entry in entries:
             plain = entry.name.lstrip("0")
-            if entry.is_dir() and entry.name.isdecimal() and (entry.name != plain or not plain):
+            if os.path.isdir(entry.path) and entry.name.isdecimal() and (entry.name != plain or not plain):
                 self._warn(
                     "a version is a positive number without leading zeros; this folder is not looked at",
                     f"{self._folder.name}/{entry.name}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensorhub import logs
-from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable
+from tensorhub.errors import InternalError, InvalidArgument, Unavailable
 from tensorhub.hub import inventory
 from tensorhub.hub.actions import Action, Answer, Asker
 from tensorhub.hub.clients import ClientWatch
@@ -64,16 +64,17 @@ class ControlCalls:
     def take(self, message: wire.Message) -> None:
         """Carry out a CONTROL message; whatever is wrong with it is the answer."""
         asker = Asker(message.role.name, message.sender, message.request_id, message.generation)
+        self._outgoing.attempt(asker, lambda: self._carry_out(message.head, asker))
+
+    def _carry_out(self, head: bytes, asker: Asker) -> Sequence[Action]:
         try:
-            control = messages.Control.FromString(message.head)
-            operation = self._operations.get(control.WhichOneof("operation"))
-            if operation is None:
-                raise InvalidArgument("an empty control call")
-            self._outgoing.do(operation(control, asker))
-        except TensorhubError as exc:
-            self._outgoing.refuse(asker, exc)
+            control = messages.Control.FromString(head)
         except messages.DecodeError as exc:
-            self._outgoing.refuse(asker, InternalError(f"a control call cannot be read: {exc}"))
+            raise InternalError(f"a control call cannot be read: {exc}") from exc
+        operation = self._operations.get(control.WhichOneof("operation"))
+        if operation is None:
+            raise InvalidArgument("an empty control call")
+        return operation(control, asker)
 
     # Models and regions
 

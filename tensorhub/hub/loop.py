@@ -60,7 +60,7 @@ class Hub:
         )
         self._state.lifecycle.gpu_count = len(gpus)
         self._book = StatisticsBook()
-        self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book)
+        self._inheritance = Inheritance(time.monotonic_ns(), self._runtime, self._state, self._book, catalogue.seen)
         self._traces = Traces(self._runtime.traces, self._later)
         self._metrics = MetricsPage(chosen, self._state, self._book)
         self._outgoing = Outgoing(node, self._state, self._later)

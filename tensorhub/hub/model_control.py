@@ -117,21 +117,20 @@ class ModelControl:
 
     def _fetch(self, request: Any, asker: Asker) -> None:
         """On a thread of its own."""
-        error: TensorhubError | None = None
+        error: Exception | None = None
         try:
             self._catalogue.refresh(check_model_name(request.name))
-        except TensorhubError as exc:
-            error = exc
         except OSError as exc:
             log.error("model '%s' cannot be fetched: %s", request.name, exc)
             error = poll_failure(request.name)
-        self._post(lambda: self._fetched(request, asker, error))
+        except Exception as exc:
+            error = exc
+        self._post(lambda: self._outgoing.attempt(asker, lambda: self._fetched(request, asker, error)))
 
-    def _fetched(self, request: Any, asker: Asker, error: TensorhubError | None) -> None:
-        try:
-            self._outgoing.do([Answer(asker, error)] if error is not None else self._load(request, asker))
-        except TensorhubError as exc:
-            self._outgoing.refuse(asker, exc)
+    def _fetched(self, request: Any, asker: Asker, error: Exception | None) -> list[Action]:
+        if error is not None:
+            raise error
+        return self._load(request, asker)
 
     def _load(self, request: Any, asker: Asker) -> list[Action]:
         override = request.config if request.has_config else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tensorhub.errors import TensorhubError
+from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.hub.actions import Action, Answer, Asker
 from tensorhub.hub.state import CALLER_ROLES, FRONTEND_ROLES, HubState
 from tensorhub.ipc import wire
@@ -57,6 +57,16 @@ class Outgoing:
     def hand_answers(self, role: str, take: Callable[[Answer], None]) -> None:
         """Have the answers to askers of a role, who are in this process, taken at once instead of sent."""
         self._takers[role] = take
+
+    def attempt(self, asker: Asker, work: Callable[[], Sequence[Action]]) -> None:
+        """Carry out what is decided for somebody; whatever goes wrong with it is the answer."""
+        try:
+            self.do(work())
+        except TensorhubError as exc:
+            self.do([Answer(asker, exc)])
+        except Exception as exc:  # a fault of ours, or of the system: nobody is to wait for ever because of it
+            log.exception("a control call could not be carried out")
+            self.do([Answer(asker, InternalError(f"{type(exc).__name__}: {exc}"))])
 
     def do(self, actions: Sequence[Action]) -> None:
         """Carry out what was decided."""

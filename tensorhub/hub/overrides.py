@@ -46,7 +46,10 @@ def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None
 
     check_model_name(name)
     targets = {_relative(key): content for key, content in files.items()}
-    root = tempfile.mkdtemp(prefix="tensorhub-model-", dir=parent)
+    try:
+        root = tempfile.mkdtemp(prefix="tensorhub-model-", dir=parent)
+    except OSError as error:
+        raise _not_written(name, error) from error
     folder = OverrideFolder(os.path.join(root, name), root)
     try:
         os.mkdir(folder.path)
@@ -57,11 +60,15 @@ def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None
         raise InvalidArgument(f"Invalid file parameters for model '{name}': one is a file and a folder") from None
     except OSError as error:
         folder.remove()
-        raise InternalError(f"failed to write the files of model '{name}': {error.strerror}") from error
+        raise _not_written(name, error) from error
     except BaseException:
         folder.remove()
         raise
     return folder
+
+
+def _not_written(name: str, error: OSError) -> InternalError:
+    return InternalError(f"failed to write the files of model '{name}': {error.strerror}")
 
 
 def _relative(key: str) -> str:

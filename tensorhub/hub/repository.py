@@ -190,7 +190,8 @@ class Repository:
         places: dict[str, list[str]] = {}
         for path in self.paths:
             for entry in _entries(path):
-                if entry.is_dir() and not entry.name.startswith(".") and _is_component(entry.name):
+                # Not `entry.is_dir`: it raises for a link that leads to itself.
+                if os.path.isdir(entry.path) and not entry.name.startswith(".") and _is_component(entry.name):
                     places.setdefault(entry.name, []).append(entry.path)
         if not self._namespacing:
             return places
@@ -373,7 +374,11 @@ def _files(path: str) -> Iterator[tuple[str, int, int]]:
     """Yield (relative path, mtime in ns, size) of all files below a folder, through links, each folder once."""
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(path, followlinks=True):
-        status = os.stat(folder)
+        try:
+            status = os.stat(folder)
+        except OSError:  # it has just been removed
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

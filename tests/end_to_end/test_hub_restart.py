@@ -234,3 +234,27 @@ def client_loads(server: RunningServer, model: str) -> bool:
         except tritonclient.http.InferenceServerException:
             return False
         return True
+
+
+def test_what_changes_in_the_repository_while_there_is_no_hub_is_followed(tmp_path: Path) -> None:
+    """The next hub goes on from what the one before has seen last, and not from what it finds."""
+    models, aside = tmp_path / "models", tmp_path / "aside"
+    for name in ("changed", "removed", "same"):
+        (models / name / "1").mkdir(parents=True)
+        (models / name / "config.pbtxt").write_text(CONFIG)
+    aside.mkdir()
+    (aside / "config.pbtxt").write_text(CONFIG + 'parameters { key: "new" value { string_value: "yes" } }')
+    options = ["--model-control-mode=poll", "--repository-poll-secs=1", f"--log-file={tmp_path / 'log'}"]
+    with (
+        serving(tmp_path, options, repository=models) as server,
+        tritonclient.http.InferenceServerClient(server.http, network_timeout=60) as client,
+    ):
+        for name in ("changed", "same"):
+            infer(server, name)
+        [hub] = by_kind(server)["hub"]
+        os.kill(hub, signal.SIGKILL)
+        (aside / "config.pbtxt").rename(models / "changed" / "config.pbtxt")
+        (models / "removed").rename(aside / "removed")
+        wait_until(lambda: "new" in client.get_model_config("changed")["parameters"], "the change is followed")
+        wait_until(lambda: not client.is_model_ready("removed"), "the removal is followed")
+        wait_until(lambda: counted(server) == {"changed": 0, "same": 1}, "what is the same is not loaded anew")

@@ -21,7 +21,8 @@ class Hub:
         self.runtime = RuntimeSettings(self.strings, TraceStart.read(options or [Scoped("triton", "file", "/t")]))
         self.state = HubState(["cpu0"], start_ns)
         self.book = StatisticsBook()
-        self.inheritance = Inheritance(start_ns, self.runtime, self.state, self.book)
+        self.seen: dict[str, str] = {}
+        self.inheritance = Inheritance(start_ns, self.runtime, self.state, self.book, self.seen)
 
     def trace(self, model: str, **values: int | None) -> None:
         self.runtime.change_trace(trace_settings.operation(model, values), known=True)
@@ -45,6 +46,7 @@ def first() -> Hub:
     hub.book.died(1)
     hub.book.reported(2, counted(50))
     hub.state.inherit_restarts({"worker": 2})
+    hub.seen.update(m="as it was")
     return hub
 
 
@@ -57,6 +59,7 @@ def test_changes_and_the_counts_of_the_dead_are_taken_over() -> None:
     assert hub.runtime.traces.setting("m").trace_rate == 2
     assert hub.state.restarts == {"worker": 2, "http": 0, "grpc": 0}
     assert hub.count(7) == 4, "the living report anew"
+    assert hub.seen == {"m": "as it was"}
     hub.book.reported(2, counted(51))
     hub.book.died(2)
     hub.book.reported(3, counted(1))

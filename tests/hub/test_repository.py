@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +217,33 @@ def test_the_fingerprint_ends_where_links_go_in_circles(root: Path, put: Put) ->
     assert read(root, "m").fingerprint
 
 
+def test_a_link_to_itself_is_no_model_and_hides_no_other(root: Path, put: Put) -> None:
+    put("m", {"1/model.py": ""})
+    (root / "circle").symlink_to("circle")
+    assert Repository([str(root)]).names() == ["m"]
+    assert list(Repository([str(root)]).fingerprints()) == ["m"]
+
+
+def test_folders_may_vanish_while_a_fingerprint_is_taken(root: Path, put: Put) -> None:
+    deep = put("m", {"1/model.py": ""}) / "1" / "a" / "b" / "c"
+    stopping = threading.Event()
+
+    def come_and_go() -> None:
+        while not stopping.is_set():
+            deep.mkdir(parents=True)
+            for folder in (deep, deep.parent, deep.parent.parent):
+                folder.rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(2_000):
+            read(root, "m")
+    finally:
+        stopping.set()
+        other.join()
+
+
 def test_the_folder_and_the_configuration_name_the_same_model(root: Path, put: Put) -> None:
     put("m", {"config.pbtxt": CONFIG + 'name: "other"', "1/model.py": ""})
     with pytest.raises(
@@ -402,6 +430,11 @@ def test_files_that_are_refused(tmp_path: Path, path: str, message: str) -> None
         materialise({"1/model.py": b"", f"file:{path}": b"x"}, "m", str(tmp_path))
     assert caught.value.message == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_written_are_an_error_for_the_client(tmp_path: Path) -> None:
+    with pytest.raises(InternalError, match="failed to write the files of model 'm': No such file or directory"):
+        materialise({"1/model.py": b""}, "m", str(tmp_path / "gone"))
 
 
 def test_files_that_contradict_each_other_leave_nothing_behind(tmp_path: Path) -> None:
