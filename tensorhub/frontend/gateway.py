@@ -8,7 +8,7 @@ A request is answered exactly once from the edge's point of view: by the worker'
 worker, or not at all after `cancel`. One that reaches its worker after the load that it was meant for has been retired
 is sent again, to the load that took its place: clients do not notice a reload. So is the step of a sequence that is not
 where it was looked for. The arena memory of a request is freed only when the worker is done with it or dead, also after
-a cancel, because the model may still be reading.
+a cancel, because the model may still be reading; and not before a model that keeps inputs has let them go.
 """
 
 import logging
@@ -62,12 +62,13 @@ class _InFlight:
 class WorkerPeer:
     """A worker process, as long as it lives."""
 
-    __slots__ = ("in_flight", "mailbox", "pid")
+    __slots__ = ("in_flight", "kept", "mailbox", "pid")
 
     def __init__(self, pid: int, mailbox: Path) -> None:
         self.pid = pid
         self.mailbox = mailbox
         self.in_flight: dict[int, _InFlight] = {}
+        self.kept: dict[int, Sequence[PlacedInput]] = {}  # inputs of requests that models refer to
 
 
 class Gateway:
@@ -309,6 +310,8 @@ class Gateway:
         kind = message.kind
         if kind is wire.Kind.RESULT or kind is wire.Kind.PARTIAL or kind is wire.Kind.FAILURE:
             self._replied(message)
+        elif kind is wire.Kind.KEEP or kind is wire.Kind.RELEASE:
+            self._inputs_kept(message)
         elif kind is wire.Kind.CONTROL_RESULT:
             self._controlled(message)
         elif kind is wire.Kind.SNAPSHOT:
@@ -343,6 +346,16 @@ class Gateway:
             log.exception("an answer of worker %d cannot be read", worker.pid)
             reply = InferReply(error=InternalError(str(exc)), final=final)
         entry.on_reply(reply)
+
+    def _inputs_kept(self, message: wire.Message) -> None:
+        """A model refers to inputs of a request beyond its end; or it does so no more."""
+        worker = self._workers.get(message.sender)
+        if worker is None or message.generation != self._node.generation:
+            return
+        if message.kind is wire.Kind.RELEASE:
+            free_placed(worker.kept.pop(message.request_id, ()))
+        elif (entry := worker.in_flight.get(message.request_id)) is not None:
+            worker.kept[message.request_id], entry.placed = entry.placed, ()
 
     def _resend(self, worker: WorkerPeer, request_id: int) -> bool:
         """Send a request that its worker had no use for elsewhere.
@@ -455,6 +468,8 @@ class Gateway:
         self._node.outbox.forget(worker.mailbox)
         self._peers.forget(pid)
         error = Unavailable(_WORKER_DIED)
+        for placed in worker.kept.values():
+            free_placed(placed)
         for request_id in list(worker.in_flight):
             entry = worker.in_flight.pop(request_id, None)
             if entry is not None:

@@ -43,7 +43,7 @@ class Kind(IntEnum):
     FAILURE = 3  # worker to frontend, the last answer unless FAILURE_MORE [UTF-8 text, empty]
     PARTIAL = 4  # worker to frontend, more will follow [ModelInferResponse, ResponseExtras]
     CANCEL = 5  # frontend to worker, by request id
-    RELEASE = 6  # receiver of arena slots to their owner, by request id and number
+    RELEASE = 6  # receiver of arena slots to their owner, by request id and number; number 0: of a request's inputs
     HELLO = 7  # anyone to the hub [Hello]
     SNAPSHOT = 8  # hub to all [Snapshot]
     ACKNOWLEDGE = 9  # anyone to the hub [Acknowledge]
@@ -53,6 +53,7 @@ class Kind(IntEnum):
     REPORT = 13  # worker to hub [Report]
     WAKE = 14  # a process to itself: look at what has changed
     CREDIT = 15  # frontend to worker, by request id: the client has taken so many answers of a streamed request
+    KEEP = 16  # worker to frontend, by request id: its model keeps inputs beyond the last answer, until RELEASE
 
 
 class Role(IntEnum):

@@ -34,6 +34,7 @@ from tensorhub.protocol.model_spec import ModelSpec
 from tensorhub.protocol.sharing import ALLOCATE
 from tensorhub.requests import InferRequest, Parameter, RequestedOutput, Tensor, flat_view
 from tensorhub.tensors import BY_NAME, DataType
+from tensorhub.workers.lent_inputs import LentInput
 from tensorhub.workers.request_parameters import read_parameters, value_of
 from tensorhub.workers.tensor_parameters import Region, allocates, classification_of, region_of, wants_growth
 
@@ -304,11 +305,11 @@ class RequestDecoder:
             elif placed is not None and index in placed:
                 reference = placed[index]
                 data = self._memory.arena(message.sender, reference.offset, reference.byte_size)
-                if self._spec.stages_inputs and datatype != "BYTES":
-                    staged = self._memory.maybe_stage(data)
-                    if staged is not None:
-                        leases.append(staged)
-                        data = staged.view
+                stages = self._spec.stages_inputs and datatype != "BYTES"
+                staged = self._memory.maybe_stage(data) if stages else None
+                held = LentInput(data) if staged is None else staged
+                leases.append(held)
+                data = held.view
             elif raw_index < raw_count:
                 data = bytearray(raw[raw_index])
                 raw_index += 1

@@ -37,6 +37,7 @@ from tensorhub.workers.alarms import Alarms
 from tensorhub.workers.calls import ModelCalls
 from tensorhub.workers.device_health import DeviceHealth
 from tensorhub.workers.flow import Window
+from tensorhub.workers.lent_inputs import KeptInputs, kept_inputs
 from tensorhub.workers.loading import load, refuse
 from tensorhub.workers.loads import WorkerLoads
 from tensorhub.workers.readiness import ask_all
@@ -148,6 +149,7 @@ class WorkerLoop:
         self._open: dict[Key, InferRequest] = {}
         self._slots: dict[SlotKey, list[Slot]] = {}
         self._slot_numbers = itertools.count(1)
+        self._kept = KeptInputs[_Token](node.post, lambda token: self._tell(token, wire.Kind.RELEASE))
         self._answers: list[_Answer] = []
         self._answers_due_ns = 0
         self._report_due = False
@@ -165,6 +167,7 @@ class WorkerLoop:
         self._turn()
         for thread in self._successors:  # which may grow meanwhile
             thread.join()
+        self._kept.close()
         self._alarms.close()
         self._loads.close()
 
@@ -288,7 +291,7 @@ class WorkerLoop:
         kind = message.kind
         if kind is wire.Kind.INFER:
             self._infer(message)
-        elif kind is wire.Kind.RELEASE:
+        elif kind is wire.Kind.RELEASE and message.number:
             self._release((message.sender, message.request_id, message.number))
         elif kind is wire.Kind.CANCEL:
             request = self._open.get((message.sender, message.request_id))
@@ -393,6 +396,9 @@ class WorkerLoop:
         output_start_ns = time.monotonic_ns() if token.model.decoupled else 0
         if request.trace is not None:
             request.trace.responded(response, final, time.monotonic_ns())
+        if final and request.leases and (kept := kept_inputs(request, response)):
+            self._tell(token, wire.Kind.KEEP)
+            self._kept.keep(token, kept)
         try:
             if not token.heard and not final:
                 pass  # nobody reads it
@@ -423,6 +429,17 @@ class WorkerLoop:
         self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail, number)
         if slots and token.key[0] not in self._frontends:
             self._release((*token.key, number))  # its funeral was before these slots
+
+    def _tell(self, token: _Token, kind: wire.Kind) -> None:
+        """Tell an asker something about a request that is no answer."""
+        node = self._node
+        sender, request_id = token.key
+        if sender in self._frontends:
+            frame = wire.encode(kind, wire.Role.WORKER, node.pid, request_id=request_id, generation=token.generation)
+            try:
+                node.outbox.send(token.mailbox, frame)
+            except PeerFull:
+                log.warning("frontend %d takes no mail", sender)
 
     def _send(self, token: _Token, kind: wire.Kind, flags: int, head: bytes, tail: bytes, number: int = 0) -> None:
         node = self._node

@@ -163,6 +163,8 @@ class OnnxInstance:
             self._places = False
             return self._run(requests)
         ended_ns = time.monotonic_ns()
+        collected.clear()  # nothing here refers to the inputs when they are answered
+        feeds.clear()
         shared = [
             self._on_device(name, value, outputs[name])
             if name in outputs

@@ -225,7 +225,10 @@ class PythonInstance:
                 if item._rescheduled:
                     self._reschedule(request)
             elif item._sender is None or item._sender._give_way():
-                request.respond(response._to_server(item._requested))
+                answer = response._to_server(item._requested)
+                if request.leases:
+                    item._part_with_inputs()
+                request.respond(answer)
 
     def _checked(self, result: Any, wrapped: list[InferenceRequest]) -> list[InferenceResponse | None]:
         """Check what a model that is not decoupled has returned.

@@ -1,6 +1,7 @@
 """`pb_utils.InferenceRequest`: a request as a model sees it."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from tensorhub.tensors import element_count
 
 if TYPE_CHECKING:
     import asyncio
+
+_OWN_REFERENCES = 3
+"""To a tensor of which the model keeps nothing: the table's, a local name's, and that of getrefcount's argument."""
 
 RELEASE_ALL = 1
 RELEASE_RESCHEDULE = 2
@@ -134,6 +138,13 @@ class InferenceRequest:
             for name in self._server.shared:
                 tensors[name]._shared = True
         return tensors
+
+    def _part_with_inputs(self) -> None:
+        """The model has run: refer to the inputs no more, so that only those are in use that it has kept."""
+        tensors, self._tensors = self._tensors or {}, None
+        for tensor in tensors.values():
+            if sys.getrefcount(tensor) > _OWN_REFERENCES:
+                tensor._hold()
 
     def requested_output_names(self) -> set[str]:
         """Return the outputs that are wanted: those that the client listed, or all."""

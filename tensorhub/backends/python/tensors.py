@@ -118,6 +118,11 @@ class Tensor:
                 array = self._own_copy(array)
         return array
 
+    def _hold(self) -> None:
+        """The model keeps this tensor beyond its request: so must its memory be kept, to which an array refers."""
+        if self.is_cpu() and self._datatype is not DataType.BF16:
+            self.as_numpy()
+
     def _own_copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Part from the memory that other models read as well: this one may write to its input."""
         if self._datatype is not DataType.BYTES:
