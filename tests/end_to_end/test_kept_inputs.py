@@ -1,7 +1,6 @@
 """Models that keep inputs beyond their requests, as they may under Triton: what they keep stays as it was."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np

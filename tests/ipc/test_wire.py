@@ -76,7 +76,7 @@ def test_one_wrong_byte(message: wire.Message, position: int, byte: int) -> None
         wire.decode(bytes(frame))
 
 
-@pytest.mark.parametrize(("position", "byte"), [(0, 0), (0, 16), (1, 0), (1, 2), (2, 0), (2, 6), (2, 255)])
+@pytest.mark.parametrize(("position", "byte"), [(0, 0), (0, 17), (1, 0), (1, 2), (2, 0), (2, 6), (2, 255)])
 def test_unknown_kinds_versions_and_roles(position: int, byte: int) -> None:
     frame = bytearray(wire.encode(Kind.INFER, Role.HTTP, 1))
     frame[position] = byte
