@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from tensorhub.backends.arrays import Array
 from tensorhub.requests import InferRequest, InferResponse
 
 _OWN_REFERENCES = 3
@@ -22,6 +22,8 @@ _OWN_REFERENCES = 3
 
 _REFERENCES_OF_OUTPUT = 4
 """The response's, that of the model's tensor, a local name's, and that of getrefcount's argument."""
+
+Array = npt.NDArray[Any]
 
 Whose = TypeVar("Whose")
 
