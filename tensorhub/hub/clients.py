@@ -12,7 +12,10 @@ from tensorhub.ipc.watch import Watcher
 
 
 class ClientWatch:
-    """Marks registrations with the process that makes them. For one thread; `on_death` runs on the watcher's."""
+    """Marks registrations with the process that makes them. For one thread; `on_death` runs on the watcher's.
+
+    A client that registers a thousand regions is watched once.
+    """
 
     def __init__(self, watcher: Watcher, on_death: Callable[[int, int], None], *, enabled: bool) -> None:
         """Begin.
@@ -24,6 +27,7 @@ class ClientWatch:
         self._watcher = watcher
         self._on_death = on_death
         self._enabled = enabled
+        self._watched: set[tuple[int, int]] = set()
 
     def mark(self, region: Any, peer: str) -> Any:
         """Note in a region's message who registers it, and watch that process.
@@ -41,5 +45,10 @@ class ClientWatch:
 
     def watch(self, pid: int, ticks: int) -> None:
         """Watch a client's process."""
-        if self._enabled and pid:
-            self._watcher.watch(pid, ticks, lambda dead: self._on_death(dead, ticks))
+        if self._enabled and pid and (pid, ticks) not in self._watched:
+            self._watched.add((pid, ticks))
+            self._watcher.watch(pid, ticks, lambda dead: self._died(dead, ticks))
+
+    def _died(self, pid: int, ticks: int) -> None:
+        self._watched.discard((pid, ticks))
+        self._on_death(pid, ticks)

@@ -75,6 +75,7 @@ class Watcher:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._lock = threading.Lock()
         self._pidfds: dict[int, int] = {}
+        self._on_death: dict[int, list[Callable[[int], None]]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._closing = False
@@ -84,7 +85,10 @@ class Watcher:
         self._thread.start()
 
     def watch(self, pid: int, ticks: int, on_death: Callable[[int], None]) -> None:
-        """Call `on_death(pid)` when the process that was started at `ticks` ends, also if it has ended already."""
+        """Call `on_death(pid)` when the process that was started at `ticks` ends, also if it has ended already.
+
+        A process may be watched for several reasons: each call of this counts.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -99,11 +103,12 @@ class Watcher:
             self.later(0, lambda: on_death(pid))
             return
         with self._lock:
+            self._on_death.setdefault(pid, []).append(on_death)
             if pid in self._pidfds:
                 os.close(pidfd)
                 return
             self._pidfds[pid] = pidfd
-            self._selector.register(pidfd, selectors.EVENT_READ, (pid, on_death))
+            self._selector.register(pidfd, selectors.EVENT_READ, pid)
         os.eventfd_write(self._wake, 1)
 
     def on_readable(self, fd: int, call: Callable[[], None]) -> None:
@@ -113,11 +118,15 @@ class Watcher:
 
     def forget(self, pid: int) -> None:
         """Watch a process no more."""
+        self._forget(pid)
+
+    def _forget(self, pid: int) -> list[Callable[[int], None]]:
         with self._lock:
             pidfd = self._pidfds.pop(pid, None)
             if pidfd is not None:
                 self._selector.unregister(pidfd)
                 os.close(pidfd)
+            return self._on_death.pop(pid, [])
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call once, after a delay in seconds."""
@@ -136,9 +145,8 @@ class Watcher:
                 if callable(key.data):
                     key.data()
                     continue
-                pid, on_death = key.data
-                self.forget(pid)
-                on_death(pid)
+                for on_death in self._forget(key.data):
+                    on_death(key.data)
             for call in self._due():
                 call()
 

@@ -51,12 +51,20 @@ def test_who_has_ended_does_not_run_though_nobody_asks_for_the_status() -> None:
 def test_a_kill_is_noticed_before_the_child_is_reaped(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
     deaths: queue.Queue[int] = queue.Queue()
     watcher.watch(child.pid, start_ticks(child.pid), deaths.put)
-    watcher.watch(child.pid, start_ticks(child.pid), deaths.put)  # twice is once
     assert deaths.empty()
     child.kill()
     assert deaths.get(timeout=WAIT_S) == child.pid
     watcher.later(0, lambda: deaths.put(0))
     assert deaths.get(timeout=WAIT_S) == 0
+
+
+def test_whoever_watches_hears_of_it(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    """A worker that calls models of another one is both a worker and a client there."""
+    deaths: queue.Queue[str] = queue.Queue()
+    for who in ("first", "second"):
+        watcher.watch(child.pid, start_ticks(child.pid), lambda pid, who=who: deaths.put(who))  # type: ignore[misc]
+    child.kill()
+    assert [deaths.get(timeout=WAIT_S) for _ in range(2)] == ["first", "second"]
 
 
 def test_an_exit_is_noticed(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:

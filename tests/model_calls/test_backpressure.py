@@ -14,6 +14,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
+from tensorhub.client.http import Refused
 from tensorhub.ipc.wire import STREAM_WINDOW
 from tests.model_calls.repository import add_model, ask
 from tests.model_calls.test_ensembles import ADDS, INT, ensemble
@@ -39,6 +40,7 @@ COUNTS = """
 """
 
 TAKES = """
+    import os
     import time
     import numpy as np
     import triton_python_backend_utils as pb_utils
@@ -74,6 +76,11 @@ TAKES = """
             elif what == 2:  # leave a stream alone for another one of the same model
                 first, second = stream(count), stream(count)
                 answer = [sum(len(item.output_tensors()) for item in responses) for responses in (second, first)]
+            elif what == 3:  # take one and die
+                responses = stream(count)
+                next(responses)
+                standing()
+                os.kill(os.getpid(), 9)
             return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", np.array(answer, np.int32))])]
 """
 
@@ -165,3 +172,17 @@ def _stream(server: RunningServer, count: int, size: int) -> Iterator[Any]:
         responses = pb_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter([request]))
         yield responses
         responses.cancel()
+
+
+def test_a_model_does_not_wait_for_a_caller_that_has_died(server: RunningServer) -> None:
+    """It has one instance, which is free again when its worker knows that the other one is no more."""
+    with pytest.raises(Refused, match="has died"):
+        told(server, 3, 1000 * STREAM_WINDOW)
+
+    def answers() -> bool:
+        try:
+            return told(server, 2, 5) == [5, 5]
+        except Refused:
+            return False
+
+    wait_until(answers, "the next worker calls it")
