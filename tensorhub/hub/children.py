@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 
 from tensorhub.hub.commands import Command
 from tensorhub.hub.restarts import Restarts
@@ -15,10 +16,15 @@ from tensorhub.ipc import lifeline
 
 
 class Child:
-    """One process, through all its lives."""
+    """One process, through all its lives.
 
-    def __init__(self, command: Command) -> None:
+    Args:
+        inherited: descriptors that it has open from the beginning.
+    """
+
+    def __init__(self, command: Command, inherited: Sequence[int] = ()) -> None:
         self.command = command
+        self._inherited = inherited
         self.restarts = Restarts()
         self.process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
@@ -38,6 +44,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **self.command.environ, lifeline.VARIABLE: str(os.getpid())},
             start_new_session=True,
+            pass_fds=self._inherited,
         )
         self.pidfd = os.pidfd_open(self.process.pid)
 

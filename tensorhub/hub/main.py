@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from tensorhub import settings
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     gpus = [gpu.uuid for gpu in find_gpus()] if chosen.processes.gpu_workers else []
     try:
         run_dir.open()
-        with mirror_folder(paths) as mirrors, run_dir.lock():
+        # A supervisor has the lock, from before its first child, and so has this process from it.
+        with mirror_folder(paths) as mirrors, nullcontext() if supervised else run_dir.lock():
             catalogue = ModelCatalogue(
                 chosen.repository,
                 gpus,

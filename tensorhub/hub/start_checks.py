@@ -4,6 +4,7 @@ So that a fault is one line on the terminal, and not the death of a child that i
 """
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 from tensorhub.cache_options import RedisOptions, cache_options, without_password
@@ -18,11 +19,11 @@ from tensorhub.redis_link import RedisFault, check_redis
 from tensorhub.settings import Settings
 
 
-def check_start(settings: Settings, run_dir: RunDir) -> Settings:
-    """See whether a server can be started, and open its run directory.
+def check_start(settings: Settings, run_dir: RunDir, held: ExitStack) -> tuple[Settings, int]:
+    """See whether a server can be started, and take its run directory, until `held` is closed.
 
     Returns:
-        The settings to start it with, in which there are no passwords.
+        The settings to start it with, in which there are no passwords; and the descriptor of the lock, for the hub.
 
     Raises:
         RunDirError: the directory cannot be had, or another server has it.
@@ -32,13 +33,13 @@ def check_start(settings: Settings, run_dir: RunDir) -> Settings:
     """
     _check_repositories(settings)
     run_dir.open()
-    with run_dir.lock():
-        run_dir.forget_the_dead()
+    lock = held.enter_context(run_dir.lock())
+    run_dir.forget_the_dead()
     check_http_tls(settings)
     MetricsConfig.read(settings.metrics.metrics_config)
     TraceStart.read(settings.tracing.trace_config)
     check_ports(settings)
-    return _check_cache(settings)
+    return _check_cache(settings), lock
 
 
 def _check_repositories(settings: Settings) -> None:

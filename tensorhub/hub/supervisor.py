@@ -55,18 +55,18 @@ def run(settings: Settings) -> int:
         The exit status: 0 if it was told to stop; 1 if it could not start, or could not be kept alive.
     """
     run_dir = RunDir(Path(settings.server.run_dir))
-    try:
-        logs.set_up(settings.as_strings(), "serve")
-        settings = check_start(settings, run_dir)
-    except (RunDirError, StartError, InvalidArgument) as exc:
-        sys.stderr.write(f"{_PROG}: {exc}\n")
-        return 1
-    except OSError as exc:
-        sys.stderr.write(f"{_PROG}: {exc.strerror}: {exc.filename or run_dir.path}\n")
-        return 1
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     with ExitStack() as held:
+        try:
+            logs.set_up(settings.as_strings(), "serve")
+            settings, lock = check_start(settings, run_dir, held)
+        except (RunDirError, StartError, InvalidArgument) as exc:
+            sys.stderr.write(f"{_PROG}: {exc}\n")
+            return 1
+        except OSError as exc:
+            sys.stderr.write(f"{_PROG}: {exc.strerror}: {exc.filename or run_dir.path}\n")
+            return 1
+        for warning in settings.warnings:
+            log.warning("%s", warning)
         mirrors = held.enter_context(mirror_folder(settings.repository.model_repository))
         if mirrors:
             os.environ[MIRROR_VARIABLE] = mirrors  # of this process and its children, of which the hub is one
@@ -75,21 +75,28 @@ def run(settings: Settings) -> int:
         # The node's sockets must be there before the first child looks for us, and go after the last.
         node = Node(run_dir, wire.Role.TOOL, name="serve")
         held.callback(node.close)
-        supervisor = Supervisor(settings, run_dir, node, wake_fd)
+        supervisor = Supervisor(settings, run_dir, node, wake_fd, lock)
         held.callback(supervisor.close)
         return supervisor.run()
 
 
 class Supervisor:
-    """See the module. For one thread."""
+    """See the module. For one thread.
 
-    def __init__(self, settings: Settings, run_dir: RunDir, node: Node, wake_fd: int) -> None:
+    Args:
+        lock: the descriptor that holds the run directory; the hub holds it as well, and a hub whose supervisor was
+            killed until it has ended.
+    """
+
+    def __init__(self, settings: Settings, run_dir: RunDir, node: Node, wake_fd: int, lock: int) -> None:
         self._settings = settings
         self._run_dir = run_dir
         self._node = node
         self._wake_fd = wake_fd
         gpus = [gpu.uuid for gpu in find_gpus()] if settings.processes.gpu_workers else []
-        self._children = [Child(command) for command in commands(settings, gpus)]
+        self._children = [
+            Child(command, (lock,) if command.role is wire.Role.HUB else ()) for command in commands(settings, gpus)
+        ]
         self._groups: list[int] = []  # ids of process groups that were killed and may not be gone yet
         self._catalog = Catalog()
         self._phase = Phase.STARTING

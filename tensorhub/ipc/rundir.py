@@ -72,8 +72,11 @@ class RunDir:
             )
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory as its one hub; the lock is on the directory itself and ends with the process.
+    def lock(self) -> Iterator[int]:
+        """Hold the directory as its one hub, or as the supervisor of one.
+
+        The lock is on the directory itself. It ends with this process and with the children that were given the
+        descriptor, which this yields.
 
         Raises:
             RunDirError: another hub holds it.
@@ -87,7 +90,7 @@ class RunDir:
                     f"the run directory {self.path} is in use by a running server. Stop that one, or give this one "
                     "another --run-dir"
                 ) from None
-            yield
+            yield fd
         finally:
             os.close(fd)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tensorhub.ipc.watch import is_running
 from tests.crash.processes import by_kind
-from tests.serving import PROJECT, is_ready, processes_of, run_dir_of, serving
+from tests.end_to_end.daemons import run_to_end
+from tests.serving import EXAMPLE_MODELS, PROJECT, free_ports, is_ready, processes_of, run_dir_of, serving
 from tests.waiting import DEADLINE_S, wait_until
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -32,6 +34,27 @@ def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
 
             wait_until(back)
             wait_until(lambda: is_ready(port))
+
+
+def test_a_second_server_is_refused_also_while_the_hub_is_dead(tmp_path: Path) -> None:
+    """It would take the place of the hub that is to come, and the first one's processes would join it."""
+    with serving(tmp_path) as server:
+        assert server.pid is not None
+        [hub] = by_kind(server)["hub"]
+        os.kill(server.pid, signal.SIGSTOP)  # so that it starts no other hub meanwhile
+        try:
+            os.kill(hub, signal.SIGKILL)
+            wait_until(lambda: not is_running(hub), "the hub is dead")
+            ports = free_ports(3)
+            names = ("http", "grpc", "metrics")
+            status, said = run_to_end(
+                *("tensorhub", "serve", f"--model-repository={EXAMPLE_MODELS}", f"--run-dir={server.run_dir}"),
+                *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
+            )
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert (status, "in use by a running server" in said) == (1, True), said
+        wait_until(lambda: by_kind(server)["hub"] not in ([], [hub]), "the first one goes on")
 
 
 @pytest.fixture
