@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 WORKERS_TIMEOUT_S = 2.0
 """How long the start-up models wait for all workers to come, once the first one has."""
 
+PAGE_DELAY_S = 4.0
+"""How long a metrics page waits at most, after this hub's beginning, for somebody to tell what another one has left."""
+
 BEQUEST_INTERVAL_S = 1.0
 """How long the number of traces that are left may be known to the hub alone."""
 
@@ -77,6 +80,7 @@ class Hub:
         self._rejoining = False
         self._silent = False
         self._kept: Any = None
+        self._pages: list[Future[str]] | None = []  # that wait until it is known what another hub has left
         self._running = True
 
     def run(self) -> None:
@@ -87,6 +91,7 @@ class Hub:
         """
         self._node.start()
         self._files.open(self._outgoing.do)
+        self._later(PAGE_DELAY_S, self._make_pages)
         receive = self._node.mailbox.receive
         receive_nowait = self._node.mailbox.receive_nowait
         while self._running:
@@ -215,6 +220,7 @@ class Hub:
     def _speak(self) -> None:
         self._silent = False
         self._take_kept()
+        self._make_pages()
 
     def _take_kept(self) -> None:
         """Go on with the regions that the supervisor has kept, unless workers have told of theirs, who know better."""
@@ -240,8 +246,19 @@ class Hub:
         self._outgoing.hold(lambda: self._files.answer(answer.asker, answer.error), ACKNOWLEDGE_TIMEOUT_S)
 
     def make_page(self, page: "Future[str]") -> None:
-        """Make the metrics page; from any thread."""
-        self._node.post(lambda: self._questions.gather(list(self._state.processes), lambda: self._finish_page(page)))
+        """Make the metrics page; from any thread.
+
+        Not before the processes have told what they have counted under another hub: counters must not go backwards.
+        """
+        self._node.post(lambda: self._make_page(page) if self._pages is None else self._pages.append(page))
+
+    def _make_pages(self) -> None:
+        pages, self._pages = self._pages or (), None
+        for page in pages:
+            self._make_page(page)
+
+    def _make_page(self, page: "Future[str]") -> None:
+        self._questions.gather(list(self._state.processes), lambda: self._finish_page(page))
 
     def _finish_page(self, page: "Future[str]") -> None:
         try:
