@@ -25,21 +25,32 @@ RegionKey = tuple[str, str]
 
 
 @dataclass(slots=True)
+class _Unregistration:
+    """Somebody who waits until regions are closed; `left`: how many of them are not."""
+
+    asker: Asker
+    left: int = 0
+
+
+@dataclass(slots=True)
 class Region:
     """A region.
 
     Attributes:
-        waiting: pids that have not answered yet.
+        waiting: the orders that have not been answered yet, each with the pid of the worker that has it.
+        asker: who registers it.
+        unregistrations: who waits until it is closed, whoever has begun that.
         refusals: of workers that cannot open a CUDA region, whose GPU is another.
     """
 
     kind: str
     message: Any
     active: bool = False
-    waiting: set[int] = field(default_factory=set)
+    waiting: dict[int, int] = field(default_factory=dict)
     error: TensorhubError | None = None
     asker: Asker | None = None
     closing: bool = False
+    unregistrations: list[_Unregistration] = field(default_factory=list)
     refusals: list[TensorhubError] = field(default_factory=list)
 
     @property
@@ -164,16 +175,14 @@ class RegionBook:
         else:
             found = [region for region in self._regions.values() if region.message.owner == owner]
         actions: list[Action] = []
-        last: Region | None = None
-        for region in found:
-            if region.kind == kind and region.shown:
+        unregistration = _Unregistration(asker)
+        for region in [region for region in found if region.kind == kind]:
+            if region.shown:
                 actions += self._close(region)
-                if region.waiting:
-                    last = region
-        if last is None:
-            return [*actions, Answer(asker)]
-        last.asker = asker
-        return actions
+            if region.closing and region.waiting:  # perhaps for some time: what is reaped is not shown either
+                region.unregistrations.append(unregistration)
+                unregistration.left += 1
+        return actions if unregistration.left else [*actions, Answer(asker)]
 
     def reap(self, keys: Iterable[RegionKey]) -> list[Action]:
         """The memory of these regions is no longer of use to anybody."""
@@ -229,17 +238,18 @@ class RegionBook:
         """A worker has died: nobody waits for it any more."""
         actions: list[Action] = []
         for region in list(self._regions.values()):
-            if pid in region.waiting:
-                region.waiting.discard(pid)
+            orders = [request_id for request_id, asked in region.waiting.items() if asked == pid]
+            for request_id in orders:
+                del region.waiting[request_id], self._requests[request_id]
+            if orders:
                 actions += self._settle(region)
         return actions
 
-    def reported(self, pid: int, report: Any, request_id: int) -> list[Action]:
+    def reported(self, report: Any, request_id: int) -> list[Action]:
         """A worker says what became of an order about a region."""
         region = self._regions.get(self._requests.pop(request_id, ("", "")))
-        if region is None:
+        if region is None or region.waiting.pop(request_id, None) is None:
             return []
-        region.waiting.discard(pid)
         if not region.closing:
             error = error_for(report.code - 1, report.message) if report.code else None
             if region.kind == "cuda":
@@ -282,7 +292,7 @@ class RegionBook:
     def _order(self, pid: int, region: Region, order: Any) -> Send:
         request_id, self._next_request_id = self._next_request_id, self._next_request_id + 1
         self._requests[request_id] = region.key
-        region.waiting.add(pid)
+        region.waiting[request_id] = pid
         return Send(pid, order, request_id)
 
     def _settle(self, region: Region) -> list[Action]:
@@ -309,4 +319,9 @@ class RegionBook:
 
     def _answer(self, region: Region) -> list[Action]:
         asker, region.asker = region.asker, None
-        return [] if asker is None else [Answer(asker, region.error)]
+        answers: list[Action] = [] if asker is None else [Answer(asker, region.error)]
+        for unregistration in region.unregistrations:
+            unregistration.left -= 1
+            if not unregistration.left:
+                answers.append(Answer(unregistration.asker))
+        return answers

@@ -124,7 +124,7 @@ class HubState:
         if process is None:
             return []
         if request_id:
-            return self.regions.reported(pid, report, request_id)
+            return self.regions.reported(report, request_id)
         return self._after_ensembles(self.lifecycle.reported(process.name, report) + self.ensembles.settle())
 
     def _after_ensembles(self, actions: list[Action]) -> list[Action]:

@@ -11,6 +11,8 @@ from tensorhub.option_groups import SharedMemory
 from tensorhub.protocol import messages
 
 ASKER = Asker("HTTP", 500, 1, 1)
+OTHER = Asker("GRPC", 600, 2, 1)
+THIRD = Asker("GRPC", 600, 3, 1)
 
 
 def _message(name: str, owner: str = "", byte_size: int = 64, pid: int = 0) -> Any:
@@ -28,8 +30,14 @@ def _carried_out(book: RegionBook, actions: list[Action]) -> list[TensorhubError
     answers = [action.error for action in actions if isinstance(action, Answer)]
     for action in actions:
         if isinstance(action, Send):
-            answers += _carried_out(book, book.reported(action.pid, messages.Report(), action.request_id))
+            answers += _carried_out(book, book.reported(messages.Report(), action.request_id))
     return answers
+
+
+def _done(book: RegionBook, action: Action) -> list[Action]:
+    """Have a worker do what it was told."""
+    assert isinstance(action, Send)
+    return book.reported(messages.Report(), action.request_id)
 
 
 def _names(book: RegionBook) -> list[tuple[str, str]]:
@@ -124,6 +132,44 @@ def test_what_is_of_no_use_goes() -> None:
     assert _carried_out(book, book.reap([("", "d"), ("x", "c"), ("", "never")])) == []
     assert _names(book) == [("", "c")]
     assert book.client_died(0, 0) == [], "a client that nobody knows has not died"
+
+
+def test_who_unregisters_what_is_being_reaped_finds_the_name_free() -> None:
+    book = _book(10, 11)
+    for name in ("a", "b"):
+        assert _carried_out(book, book.register("system", _message(name), ASKER)) == [None]
+    reaping = book.reap([("", "a"), ("", "b")])
+    assert book.unregister("system", "", "a", ASKER) == []
+    assert book.unregister("system", "", "", OTHER) == []
+    assert book.unregister("cuda", "", "", THIRD) == [Answer(THIRD)]
+    answers = [action for send in reaping for action in _done(book, send)]
+    assert answers == [Answer(ASKER), Answer(OTHER)]
+    assert _carried_out(book, book.register("system", _message("a"), ASKER)) == [None]
+
+
+def test_the_answer_to_an_old_order_is_none_to_a_new_one() -> None:
+    """A worker that has come opens what it has not; meanwhile the name is given up and taken again."""
+    workers = [10]
+    book = RegionBook(SharedMemory(), lambda: workers)
+    assert _carried_out(book, book.register("system", _message("a"), ASKER)) == [None]
+    workers.append(11)
+    (opening,) = book.joined(11, messages.Hello())
+    closing = book.unregister("system", "", "a", ASKER)
+    assert _done(book, opening) == []
+    assert [action for send in closing for action in _done(book, send)] == [Answer(ASKER)]
+    again = book.register("system", _message("a"), OTHER)
+    assert _done(book, again[0]) == []
+    assert _names(book) == []
+    assert _done(book, again[1]) == [Answer(OTHER)]
+
+
+def test_who_dies_before_it_has_closed_a_region_is_not_waited_for() -> None:
+    book = _book(10, 11)
+    assert _carried_out(book, book.register("system", _message("a"), ASKER)) == [None]
+    closing = book.unregister("system", "", "a", OTHER)
+    assert _done(book, closing[0]) == []
+    assert book.left(11) == [Answer(OTHER)]
+    assert _done(book, closing[1]) == []
 
 
 def test_a_worker_that_comes_opens_what_it_has_not() -> None:
