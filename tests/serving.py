@@ -6,6 +6,7 @@ import http.client
 import itertools
 import os
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -217,7 +218,7 @@ def _stop(process: subprocess.Popen[bytes], run_dir: Path, log: Path) -> None:
     except subprocess.TimeoutExpired:
         raise AssertionError(f"the server did not stop:\n{_tail(log)}") from None
     assert code == 0, f"the server ended with {code}:\n{_tail(log)}"
-    assert processes_of(run_dir) == {}
+    assert processes_of(run_dir) == {}, f"processes are left\n{_tail(log)}"
     left = [path.name for path in run_dir.iterdir()] if run_dir.exists() else []
     assert left == [], f"files are left in the run directory: {left}\n{_tail(log)}"
 
@@ -233,9 +234,7 @@ def _clean_up(process: subprocess.Popen[bytes], run_dir: Path) -> None:
         except ProcessLookupError:
             continue
     if run_dir.is_dir():
-        for path in run_dir.iterdir():
-            path.unlink()
-        run_dir.rmdir()
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def _tail(log: Path) -> str:

@@ -17,6 +17,7 @@ from tritonclient.utils import shared_memory as shm
 from tensorhub.tensors import DataType
 from tests.backends import onnx_networks as networks
 from tests.serving import serving
+from tests.waiting import wait_until
 
 
 def test_served_over_both_protocols(tmp_path: Path) -> None:
@@ -156,8 +157,12 @@ def test_a_ragged_batch_in_shared_memory_with_batch_inputs_of_every_kind(tmp_pat
                 }
                 echoed = shm.get_contents_as_numpy(region, np.float32, list(values[number].shape), 512 + 64 * number)
                 assert echoed.tolist() == values[number].tolist()
-            statistics = client.get_inference_statistics("ragged").model_stats[0]
-            assert [item.batch_size for item in statistics.batch_stats] == [3]
+
+            def batches() -> list[int]:
+                statistics = client.get_inference_statistics("ragged").model_stats[0]
+                return [item.batch_size for item in statistics.batch_stats]
+
+            wait_until(lambda: batches() == [3], "one batch is counted", account=batches)
         finally:
             client.unregister_system_shared_memory("r")
             shm.destroy_shared_memory_region(region)

@@ -29,11 +29,14 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
+    # It takes its time, but no longer than its client waits.
     def execute(self, requests):
         responses = []
         for request in requests:
             seconds = pb_utils.get_input_tensor_by_name(request, "SECONDS").as_numpy()
-            time.sleep(float(seconds[0]))
+            end = time.monotonic() + float(seconds[0])
+            while time.monotonic() < end and not request.is_cancelled():
+                time.sleep(0.005)
             tensors = [pb_utils.Tensor("DONE", seconds)]
             told = {"note": "slept", "times": 1, "awake": True}
             responses.append(pb_utils.InferenceResponse(tensors, parameters=told))

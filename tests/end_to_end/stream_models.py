@@ -30,9 +30,13 @@ def value(request, name, default):
 
 
 class TritonPythonModel:
-    """NUMBER counts to COUNT, from a thread that outlives execute; a COUNT of -1 asks how many were cancelled."""
+    """NUMBER counts to COUNT, from a thread that outlives execute.
+
+    A COUNT of -1 asks how many were cancelled, one of -2 how many have begun.
+    """
 
     def initialize(self, args):
+        self.begun = 0
         self.cancelled = 0
         self.lock = threading.Lock()
 
@@ -41,8 +45,9 @@ class TritonPythonModel:
             count = value(request, "COUNT", 0)
             arguments = (request.get_response_sender(), count, value(request, "DELAY_US", 0), value(request, "SIZE", 0))
             if count < 0:
-                self.send(arguments[0], self.cancelled, 0, final=True)
+                self.send(arguments[0], self.cancelled if count == -1 else self.begun, 0, final=True)
             else:
+                self.begun += 1
                 threading.Thread(target=self.run, args=arguments).start()
 
     def send(self, sender, number, size, final=False):
@@ -65,26 +70,37 @@ class TritonPythonModel:
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 '''
 
-_SLOW_CONFIG = """
+INSTANCES = 4
+"""Of `slow`."""
+
+_SLOW_CONFIG = f"""
 backend: "python"
-input [ { name: "DATA" data_type: TYPE_UINT8 dims: [ -1 ] }, { name: "DELAY_US" data_type: TYPE_INT32 dims: [ 1 ] } ]
-output [ { name: "DATA" data_type: TYPE_UINT8 dims: [ -1 ] } ]
-instance_group [ { count: 4 kind: KIND_CPU } ]
+input {{ name: "DATA" data_type: TYPE_UINT8 dims: [ -1 ] }}
+input {{ name: "DELAY_US" data_type: TYPE_INT32 dims: [ 1 ] }}
+output {{ name: "DATA" data_type: TYPE_UINT8 dims: [ -1 ] }}
+instance_group [ {{ count: {INSTANCES} kind: KIND_CPU }} ]
 """
 
 _SLOW = '''
 import time
+from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """Returns DATA after a while."""
+    """Returns DATA after a while; with a negative DELAY_US, when there is a file `open` in its folder."""
+
+    def initialize(self, args):
+        self.gate = Path(args["model_repository"], "open")
 
     def execute(self, requests):
         responses = []
         for request in requests:
-            time.sleep(int(pb_utils.get_input_tensor_by_name(request, "DELAY_US").as_numpy()[0]) / 1e6)
+            delay_us = int(pb_utils.get_input_tensor_by_name(request, "DELAY_US").as_numpy()[0])
+            while delay_us < 0 and not self.gate.exists():
+                time.sleep(0.005)
+            time.sleep(max(0, delay_us) / 1e6)
             data = pb_utils.get_input_tensor_by_name(request, "DATA").as_numpy()
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("DATA", data)]))
         return responses

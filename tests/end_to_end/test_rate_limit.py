@@ -60,15 +60,25 @@ def server(repository: Path, tmp_path: Path) -> Iterator[RunningServer]:
         yield running
 
 
+def _tensor(rows: int) -> grpcclient.InferInput:
+    return grpcclient.InferInput("X", [rows, 1], "INT32").set_data_from_numpy(np.zeros((rows, 1), np.int32))
+
+
+def _all_are_there(client: grpcclient.InferenceServerClient, model: str) -> None:
+    """Wait until what was sent before is in the worker: a request that it refuses comes behind, and is answered."""
+    answers: SimpleQueue[Any] = SimpleQueue()
+    client.async_infer(model, [_tensor(9)], lambda result, error: answers.put(error))
+    assert "batch-size must be <= " in str(answers.get(timeout=60))
+
+
 def test_priorities_hold_while_all_have_much_to_do(server: RunningServer, repository: Path) -> None:
-    given = grpcclient.InferInput("X", [1, 1], "INT32")
-    given.set_data_from_numpy(np.zeros((1, 1), np.int32))
     answers: SimpleQueue[Any] = SimpleQueue()
     with grpcclient.InferenceServerClient(server.grpc) as client:
 
         def ask(name: str, count: int) -> None:
             for _ in range(count):
-                client.async_infer(name, [given], lambda result, error: answers.put(error))
+                client.async_infer(name, [_tensor(1)], lambda result, error: answers.put(error))
+            _all_are_there(client, name)
 
         ask("often", 1)
         wait_until((repository / "runs").exists, "the first has the resource")
@@ -82,23 +92,17 @@ def test_priorities_hold_while_all_have_much_to_do(server: RunningServer, reposi
 
 
 def test_a_batch_grows_while_it_waits_for_its_turn(server: RunningServer, repository: Path) -> None:
-    given = grpcclient.InferInput("X", [1, 1], "INT32")
-    given.set_data_from_numpy(np.zeros((1, 1), np.int32))
     answers: SimpleQueue[Any] = SimpleQueue()
     with grpcclient.InferenceServerClient(server.grpc) as client:
 
         def ask(name: str) -> None:
-            client.async_infer(name, [given], lambda result, error: answers.put(error))
+            client.async_infer(name, [_tensor(1)], lambda result, error: answers.put(error))
 
         ask("often")
         wait_until((repository / "runs").exists, "the first has the resource")
         for _ in range(5):
             ask("batches")
-        # A request that is refused comes behind the others, and has been answered: so they are in the worker.
-        wrong = grpcclient.InferInput("X", [9, 1], "INT32")
-        wrong.set_data_from_numpy(np.zeros((9, 1), np.int32))
-        client.async_infer("batches", [wrong], lambda result, error: answers.put(error))
-        assert "batch-size must be <= 8" in str(answers.get(timeout=30))
+        _all_are_there(client, "batches")
         (repository / "go").touch()
-        assert [answers.get(timeout=30) for _ in range(6)] == [None] * 6
+        assert [answers.get(timeout=60) for _ in range(6)] == [None] * 6
     assert (repository / "runs").read_text().split() == ["often", "batches"]

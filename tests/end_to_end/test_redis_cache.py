@@ -256,7 +256,7 @@ def test_servers_share_it_and_a_changed_model_has_its_own(
         (models / "counting" / "1" / "model.py").write_text(COUNTING.replace("value + 1", "value + 5"))
         with tritonclient.http.InferenceServerClient(other.http) as client:
             client.load_model("counting")
-        assert infer(other, [31, 32])["A"] == [36, 37]
+        assert kept(cache, other, [31, 32])["A"] == [36, 37]
         assert infer(server, [31, 32]) == first
         (models / "counting" / "1" / "model.py").write_text(COUNTING)
         with tritonclient.http.InferenceServerClient(other.http) as client:
@@ -276,7 +276,9 @@ def test_batches_are_made_of_what_is_not_found(cache: RedisServer, server: Runni
 def test_models_that_call_and_ensembles_use_it(cache: RedisServer, server: RunningServer) -> None:
     first = kept(cache, server, [41])
     assert [infer(server, [41], "calling") for _ in range(3)] == [first] * 3
+    steps = len(keys(cache))
     graph = kept(cache, server, [41], "graph")
+    wait_until(lambda: len(keys(cache)) == steps + 2, "the answers of its two steps are kept, too")
     assert graph["A"] == [43]
     before = count(server, "cache_hit", "graph")
     assert [infer(server, [41], "graph") for _ in range(3)] == [graph] * 3
@@ -299,6 +301,12 @@ def test_rubbish_in_redis_is_a_miss(cache: RedisServer, server: RunningServer, w
         assert again["A"] == answer["A"]
         assert again["RUNS"] != answer["RUNS"]
         with redis.Redis(port=cache.port, password="secret") as client:
+            wait_until(
+                lambda client=client, value=value: any(  # type: ignore[misc]
+                    client.type(key) == b"string" and client.get(key) != value for key in keys(cache)
+                ),
+                "the answer has taken the place of the rubbish",
+            )
             client.flushall()
     log = (work / "server.log").read_text()
     assert 1 <= log.count("an entry of the response cache is ignored") <= 2, "once for each worker"

@@ -17,7 +17,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from tests.serving import RunningServer, serving
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 
 _HEAD = """
 backend: "python" max_batch_size: 4
@@ -234,12 +234,13 @@ def test_a_request_whose_client_has_given_up_does_not_run(
     with grpcclient.InferenceServerClient(server.grpc) as grpc:
         grpc.async_infer("slow", [given], lambda result, error: answers.put(result or error))
         wait_until((repository / "slow" / "at work").exists, "the first request is at work")
-        with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
-            grpc.infer("slow", [given], client_timeout=1)
 
         def dropped() -> bool:
+            """Whether the worker has dropped one; on a machine that stands still, its time may be up on the way."""
+            with pytest.raises(InferenceServerException, match="Deadline Exceeded"):
+                grpc.infer("slow", [given], client_timeout=1)
             [model] = grpc.get_inference_statistics("slow").model_stats
-            return bool(model.inference_stats.fail.count == 1)
+            return bool(model.inference_stats.fail.count)
 
         wait_until(dropped, "the server knows")
         (repository / "slow" / "go on").touch()
@@ -275,7 +276,7 @@ def test_a_sequence_without_a_slot_anywhere_waits_for_one(server: RunningServer,
         )
         for sequence in sequences:
             assert client.step(sequence, 1, "e", "places")[1] == homes[sequence]
-        assert answers.get(timeout=20).as_numpy("Y")[0, 0] == 7
+        assert answers.get(timeout=DEADLINE_S).as_numpy("Y")[0, 0] == 7
 
 
 def test_responses_keep_their_order_whatever_the_number_of_workers(server: RunningServer) -> None:
@@ -293,7 +294,7 @@ def test_responses_keep_their_order_whatever_the_number_of_workers(server: Runni
             given = grpcclient.InferInput("X", [1, 1], "INT32")
             given.set_data_from_numpy(np.array([[value]], np.int32))
             grpc.async_stream_infer("ordered", [given])
-        assert ended.wait(20)
+        assert ended.wait(DEADLINE_S), order
     assert order == [60, 0, 1, 40, 2, 3, 20, 4, 5]
 
 
@@ -312,10 +313,10 @@ def test_workers_share_the_limit_of_a_queue(server: RunningServer, repository: P
             wait_until(lambda number=number: len(list(folder.glob("at work*"))) > number, "it is at work")
         for _ in range(7):
             ask()
-        refused = [answers.get(timeout=20) for _ in range(3)]
+        refused = [answers.get(timeout=DEADLINE_S) for _ in range(3)]
         assert all("Exceeds maximum queue size" in error.message() for error in refused)
         (folder / "go").touch()
-        assert [answers.get(timeout=20) for _ in range(6)] == [None] * 6
+        assert [answers.get(timeout=DEADLINE_S) for _ in range(6)] == [None] * 6
 
 
 def test_the_death_of_a_worker_moves_no_sequence_of_another(client: _Client) -> None:

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,17 @@ LARGE = 200_000
 DEADLINE_S = 60
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stream_models.write(tmp_path_factory.mktemp("streams") / "models")
+
+
 @pytest.fixture(scope="module", params=["reactor", "threads"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    work = tmp_path_factory.mktemp("streams")
+def server(
+    request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
     options = [f"--grpc-engine={request.param}", "--metrics-interval-ms=100"]
-    with serving(work, options, stream_models.write(work / "models")) as running:
+    with serving(tmp_path_factory.mktemp("streams"), options, repository) as running:
         yield running
 
 
@@ -80,7 +87,16 @@ def _nothing_is_held(server: RunningServer) -> None:
 
 def cancelled_in_model(server: RunningServer) -> int:
     """How many requests of `repeat` have seen that their client had gone."""
-    body = json.dumps({"COUNT": -1}).encode()
+    return _asked(server, -1)
+
+
+def begun_in_model(server: RunningServer) -> int:
+    """How many requests have come to `repeat`."""
+    return _asked(server, -2)
+
+
+def _asked(server: RunningServer, what: int) -> int:
+    body = json.dumps({"COUNT": what}).encode()
     request = urllib.request.Request(f"http://{server.http}/v2/models/repeat/generate", body, method="POST")
     return int(json.load(urllib.request.urlopen(request, timeout=DEADLINE_S))["NUMBER"])
 
@@ -182,15 +198,21 @@ def test_a_cancelled_stream_reaches_the_model(server: RunningServer, client: tri
 
 
 def test_a_stream_timeout_reaches_the_model(server: RunningServer, client: triton.InferenceServerClient) -> None:
-    before = cancelled_in_model(server)
-    answers = Answers()
-    client.start_stream(answers, stream_timeout=3)
-    client.async_stream_infer("repeat", repeat(10_000_000, delay_us=1000))
-    with pytest.raises(InferenceServerException) as caught:
-        answers.drain()
-    assert "DEADLINE_EXCEEDED" in str(caught.value.status())
-    wait_until(lambda: cancelled_in_model(server) == before + 1, "the model sees it")
-    client.stop_stream()
+    begun, cancelled = begun_in_model(server), cancelled_in_model(server)
+
+    def has_begun() -> bool:
+        """Whether the model has had the request when its time is up: a machine that stands still uses it up as well."""
+        answers = Answers()
+        client.start_stream(answers, stream_timeout=3)
+        client.async_stream_infer("repeat", repeat(10_000_000, delay_us=1000))
+        with pytest.raises(InferenceServerException) as caught:
+            answers.drain()
+        assert "DEADLINE_EXCEEDED" in str(caught.value.status())
+        client.stop_stream()
+        return begun_in_model(server) > begun
+
+    wait_until(has_begun, "a request comes to the model in time")
+    wait_until(lambda: cancelled_in_model(server) - cancelled == begun_in_model(server) - begun, "the model sees it")
 
 
 def test_a_call_timeout_leaves_nothing(server: RunningServer, client: triton.InferenceServerClient) -> None:
@@ -200,15 +222,27 @@ def test_a_call_timeout_leaves_nothing(server: RunningServer, client: triton.Inf
     _nothing_is_held(server)
 
 
-def test_a_cancelled_call_leaves_the_queue(server: RunningServer, client: triton.InferenceServerClient) -> None:
-    """Those that wait behind it are gone at once, although each would take a second."""
+def test_a_cancelled_call_leaves_the_queue(
+    server: RunningServer, client: triton.InferenceServerClient, repository: Path
+) -> None:
+    """Those that wait are gone while those that run go on, of which each instance has one."""
+    gate = repository / "slow" / "open"
+
+    def at_the_worker() -> float:
+        return gauges(server)['tensorhub_open_requests{process="cpu0"}']
+
     done: queue.Queue[Any] = queue.Queue()
-    calls = [client.async_infer("slow", slow(1, 1_000_000), lambda result, error: done.put(error)) for _ in range(100)]
-    wait_until(lambda: sum(gauges(server).values()) >= 100, "they have arrived")
-    for call in calls:
-        call.cancel()
-    assert all(done.get(timeout=DEADLINE_S) is not None for _ in calls)
+    calls = [client.async_infer("slow", slow(1, -1), lambda result, error: done.put(error)) for _ in range(100)]
+    try:
+        wait_until(lambda: at_the_worker() == 100, "they have arrived", account=at_the_worker)
+        for call in calls:
+            call.cancel()
+        assert all(done.get(timeout=DEADLINE_S) is not None for _ in calls)
+        wait_until(lambda: at_the_worker() == stream_models.INSTANCES, "the others have gone", account=at_the_worker)
+    finally:
+        gate.touch()
     _nothing_is_held(server)
+    gate.unlink()
 
 
 def test_compressed_and_with_keepalive(server: RunningServer) -> None:
@@ -256,7 +290,7 @@ def test_the_asynchronous_client(server: RunningServer) -> None:
 
 
 def test_a_client_that_leaves_generate_reaches_the_model(server: RunningServer) -> None:
-    before = cancelled_in_model(server)
+    begun, before = begun_in_model(server), cancelled_in_model(server)
     host, _, port = server.http.partition(":")
     for verb in ("generate", "generate_stream"):
         connection = http.client.HTTPConnection(host, int(port), timeout=DEADLINE_S)
@@ -267,7 +301,7 @@ def test_a_client_that_leaves_generate_reaches_the_model(server: RunningServer) 
             assert response.readline() == b'data: {"DATA":[],"NUMBER":0,"model_name":"repeat","model_version":"1"}\n'
             response.close()
         else:
-            wait_until(lambda: held(server), "it has arrived")
+            wait_until(lambda: begun_in_model(server) == begun + 1, "it has arrived")
         connection.close()
     wait_until(lambda: cancelled_in_model(server) == before + 2, "the model sees it")
     _nothing_is_held(server)

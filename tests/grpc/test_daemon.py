@@ -98,12 +98,20 @@ def test_serves_and_ends(start: Start, port: int, engine: str) -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
+def _begin(channel: grpc.Channel, **parameters: int) -> Any:
+    """Make a call; another one, which comes behind it on the same connection, has been answered then."""
+    grpc.channel_ready_future(channel).result(60)
+    method = channel.unary_unary(METHOD)
+    future = method.future(request("add_sub", *SMALL, **parameters).SerializeToString())
+    assert method(request("add_sub", *SMALL).SerializeToString(), timeout=60)
+    return future
+
+
 def test_a_call_in_progress_is_finished(start: Start, port: int, engine: str) -> None:
     daemon = start(f"--grpc-port={port}", engine)
     daemon.wait_until_started()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        future = channel.unary_unary(METHOD).future(request("add_sub", *SMALL, delay_ms=1500).SerializeToString())
-        wait_until(lambda: infer(f"127.0.0.1:{port}"))  # the first one is in front of it
+        future = _begin(channel, delay_ms=1500)
         daemon.process.send_signal(signal.SIGTERM)
         assert future.result(60)
     assert daemon.process.wait(60) == 0
@@ -113,8 +121,7 @@ def test_a_call_that_does_not_finish_is_cancelled(start: Start, port: int, engin
     daemon = start(f"--grpc-port={port}", engine, "--exit-timeout-secs=1")
     daemon.wait_until_started()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        future = channel.unary_unary(METHOD).future(request("add_sub", *SMALL, never=1).SerializeToString())
-        wait_until(lambda: infer(f"127.0.0.1:{port}"))
+        future = _begin(channel, never=1)
         assert daemon.terminate() == 0
         assert future.exception(60) is not None
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,17 +22,19 @@ def _every_name(server: RunningServer) -> list[str]:
     assert server.run_dir is not None
     names = {f"{server.run_dir}/{path.name}" for path in server.run_dir.iterdir()}
     for pid in processes_of(server.run_dir):
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            names.add(str(path))
-            try:
-                target = os.readlink(path)
-            except FileNotFoundError:
-                continue
-            names |= {target, target.split(" ")[0], Path(target).name}
+        for path, target in _descriptors(pid):
+            names |= {str(path), target, target.split(" ")[0], Path(target).name}
         for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
             if line.endswith("(deleted)"):
                 names.add(line.split(maxsplit=5)[5])
     return sorted(names)
+
+
+def _descriptors(pid: int) -> Iterator[tuple[Path, str]]:
+    """Yield what a process has open and keeps open for as long as it takes to look."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield path, os.readlink(path)
 
 
 def _says_nothing(server: RunningServer, text: str, key: str) -> None:
@@ -43,7 +47,7 @@ def _says_nothing(server: RunningServer, text: str, key: str) -> None:
 def test_the_server_has_no_name_in_dev_shm(guarded: RunningServer) -> None:
     assert guarded.run_dir is not None
     for pid in processes_of(guarded.run_dir):
-        links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.exists()]
+        links = [link for _, link in _descriptors(pid)]
         # Gunicorn's own mark of life has lost its name as soon as it was made.
         assert not [link for link in links if link.startswith("/dev/shm/") and not link.endswith(" (deleted)")]
         assert "/dev/shm/" not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")

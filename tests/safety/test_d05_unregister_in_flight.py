@@ -27,7 +27,7 @@ def test_readers_against_registrars(guarded: RunningServer) -> None:
     seen: Counter[str] = Counter()
     wrong: list[str] = []
     lock = threading.Lock()
-    end = time.monotonic() + SECONDS
+    least_s = time.monotonic() + SECONDS
     segments = [Segment(bytes([1 + index]) * SIZE) for index in range(WRITERS)]
     canaries = {bytes([1 + index]) * SIZE for index in range(WRITERS)}
 
@@ -37,9 +37,14 @@ def test_readers_against_registrars(guarded: RunningServer) -> None:
             if account:
                 wrong.append(account)
 
+    def enough() -> bool:
+        """Whether something has gone wrong, or so much has gone well that it means something, however slowly."""
+        done = time.monotonic() > least_s and seen["right"] > 10 and seen["registered"] > 3
+        return done or bool(wrong)
+
     def read() -> None:
         client = Http(guarded.http)
-        while time.monotonic() < end:
+        while not enough():
             status, body = client.infer("d05", 0, SIZE)
             if status == 200:
                 note("right") if body in canaries else note("wrong", f"foreign bytes {body[:16]!r}")
@@ -52,7 +57,7 @@ def test_readers_against_registrars(guarded: RunningServer) -> None:
     def register(mine: Segment) -> None:
         client = Http(guarded.http)
         for turn in itertools.count():
-            if time.monotonic() > end:
+            if enough():
                 break
             status, body = client.register("d05", mine.key, 0, SIZE)
             if status != 200 and b"already in manager" not in body:
@@ -78,8 +83,6 @@ def test_readers_against_registrars(guarded: RunningServer) -> None:
             made.path.unlink()
         client.close()
     assert wrong == [], wrong[:5]
-    assert seen["right"] > 10, seen
-    assert seen["registered"] > 3, seen
     assert worker(guarded) == pid
 
 

@@ -16,6 +16,7 @@ from tests.safety.processes import pids
 from tests.safety.soak import turns
 from tests.serving import RunningServer, processes_of
 from tests.shm.segments import segment
+from tests.waiting import wait_until
 from tools import forbidden, layers
 
 FRAMES = turns(3_000, 1_000_000)
@@ -119,7 +120,8 @@ def test_random_frames_at_every_mailbox(guarded: RunningServer, http: Http, rpc:
         socket.close(linger=20_000)
     context.term()
     assert http.ask("GET", "/v2/health/live")[0] == 200
-    assert http.ask("GET", "/v2/models/identity/ready")[0] == 200
+    # The worker reads all that before it is asked.
+    wait_until(lambda: http.ask("GET", "/v2/models/identity/ready")[0] == 200, "the worker is ready")
     assert rpc.ask("ServerLive", pb.ServerLiveRequest())[1].live
     _serves_regions(http)
     assert pids(guarded) == before

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 from collections import Counter
+from contextlib import closing
 
 import grpc
 import pytest
@@ -112,9 +113,14 @@ def test_stalls_and_deaths(guarded: RunningServer) -> None:
             thread.join()
     assert wrong == [], wrong[:5]
     assert seen["given up"] > 0, "no request was given up"
-    client = Http(guarded.http)
-    wait_until(lambda: client.ask("GET", "/v2/models/identity/ready")[0] == 200, "the worker has its models back")
-    client.close()
+    with closing(Http(guarded.http)) as client, closing(Grpc(guarded.grpc)) as rpc:
+        wait_until(
+            lambda: (
+                client.ask("GET", "/v2/health/ready")[0] == 200
+                and rpc.ask("ServerReady", pb.ServerReadyRequest())[1].ready
+            ),
+            "the worker has all its models back",
+        )
 
 
 def _workers(server: RunningServer) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import SharedMemorySocket
-from tests.safety.client import Grpc, Http, infer_request
+from tests.safety.client import Grpc, Http, infer_request, inline_request
 from tests.serving import RunningServer, processes_of, serving
 from tests.shm.fake_device import ENVIRON, GPUS, handle_of
 from tests.shm.segments import Segment, segment
@@ -93,12 +93,15 @@ def _infer(rpc: Grpc, model: str, region: str, size: int = 64, offset: int = 0) 
     return answer
 
 
-def _await_ready(http: Http, rpc: Grpc, model: str) -> None:
-    """Wait until both frontends know that a model is back."""
+def _await_served(http: Http, rpc: Grpc, model: str) -> None:
+    """Wait until both frontends serve a model whose worker has died.
+
+    That it is ready says nothing: who has not heard of the death yet says so, too.
+    """
     wait_until(
         lambda: (
-            http.ask("GET", f"/v2/models/{model}/ready")[0] == 200
-            and rpc.ask("ModelReady", pb.ModelReadyRequest(name=model))[1].ready
+            http.infer_inline(b"x", model=model)[0] == 200
+            and rpc.ask("ModelInfer", inline_request(1, model))[0] == "OK"
         ),
         f"{model} is back",
     )
@@ -316,9 +319,13 @@ def test_a_cached_answer_is_of_what_was_in_the_region(http: Http, rpc: Grpc) -> 
         for value in (7, 9, 7, 9, 9):
             made.path.write_bytes(bytes([value]) * SIZE)
             assert _infer(rpc, "cached", "in").raw_output_contents[0] == bytes([value]) * 64
-        [counted] = json.loads(http.ask("GET", "/v2/models/cached/stats")[1])["model_stats"]
-        statistics = counted["inference_stats"]
-        assert (statistics["cache_miss"]["count"], statistics["cache_hit"]["count"]) == (2, 3)
+
+        def counted() -> tuple[int, int]:
+            [entry] = json.loads(http.ask("GET", "/v2/models/cached/stats")[1])["model_stats"]
+            statistics = entry["inference_stats"]
+            return statistics["cache_miss"]["count"], statistics["cache_hit"]["count"]
+
+        wait_until(lambda: counted() == (2, 3), "misses and hits are counted", account=counted)
         _unregister(http)
 
 
@@ -420,7 +427,7 @@ def test_a_gpu_whose_worker_dies_while_another_needs_it(gpus: RunningServer, htt
             lambda: rpc.ask("ModelInfer", infer_request("on0", 0, 64, model="identity_gpu1"))[0] == "OK", "it is back"
         )
         assert _worker(gpus, "gpu1") == other
-        _await_ready(http, rpc, "views")
+        _await_served(http, rpc, "views")
         _unregister(http)
 
 
@@ -456,7 +463,7 @@ def test_a_gpu_worker_that_dies_comes_back_with_its_regions(gpus: RunningServer,
         dead, other = _worker(gpus, "gpu0"), _worker(gpus, "gpu1")
         os.kill(dead, signal.SIGKILL)
         wait_until(lambda: _worker(gpus, "gpu0") not in (0, dead), "another worker")
-        _await_ready(http, rpc, "views")
+        _await_served(http, rpc, "views")
         assert _infer(rpc, "views", "r").raw_output_contents[0] == bytes([2]) * 64
         assert _worker(gpus, "gpu1") == other
         _unregister(http)
@@ -477,7 +484,7 @@ def test_a_lost_context_ends_its_worker_and_no_other(gpus: RunningServer, http: 
         wait_until(lambda: _worker(gpus, "gpu0") not in (0, before["gpu0"]), "the worker is started again")
         (work / "poison").unlink()
         assert _infer(rpc, "identity_gpu1", "r").raw_output_contents[0] == bytes([1]) * 64
-        _await_ready(http, rpc, "hosted")
+        _await_served(http, rpc, "hosted")
         assert {name: _worker(gpus, name) for name in ("cpu0", "gpu1")} == {
             name: before[name] for name in ("cpu0", "gpu1")
         }

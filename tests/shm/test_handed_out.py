@@ -629,15 +629,28 @@ def test_a_region_to_try(limited: tuple[RunningServer, str]) -> None:
             memory.try_out()
         for region in kept:
             region.close()
-        [worker] = pids(server)["worker"]
-        os.kill(worker, signal.SIGSTOP)
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(memory.try_out)
-            os.kill(worker, signal.SIGKILL)
-            with pytest.raises(SharedMemoryError, match=r"has ended; try again|no worker is running"):
-                waiting.result(20)
+
+        def is_told() -> bool:
+            """Whether the death of a worker that is asked is told; False: another one was asked, and has answered."""
+            wait_until(lambda: len(pids(server)["worker"]) == 1, "there is a worker")
+            [worker] = pids(server)["worker"]
+            os.kill(worker, signal.SIGSTOP)
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(memory.try_out)
+                os.kill(worker, signal.SIGKILL)
+                error = waiting.exception(60)
+            if error is None:
+                waiting.result().close()
+                return False
+            assert isinstance(error, SharedMemoryError)
+            assert "has ended; try again" in str(error) or "no worker is running" in str(error)
+            return True
+
+        wait_until(is_told, "an answer without a region")
         wait_until(lambda: _succeeds(lambda: memory.try_out().close() is None), "another worker makes one")
         _wait_for_room(memory)
+        with closing(Http(server.http)) as http:
+            wait_until(lambda: http.infer_inline(b"x")[0] == 200, "it serves")
 
 
 def _succeeds(attempt: Any) -> bool:

@@ -186,6 +186,7 @@ def test_several_processes_share_a_region_through_restarts(guarded: RunningServe
             os.kill(dead, signal.SIGKILL)
             wait_until(lambda kind=kind, dead=dead: pids(guarded)[kind] not in ([], [dead]), "another one")  # type: ignore[misc]
             wait_until(lambda: client.infer("shared", 0, SIZE)[0] == "OK", "it serves")
+            wait_until(lambda: http.infer("shared", 0, SIZE)[0] == 200, "it serves over HTTP, too")
             made.path.write_bytes(os.urandom(SIZE))
             assert http.infer("shared", 0, SIZE) == (200, made.content)
             assert http.regions() == ["shared"]
