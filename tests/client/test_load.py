@@ -95,7 +95,7 @@ def test_good_and_bad_answers_are_counted_apart() -> None:
     with serving(answering(GOOD, ANSWERS["lower case"])) as address:
         result = run(address, [REQUEST] * 3, 1.0, on_tick=ticks.append)
     assert result.latencies_s == sorted(result.latencies_s)
-    assert abs(len(result.latencies_s) - result.errors[503]) <= 3
+    assert abs(len(result.latencies_s) - result.errors.get(503, 0)) <= 3
     assert result.lost == 0
     assert ticks
     assert result.rate > 0
@@ -103,15 +103,20 @@ def test_good_and_bad_answers_are_counted_apart() -> None:
 
 
 def test_a_connection_that_ends_is_lost_and_the_others_go_on() -> None:
-    first = threading.Lock()
+    first, ended = threading.Lock(), threading.Event()
 
     def serve(connection: socket.socket) -> None:
-        answering(GOOD, b"")(connection) if first.acquire(blocking=False) else answering(GOOD)(connection)
+        if first.acquire(blocking=False):
+            connection.recv(4096)
+            connection.close()
+            ended.set()
+        elif ended.wait(60):
+            answering(GOOD)(connection)
 
     with serving(serve) as address:
         result = run(address, [REQUEST] * 3, 1.0)
     assert result.lost == 1
-    assert len(result.latencies_s) > 3
+    assert len(result.latencies_s) >= 2
 
 
 def test_a_server_that_never_answers() -> None:

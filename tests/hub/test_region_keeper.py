@@ -12,7 +12,7 @@ from tensorhub.hub.region_keeper import RegionKeeper
 from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
-from tests.shm.segments import open_fds
+from tests.shm.segments import open_fds, opened_since
 from tests.waiting import wait_until
 
 HUB, KEEPER = 11, 12
@@ -22,7 +22,7 @@ HUB, KEEPER = 11, 12
 def run_dir(tmp_path: Path) -> Iterator[RunDir]:
     before = open_fds()
     yield RunDir(tmp_path)
-    wait_until(lambda: open_fds() == before, "nothing is left open")
+    wait_until(lambda: not opened_since(before), "nothing is left open", account=lambda: opened_since(before))
 
 
 @pytest.fixture

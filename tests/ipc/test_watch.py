@@ -105,8 +105,8 @@ def test_the_forgotten_are_not_reported(watcher: Watcher, child: "subprocess.Pop
 
 def test_timers_run_in_order(watcher: Watcher) -> None:
     calls: queue.Queue[str] = queue.Queue()
-    watcher.later(0.02, lambda: calls.put("second"))
-    watcher.later(0.01, lambda: calls.put("first"))
+    watcher.later(0.3, lambda: calls.put("second"))
+    watcher.later(0.0, lambda: calls.put("first"))
     watcher.later(3_600, lambda: calls.put("never"))
     assert [calls.get(timeout=WAIT_S) for _ in range(2)] == ["first", "second"]
     assert calls.empty()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tensorhub.ipc.watch import is_running
 from tests.waiting import wait_until
 from tools.bench import (
     closed_loop,
@@ -719,7 +720,7 @@ class TestCommandLine:
             _, errors = bench.communicate(timeout=60)
         assert bench.returncode == 130
         assert "interrupted; the servers are stopped" in errors
-        assert not Path(f"/proc/{pid_file.read_text()}").exists()
+        assert not is_running(int(pid_file.read_text()))
 
 
 class TestTritonScript:

@@ -3,6 +3,7 @@
 import threading
 
 from tensorhub.workers.flow import Window
+from tests.waiting import wait_until
 
 
 def _takes(window: Window, count: int) -> tuple[threading.Thread, list[int]]:
@@ -28,6 +29,7 @@ def test_as_many_as_there_is_room_for() -> None:
 def test_one_more_waits_for_credit() -> None:
     window = Window(2)
     thread, taken = _takes(window, 5)
+    wait_until(lambda: taken == [0, 1], "the window is full")
     thread.join(0.1)
     assert thread.is_alive()
     assert taken == [0, 1]
