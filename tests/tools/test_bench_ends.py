@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 from tools.bench import h2load, leftovers, processes, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,13 @@ class Bench:
         options = ["--workloads=shm_64k", "--seconds=60", f"--repository={folder / 'models'}", f"--output={folder}"]
         command = [sys.executable, "-m", "tools.bench", *options, f"--server-cmd={SERVE}", f"--peer-cmd={SERVE}"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        wait_until(lambda: bool(self.generators()))
+        self.servers: list[processes.Process] = []
+        self.everything: list[processes.Process] = []
+
+    def await_run(self) -> None:
+        """Wait until it measures, and note what it has started."""
+        wait_until(lambda: self.generators() or self.process.poll() is not None, "h2load sends", 2 * DEADLINE_S)
+        assert self.process.poll() is None, self.wait()
         self.servers = [child for child in self._children() if child.session == child.pid]
         self.everything = [member for child in self.servers for member in processes.server(child.pid)]
         assert len(self.servers) == 2
@@ -84,9 +90,12 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
-    yield made
-    made.process.kill()
-    made.process.communicate()
+    try:
+        made.await_run()
+        yield made
+    finally:
+        made.process.kill()
+        made.process.communicate()
 
 
 pytestmark = pytest.mark.skipif(not h2load.installed(), reason=f"needs h2load: apt install {h2load.PACKAGE}")
