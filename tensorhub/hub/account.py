@@ -45,7 +45,11 @@ class SharedAccount:
         self._files_grown = files_grown
 
     def registered(self, count: int, byte_size: int) -> tuple[int, int]:
-        """Note what is registered; return number and bytes of what was made for outputs."""
+        """Note what is registered; return number and bytes of what was made for outputs.
+
+        Raises:
+            Unavailable: that cannot be told now; it is noted all the same.
+        """
         own = self._holdings.own._replace(registered=count, registered_byte_size=min(byte_size, _MOST))
         self._holdings.write(own)
         others = self._holdings.others()

@@ -6,6 +6,7 @@ hears of it, so that the name is free by then. An unregistration is answered whe
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ MAX_NAME_SIZE = 4_096
 """Bytes of a region's name: it is in every snapshot, which goes to every process."""
 
 Account = Callable[[int, int], tuple[int, int]]
-"""Is told number and bytes of all registered regions; returns those of what workers have made for outputs."""
+"""Is told number and bytes of all registered regions; returns those of what workers have made for outputs, or raises
+Unavailable if it has noted the one and cannot tell the other."""
 
 RegionKey = tuple[str, str]
 """(owner, name)."""
@@ -145,7 +147,12 @@ class RegionBook:
     def _remove(self, region: Region) -> None:
         del self._regions[region.key]
         self._byte_size -= region.message.byte_size
-        self._account(len(self._regions), self._byte_size)
+        self._note()
+
+    def _note(self) -> None:
+        """Tell what is registered now, where it does not matter what else there is."""
+        with suppress(Unavailable):
+            self._account(len(self._regions), self._byte_size)
 
     def _check_limits(self, message: Any) -> None:
         """Check that all regions, with this one, and all that was made for outputs are within the limits."""
@@ -205,7 +212,7 @@ class RegionBook:
                 key = (message.owner, message.name)
                 held.add(key)
                 self._adopt(kind, message)
-        self._account(len(self._regions), self._byte_size)
+        self._note()
         actions: list[Action] = []
         for key, region in self._regions.items():
             if not region.closing and key not in held:
@@ -220,7 +227,7 @@ class RegionBook:
             if region is not None
             for action in self._open(region, self._workers())
         ]
-        self._account(len(self._regions), self._byte_size)
+        self._note()
         return actions
 
     def _adopt(self, kind: str, message: Any) -> Region | None:

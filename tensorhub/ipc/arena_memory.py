@@ -148,12 +148,16 @@ class PeerArena:
         """Map the arena behind `fd`, which stays the caller's.
 
         Raises:
-            InternalError: the file is not sealed against shrinking, so that mapping it would not be safe.
+            InternalError: the file is not sealed against shrinking, so that mapping it would not be safe; or it cannot
+                be mapped.
         """
         if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise InternalError("a peer's arena is not sealed")
         self.byte_size = os.fstat(fd).st_size
-        self._view = memoryview(mmap.mmap(fd, self.byte_size))
+        try:
+            self._view = memoryview(mmap.mmap(fd, self.byte_size))
+        except OSError as exc:
+            raise InternalError(f"a peer's arena cannot be mapped: {exc.strerror}") from exc
 
     def view(self, offset: int, byte_size: int) -> memoryview:
         """View a range.

@@ -1,11 +1,42 @@
 """One file descriptor beside a few bytes over a Unix socket, between processes of the same user."""
 
+import errno
+import logging
 import os
 import socket
 import struct
+import threading
+from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+"""Errors that say that we are short of something, and nothing about what was asked for."""
+
+ACCEPT_AGAIN_S = 0.5
+"""After a connection could not be accepted: what is missing, most likely descriptors, does not come back at once."""
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _INT = struct.Struct("i")  # one descriptor in SCM_RIGHTS, unix(7)
+
+
+def connections_of_our_user(listener: socket.socket, closed: threading.Event) -> Iterator[socket.socket]:
+    """Accept connections and yield them, each the caller's, until `closed` is set and `listener` shut down.
+
+    What cannot be accepted now waits in the kernel's queue.
+    """
+    while not closed.is_set():
+        try:
+            connection, _ = listener.accept()
+        except OSError as exc:
+            if not closed.is_set():
+                log.warning("cannot accept a connection: %s; trying again", exc)
+                closed.wait(ACCEPT_AGAIN_S)
+            continue
+        if is_of_our_user(connection):
+            yield connection
+        else:
+            connection.close()
 
 
 def is_of_our_user(connection: socket.socket) -> bool:

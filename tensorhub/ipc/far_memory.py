@@ -25,7 +25,7 @@ from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Una
 from tensorhub.ipc.arena_memory import Arena, Block, PeerArena
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import HandleTable
-from tensorhub.ipc.descriptors import is_of_our_user, maybe_receive_descriptor, send_descriptor
+from tensorhub.ipc.descriptors import connections_of_our_user, maybe_receive_descriptor, send_descriptor
 from tensorhub.ipc.rundir import RunDir
 
 _REQUEST = struct.Struct(f"<B{HANDLE_BYTE_SIZE}sqQQQ")
@@ -52,6 +52,7 @@ class CopyServer:
         self._path = path
         self._handles = handles
         self._failed = failed
+        self._closed = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
@@ -61,14 +62,7 @@ class CopyServer:
         threading.Thread(target=self._accept, name="device copies", daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            if not is_of_our_user(connection):
-                connection.close()
-                continue
+        for connection in connections_of_our_user(self._listener, self._closed):
             threading.Thread(target=self._serve, args=(connection,), name="device copies", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -111,6 +105,7 @@ class CopyServer:
 
     def close(self) -> None:
         """Stop listening; connections end with their peers, or with this process."""
+        self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tensorhub.errors import InternalError
-from tensorhub.ipc.descriptors import is_of_our_user, maybe_receive_descriptor, send_descriptor
+from tensorhub.ipc.descriptors import connections_of_our_user, maybe_receive_descriptor, send_descriptor
 
 ARENA = 0
 """The number of the process's own arena."""
@@ -42,6 +42,7 @@ class HandleServer:
         self._expected: dict[int, int] = {}
         self._numbers = itertools.count(time.time_ns())
         self._changed = threading.Condition()
+        self._closed = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
@@ -110,14 +111,8 @@ class HandleServer:
             self._changed.notify_all()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
+        for connection in connections_of_our_user(self._listener, self._closed):
             with connection:
-                if not is_of_our_user(connection):
-                    continue
                 try:
                     connection.settimeout(_TIMEOUT_S)
                     self._give(connection, _NUMBER.unpack(connection.recv(_NUMBER.size, socket.MSG_WAITALL))[0])
@@ -136,6 +131,7 @@ class HandleServer:
 
     def close(self) -> None:
         """Stop, and close all files but the arena."""
+        self._closed.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._path.unlink(missing_ok=True)
@@ -146,17 +142,17 @@ def fetch_handle(path: Path, number: int = ARENA) -> int:
     """Get a file's descriptor of the process behind `path`, close-on-exec; the caller closes it.
 
     Raises:
-        InternalError: the process is gone, does not answer, or does not have it.
+        InternalError: the process is gone, does not answer, or does not have it; or this one has no descriptor left.
     """
     what = "a peer's memory" if number == ARENA else "the file of a region"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_TIMEOUT_S)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
             connection.connect(os.fspath(path))
             connection.sendall(_NUMBER.pack(number))
             fd = maybe_receive_descriptor(connection)
-        except OSError as exc:
-            raise InternalError(f"{what} cannot be reached: {exc.strerror or 'no answer'}") from exc
+    except OSError as exc:
+        raise InternalError(f"{what} cannot be reached: {exc.strerror or 'no answer'}") from exc
     if fd is None:
         raise InternalError(f"{what} cannot be reached: it is not there, or was refused")
     return fd

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from tensorhub.errors import Unavailable
 from tensorhub.ipc.rundir import RunDir
 
 _RECORD = struct.Struct("<5Q")
@@ -68,8 +69,17 @@ class Holdings:
         self.own = own
 
     def others(self) -> Holding:
-        """Add up what all other processes have, the dead that are not forgotten yet included."""
-        found = [_read(path) for path in self._run_dir.all_held() if path != self._path]
+        """Add up what all other processes have, the dead that are not forgotten yet included.
+
+        Raises:
+            Unavailable: that cannot be told now; most likely there are no descriptors left.
+        """
+        try:
+            found = [_read(path) for path in self._run_dir.all_held() if path != self._path]
+        except OSError as exc:
+            raise Unavailable(
+                f"how much memory the server shares already cannot be told: {exc.strerror}; try again"
+            ) from exc
         return Holding(*map(sum, zip(*found, strict=True))) if found else Holding()
 
     def close(self) -> None:

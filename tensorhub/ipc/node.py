@@ -132,13 +132,19 @@ class Node:
         self.mailbox.wake()
 
     def run_posted(self) -> None:
-        """Run what was posted; the reader of the mailbox calls it for WAKE."""
+        """Run what was posted; the reader of the mailbox calls it for WAKE.
+
+        A call that fails is logged and holds up nothing behind it: what was posted at the same time has no other wake.
+        """
         while self._posted:
             try:
                 call = self._posted.popleft()
             except IndexError:  # taken by the next reader: a call may make this thread step aside
                 return
-            call()
+            try:
+                call()
+            except Exception:
+                log.exception("something that was posted could not be done")
 
     def decode(self, frame: bytes) -> wire.Message | None:
         """Decode a frame; a bad one is logged and dropped."""

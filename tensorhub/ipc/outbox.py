@@ -1,7 +1,8 @@
 """How a process sends to the mailboxes of others: ZeroMQ PUSH sockets at `ipc://`, without libzmq (see `mailbox`).
 
 A frame goes into the connection at once, on the thread that sends it. What does not fit, because the peer is slower or
-has not greeted yet, waits in a queue that one thread empties as the peer takes its mail.
+has not greeted yet, or because there is no descriptor for a connection, waits in a queue that one thread empties as the
+peer takes its mail.
 
 Nothing blocks on a send: a peer whose queue is full is full, and that is an error at once. A peer that is not there has
 died: what is sent to it is lost, and who waits for its answer hears of the death from its pidfd.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from tensorhub.ipc import zmtp
 from tensorhub.ipc.bell import Bell
+from tensorhub.ipc.descriptors import SHORTAGES
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,10 @@ QUEUE_LIMIT = 16_384
 """Sends that wait. Above the bound of requests in flight, so that it is met only by a peer that hangs."""
 
 _LINGER_S = 1.0
+_CONNECT_AGAIN_S = 0.1
+_NOT_NOW = SHORTAGES | {errno.EAGAIN}
+"""Errors of connections that can be made later; EAGAIN: too many wait for the peer to accept them, unix(7)."""
+
 _GREETING_LIMIT = 1_024
 _OPENING = zmtp.opening("PUSH")
 
@@ -38,33 +44,57 @@ class _Line:
     """The connection to one peer. `lock` guards all of it.
 
     Attributes:
+        connection: None until it can be made.
         greeted: the peer has said that it is a mailbox; nothing may be sent before.
+        closed: it is of no use any more.
         waiting: what is still to be sent.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = threading.Lock()
+        self.connection: socket.socket | None = None
         self.greeted = False
+        self.closed = False
         self.waiting: deque[memoryview] = deque()
         self._greeting = b""
-        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+    def connect(self) -> bool:
+        """Make the connection; False if that is to be tried again.
+
+        Raises:
+            OSError: nobody is there.
+        """
         try:
-            self.connection.connect(os.fspath(path))
-            self.connection.send(_OPENING)
-        except OSError:
-            self.connection.close()
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                connection.connect(os.fspath(self.path))
+                connection.send(_OPENING)
+            except OSError:
+                connection.close()
+                raise
+        except OSError as exc:
+            if exc.errno in _NOT_NOW:
+                log.debug("%s cannot be reached now: %s", self.path.name, exc)
+                return False
             raise
+        self.connection = connection
+        return True
 
     def flush(self) -> bool:
-        """Send what waits; whether all has left. Under `lock`.
+        """Send what waits; whether nothing is left to be sent. Under `lock`.
 
         Raises:
             OSError: the peer is gone.
             ProtocolError: it is no mailbox.
         """
+        if self.closed:
+            return True
+        if self.connection is None and not self.connect():
+            return False
         if not self.greeted and not self._hear():
             return False
+        assert self.connection is not None
         while self.waiting:
             data = self.waiting[0]
             try:
@@ -79,6 +109,7 @@ class _Line:
 
     def _hear(self) -> bool:
         """Read the peer's greeting; whether it is complete."""
+        assert self.connection is not None
         try:
             data = self.connection.recv(_GREETING_LIMIT)
         except BlockingIOError:
@@ -88,6 +119,13 @@ class _Line:
         self._greeting += data
         self.greeted = zmtp.is_whole_opening(self._greeting, "PULL")
         return self.greeted
+
+    def close(self) -> None:
+        """Drop it, and what waits. Under `lock`."""
+        self.closed = True
+        self.waiting.clear()
+        if self.connection is not None:
+            self.connection.close()
 
 
 class Outbox:
@@ -124,12 +162,15 @@ class Outbox:
         with line.lock:
             waiting = line.waiting
             if waiting or not line.greeted:
+                if line.closed:
+                    return False
                 if len(waiting) >= QUEUE_LIMIT:
                     raise PeerFull(line.path.name)
                 waiting.append(memoryview(data))
                 if len(waiting) > 1:
                     return True  # it is being carried
             else:
+                assert line.connection is not None
                 try:
                     sent = line.connection.send(data)
                 except BlockingIOError:
@@ -147,21 +188,24 @@ class Outbox:
             line = self._lines.get(path)
             if line is not None or self._closed:
                 return line
+            if self._carrier is None:  # what is sent first waits for the greeting
+                try:
+                    self._carrier = _Carrier()
+                except (OSError, RuntimeError) as exc:  # there is no descriptor or no thread for it
+                    raise PeerFull(path.name) from exc
+            line = _Line(path)
             try:
-                line = self._lines[path] = _Line(path)
+                line.connect()
             except OSError as exc:
-                if exc.errno == errno.EAGAIN:  # it does not even accept connections
-                    raise PeerFull(path.name) from None
                 log.debug("%s is not there: %s", path.name, exc)
+                return None
+            self._lines[path] = line
             return line
 
     def _carry(self, line: _Line) -> None:
         with self._lock:
-            if self._closed:
-                return
-            if self._carrier is None:
-                self._carrier = _Carrier()
-            self._carrier.take(line)
+            if self._carrier is not None:  # else all is closed
+                self._carrier.take(line)
 
     def forget(self, path: Path) -> None:
         """Drop a peer that has died, with everything still queued for it."""
@@ -174,8 +218,7 @@ class Outbox:
             if self._lines.get(line.path) is line:
                 del self._lines[line.path]
         with line.lock:
-            line.waiting.clear()
-            line.connection.close()
+            line.close()
 
     def close(self) -> None:
         """Close every connection; what is queued may still leave for a second."""
@@ -187,7 +230,7 @@ class Outbox:
             carrier.close(_LINGER_S)
         for line in lines:
             with line.lock:
-                line.connection.close()
+                line.close()
 
 
 class _Carrier:
@@ -199,7 +242,11 @@ class _Carrier:
         self._bell = Bell()
         self._ends_s = float("inf")
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._bell.close()
+            raise
 
     def take(self, line: _Line) -> None:
         """Send what waits for this peer as soon as it can be sent."""
@@ -210,19 +257,21 @@ class _Carrier:
     def _run(self) -> None:
         while True:
             with self._lock:
-                lines = {line.connection.fileno(): line for line in self._lines}
+                lines = list(self._lines)
             left_s = self._ends_s - time.monotonic()
             if self._ends_s != float("inf") and (not lines or left_s <= 0):
                 return
             ready = select.poll()
             ready.register(self._bell.fd, select.POLLIN)
-            for fd, line in lines.items():
-                if fd >= 0:
+            for line in lines:
+                if line.connection is None:
+                    left_s = min(left_s, _CONNECT_AGAIN_S)
+                elif (fd := line.connection.fileno()) >= 0:
                     ready.register(fd, select.POLLOUT if line.greeted else select.POLLIN)
             for fd, _ in ready.poll(None if left_s == float("inf") else left_s * 1_000):
                 if fd == self._bell.fd:
                     self._bell.silence()
-            for line in lines.values():
+            for line in lines:
                 self._flush(line)
 
     def _flush(self, line: _Line) -> None:
@@ -231,7 +280,7 @@ class _Carrier:
                 done = line.flush()
             except (OSError, zmtp.ProtocolError) as exc:
                 log.debug("%s takes no mail: %s", line.path.name, exc)
-                line.waiting.clear()
+                line.close()
                 done = True
             if done:
                 with self._lock:

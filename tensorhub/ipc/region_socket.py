@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
+from tensorhub.ipc.descriptors import ACCEPT_AGAIN_S
 from tensorhub.ipc.watch import start_ticks
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class RegionSocket:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._clients: dict[int, socket.socket] = {}
+        self._accepting = True
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="region socket", daemon=True)
 
@@ -132,7 +134,11 @@ class RegionSocket:
 
     def _serve(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select():
+            events = self._selector.select(None if self._accepting else ACCEPT_AGAIN_S)
+            if not self._accepting:
+                self._accepting = True
+                self._selector.register(self._listener, selectors.EVENT_READ)
+            for key, _ in events:
                 if key.fileobj is self._listener:
                     self._accept()
                 elif key.fd != self._wake:
@@ -141,7 +147,10 @@ class RegionSocket:
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except OSError:
+        except OSError as exc:  # most likely there are too many descriptors, which does not pass at once
+            log.warning("cannot accept a client at %s: %s; trying again", self._path, exc)
+            self._selector.unregister(self._listener)
+            self._accepting = False
             return
         _, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if uid not in self._uids:
@@ -171,6 +180,8 @@ class RegionSocket:
             _close_all(fds)
             return
         try:
+            if flags & socket.MSG_CTRUNC and not fds:
+                raise Unavailable("the server has no descriptor left for the file; try again")
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise InvalidArgument(f"a request has at most {MAX_PACKET_SIZE} bytes and one descriptor")
             request = self._request(client, packet, fds)
@@ -204,7 +215,7 @@ class RegionSocket:
         pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         try:
             ticks = start_ticks(pid)
-        except ProcessLookupError:
+        except OSError:
             pid = ticks = 0  # of another namespace
         fd = fds[0] if fds else -1
         connection = self._connections[client.fileno()]
@@ -268,6 +279,10 @@ def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name, "")
     if not isinstance(value, str):
         raise InvalidArgument(f"'{name}' must be a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:  # JSON can have half of a character, and a message cannot
+        raise InvalidArgument(f"'{name}' must be a string of whole characters") from exc
     return value
 
 

@@ -41,10 +41,14 @@ class RegionFiles:
         """Get a file and keep it; return another descriptor of it, which the caller closes.
 
         Raises:
-            InternalError: the hub does not have it, or is gone.
+            InternalError: the hub does not have it, or is gone; or there is no descriptor for it.
         """
         fd = self._fetch(hub_pid, number)
-        self._server.keep(number, os.dup(fd))
+        try:
+            self._server.keep(number, os.dup(fd))
+        except OSError as exc:
+            os.close(fd)
+            raise InternalError(f"the file of a region cannot be kept: {exc.strerror}") from exc
         return fd
 
     def drop(self, number: int) -> None:
@@ -270,6 +274,7 @@ class RegionTable:
         Raises:
             NotFound: no such region.
             InvalidArgument: the range is not inside the region, or the segment has been truncated.
+            InternalError: the region has become larger than can be mapped.
         """
         with self._lock:
             region = self._regions.get((owner, name))

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tensorhub.ipc.watch import is_running
@@ -129,8 +129,9 @@ class RunDir:
                 path.unlink(missing_ok=True)
 
     def forget_the_dead(self) -> None:
-        """Remove what every process that has ended left here."""
+        """Remove what every process that has ended left here, as far as that can be told now."""
         for path in self.path.iterdir():
             match = _OWNED.match(path.name)
-            if match and not is_running(int(match[1])):
-                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                if match and not is_running(int(match[1])):
+                    path.unlink(missing_ok=True)

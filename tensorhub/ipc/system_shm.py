@@ -81,7 +81,7 @@ class SystemSegment:
         """Take over `fd`, which is closed if mapping fails.
 
         Raises:
-            OSError, ValueError: it cannot be mapped.
+            InvalidArgument: it cannot be mapped.
         """
         self.region = region
         self.offset = offset
@@ -100,6 +100,10 @@ class SystemSegment:
             self._fd = -1
             try:
                 self._map = mmap.mmap(fd, byte_size, offset=offset)
+            except ValueError as exc:
+                raise _invalid_args(region) from exc  # truncated since it was checked
+            except OSError as exc:
+                raise _not_mappable(region, exc.errno or errno.EINVAL) from exc
             finally:
                 os.close(fd)
 
@@ -126,12 +130,7 @@ class SystemSegment:
         except BaseException:
             os.close(fd)
             raise
-        try:
-            return cls(region, fd, offset, byte_size, in_place=in_place, name=name)
-        except ValueError as exc:
-            raise _invalid_args(region) from exc  # truncated since the check
-        except OSError as exc:
-            raise _not_mappable(region, exc.errno or errno.EINVAL) from exc
+        return cls(region, fd, offset, byte_size, in_place=in_place, name=name)
 
     @classmethod
     def adopt(cls, region: str, fd: int, offset: int, byte_size: int, *, growable: bool) -> "SystemSegment":
@@ -154,10 +153,20 @@ class SystemSegment:
         return cls(region, fd, offset, byte_size, in_place=True, growable=growable)
 
     def refresh(self) -> None:
-        """Find out how large a growable segment is by now, and map all of it."""
+        """Find out how large a growable segment is by now, and map all of it.
+
+        Raises:
+            InternalError: it cannot be mapped; its client may have made it as large as it likes.
+        """
         byte_size = os.fstat(self._fd).st_size - self.offset
         if byte_size > 0 and (self._map is None or byte_size > self.byte_size):
-            self._map = mmap.mmap(self._fd, byte_size, offset=self.offset)
+            try:
+                self._map = mmap.mmap(self._fd, byte_size, offset=self.offset)
+            except OSError as exc:
+                raise InternalError(
+                    f"shared memory region '{self.region}', which has become {byte_size} bytes large, cannot be "
+                    f"mapped: {exc.strerror}"
+                ) from exc
         self.byte_size = max(byte_size, 0)
 
     def missing(self, offset: int, byte_size: int) -> int:
@@ -165,6 +174,7 @@ class SystemSegment:
 
         Raises:
             InvalidArgument: the range begins behind the end.
+            InternalError: see `refresh`.
         """
         self.refresh()
         if offset > self.byte_size:
@@ -175,7 +185,7 @@ class SystemSegment:
         """Make a growable segment so large, if it is smaller.
 
         Raises:
-            InternalError: the system has no memory for it.
+            InternalError: the system has no memory for it, or it cannot be mapped.
         """
         try:
             os.posix_fallocate(self._fd, self.offset, byte_size)

@@ -25,7 +25,7 @@ def find_process(peer: str) -> tuple[int, int] | None:
         if folder.name.isdecimal() and _has_open(folder / "fd", wanted):
             try:
                 return int(folder.name), start_ticks(int(folder.name))
-            except ProcessLookupError:
+            except OSError:
                 return None
     return None
 

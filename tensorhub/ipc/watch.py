@@ -7,12 +7,20 @@ should only pass the news on.
 
 import heapq
 import itertools
+import logging
 import os
 import selectors
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tensorhub.ipc.descriptors import SHORTAGES
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 0.5
+"""Until the next try, if there were no descriptors to watch a process with."""
 
 _ENDED = ("Z", "X")  # states of a process, proc(5): a zombie, and dead
 
@@ -23,7 +31,8 @@ def start_ticks(pid: int) -> int:
     Source: field 22 of /proc/PID/stat, proc(5).
 
     Raises:
-        ProcessLookupError: there is no such process.
+        ProcessLookupError: there is no such process, or we may not see it.
+        OSError: it cannot be told now; most likely there are no descriptors left.
     """
     return int(_stat(pid)[19])
 
@@ -33,6 +42,9 @@ def is_running(pid: int) -> bool:
 
     Who has ended keeps its place in /proc until its parent has asked for its status. That can be long: in a container,
     process 1 becomes the parent of all that have lost theirs, and need not ask.
+
+    Raises:
+        OSError: it cannot be told now.
     """
     try:
         return _stat(pid)[0] not in _ENDED
@@ -57,13 +69,39 @@ def _stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat, proc(5), from the third on: the state.
 
     Raises:
-        ProcessLookupError: there is no such process.
+        ProcessLookupError, OSError: see `start_ticks`.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError as exc:
+        if exc.errno in SHORTAGES:
+            raise
         raise ProcessLookupError(pid) from exc
     return stat.rpartition(")")[2].split()
+
+
+def _maybe_open(pid: int, ticks: int | None) -> int | None:
+    """Return a pidfd of the process that was started then, which the caller closes; None if it has ended.
+
+    Raises:
+        OSError: it cannot be told now.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as exc:
+        if exc.errno in SHORTAGES:
+            raise
+        return None
+    try:
+        if ticks is None or start_ticks(pid) == ticks:
+            return pidfd
+    except ProcessLookupError:
+        pass
+    except BaseException:
+        os.close(pidfd)
+        raise
+    os.close(pidfd)
+    return None
 
 
 class Watcher:
@@ -84,22 +122,22 @@ class Watcher:
     def start(self) -> None:
         self._thread.start()
 
-    def watch(self, pid: int, ticks: int, on_death: Callable[[int], None]) -> None:
-        """Call `on_death(pid)` when the process that was started at `ticks` ends, also if it has ended already.
+    def watch(self, pid: int, ticks: int | None, on_death: Callable[[int], None]) -> None:
+        """Call `on_death(pid)` when a process ends, also if it has ended already.
 
         A process may be watched for several reasons: each call of this counts.
+
+        Args:
+            ticks: when it was started; another one with its pid is not it. None: whoever has the pid now.
         """
         try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            self.later(0, lambda: on_death(pid))
+            pidfd = _maybe_open(pid, ticks)
+        except OSError as exc:
+            # SAFETY: this says nothing about the process. Who is taken for dead loses memory that it still reads.
+            log.warning("process %d cannot be watched: %s; trying again", pid, exc)
+            self.later(_AGAIN_S, lambda: self.watch(pid, ticks, on_death))
             return
-        try:
-            same = start_ticks(pid) == ticks
-        except ProcessLookupError:
-            same = False
-        if not same:
-            os.close(pidfd)
+        if pidfd is None:
             self.later(0, lambda: on_death(pid))
             return
         with self._lock:

@@ -27,7 +27,6 @@ from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.regions import RegionTable
-from tensorhub.ipc.watch import start_ticks
 from tensorhub.memory import Memory, Slot
 from tensorhub.option_kinds import Scoped
 from tensorhub.protocol import messages
@@ -362,11 +361,7 @@ class WorkerLoop:
     def _meet(self, pid: int, role: wire.Role) -> Path:
         """Note a frontend at its first request."""
         mailbox = self._frontends[pid] = self._node.run_dir.mailbox(role, pid)
-        try:
-            ticks = start_ticks(pid)
-        except ProcessLookupError:
-            ticks = 0
-        self._node.watcher.watch(pid, ticks, lambda dead: self._node.post(lambda: self._frontend_died(dead)))
+        self._node.watcher.watch(pid, None, lambda dead: self._node.post(lambda: self._frontend_died(dead)))
         return mailbox
 
     def _frontend_died(self, pid: int) -> None:
@@ -565,6 +560,10 @@ class WorkerLoop:
         except TensorhubError as exc:
             self._report(messages.Report(code=1 + exc.code, message=exc.message, own_gpu=own_gpu), request_id)
             self._health.after(exc)
+        except Exception:
+            log.exception("an order could not be carried out")
+            error = InternalError("a worker could not do its part; its log says why")
+            self._report(messages.Report(code=1 + error.code, message=error.message, own_gpu=own_gpu), request_id)
         else:
             self._report(messages.Report(region_gpu=region_gpu, own_gpu=own_gpu), request_id)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tensorhub.errors import InternalError
-from tensorhub.ipc.arena_memory import Arena
+from tensorhub.ipc.arena_memory import Arena, PeerArena
 from tensorhub.ipc.handles import HandleServer, fetch_handle
 from tensorhub.ipc.peer_arenas import PeerArenas
 from tensorhub.ipc.rundir import RunDir
 from tests.shm.segments import open_fds, opened_since
+from tests.shortage import no_descriptors
 from tests.waiting import wait_until
 
 
@@ -38,6 +39,20 @@ def test_peers_that_leave_early_do_no_harm(tmp_path: Path) -> None:
     for _ in range(20):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(tmp_path / "1.fds"))
+    os.close(fetch_handle(tmp_path / "1.fds"))
+    server.close()
+    arena.close()
+
+
+def test_peers_wait_while_there_are_no_descriptors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arena = Arena(1 << 20)
+    server = HandleServer(tmp_path / "1.fds", arena.fd)
+    server.start()
+    with socket.socket(socket.AF_UNIX) as early, no_descriptors():
+        early.connect(str(tmp_path / "1.fds"))
+        wait_until(lambda: "cannot accept a connection: [Errno 24]" in caplog.text, "it has tried")
+        with pytest.raises(InternalError, match=r"^a peer's memory cannot be reached: Too many open files$"):
+            fetch_handle(tmp_path / "1.fds")
     os.close(fetch_handle(tmp_path / "1.fds"))
     server.close()
     arena.close()
@@ -136,6 +151,24 @@ def test_who_asks_for_what_is_expected_waits(tmp_path: Path) -> None:
                 with pytest.raises(InternalError, match="not there"):
                     fetched.result(60)
     server.close()
+
+
+def test_an_arena_that_cannot_be_mapped(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    arena = Arena(1 << 20)
+    with (
+        no_descriptors(),
+        pytest.raises(InternalError, match=r"^a peer's arena cannot be mapped: Too many open files$"),
+    ):
+        PeerArena(arena.fd)
+    server = HandleServer(run_dir.handles(7), arena.fd)
+    server.start()
+    peers = PeerArenas(run_dir)
+    with no_descriptors(), pytest.raises(InternalError, match="Too many open files"):
+        peers.view(7, 0, 2)
+    assert len(peers.view(7, 0, 2)) == 2
+    server.close()
+    arena.close()
 
 
 def test_peer_arenas_are_mapped_once_and_forgotten(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Mailboxes and the two ways to send to them, over real sockets, and beside ZeroMQ's own library."""
 
-import os
-import resource
+import errno
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from tensorhub.ipc import zmtp
 from tensorhub.ipc.hub_line import HubLine
 from tensorhub.ipc.mailbox import Mailbox
 from tensorhub.ipc.outbox import QUEUE_LIMIT, Outbox, PeerFull
+from tests.shortage import no_descriptors
 
 WAIT_MS = 60_000
 WAKE = b"wake"
@@ -27,23 +27,6 @@ def is_closed(connection: socket.socket) -> bool:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Take all descriptors that this process may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = [os.dup(0)]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 16, hard))
-    try:
-        with suppress(OSError):
-            while True:
-                held.append(os.dup(0))
-        yield
-    finally:
-        for fd in held:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -236,6 +219,52 @@ def test_connections_wait_while_there_are_no_descriptors(mailbox: Mailbox, outbo
     with no_descriptors():
         assert mailbox.receive(50) is None
     assert mailbox.receive(WAIT_MS) == b"x"
+
+
+def test_mail_waits_while_there_is_no_descriptor_for_a_connection(mailbox: Mailbox, outbox: Outbox) -> None:
+    outbox.send(mailbox.path.with_name("nobody.sock"), b"to nobody")
+    frames = [b"a", b"b", bytes(1 << 20)]
+    with no_descriptors():
+        for frame in frames:
+            outbox.send(mailbox.path, frame)
+        assert mailbox.receive(50) is None
+    assert [mailbox.receive(WAIT_MS) for _ in frames] == frames
+    with no_descriptors():
+        outbox.send(mailbox.path, b"directly")
+        assert mailbox.receive(WAIT_MS) == b"directly"
+
+
+def test_what_waits_for_a_descriptor_is_forgotten_with_its_peer(mailbox: Mailbox, outbox: Outbox) -> None:
+    outbox.send(mailbox.path.with_name("nobody.sock"), b"to nobody")
+    with no_descriptors():
+        outbox.send(mailbox.path, b"lost")
+        outbox.forget(mailbox.path)
+    outbox.send(mailbox.path, b"new")
+    assert mailbox.receive(WAIT_MS) == b"new"
+    assert mailbox.receive(0) is None
+
+
+def test_who_cannot_even_begin_to_send_says_so(mailbox: Mailbox, outbox: Outbox) -> None:
+    with no_descriptors(), pytest.raises(PeerFull, match=r"^a.sock$"):
+        outbox.send(mailbox.path, b"x")
+    outbox.send(mailbox.path, b"y")
+    assert mailbox.receive(WAIT_MS) == b"y"
+
+
+def test_a_peer_that_too_many_want_to_talk_to_gets_its_mail_later(tmp_path: Path, outbox: Outbox) -> None:
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as others:
+        listener.bind(str(path))
+        listener.listen(0)
+        full = False
+        while not full:
+            other = others.enter_context(socket.socket(socket.AF_UNIX))
+            other.setblocking(False)
+            full = other.connect_ex(str(path)) == errno.EAGAIN
+        outbox.send(path, b"x")
+        mailbox = Mailbox(path, WAKE)
+    assert mailbox.receive(WAIT_MS) == b"x"
+    mailbox.close()
 
 
 def test_waiting_ends_in_time(mailbox: Mailbox) -> None:

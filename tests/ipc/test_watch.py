@@ -10,6 +10,7 @@ import pytest
 
 from tensorhub.ipc.watch import Watcher, is_running, runs_in_group, start_ticks
 from tests.shm.segments import open_fds, opened_since
+from tests.shortage import no_descriptors
 
 WAIT_S = 60.0
 
@@ -89,6 +90,34 @@ def test_who_is_dead_already_is_reported(watcher: Watcher, child: "subprocess.Po
 def test_another_process_with_the_same_pid_is_not_it(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
     deaths: queue.Queue[int] = queue.Queue()
     watcher.watch(child.pid, start_ticks(child.pid) - 1, deaths.put)
+    assert deaths.get(timeout=WAIT_S) == child.pid
+
+
+def test_who_cannot_be_watched_for_lack_of_descriptors_is_not_dead(
+    watcher: Watcher, child: "subprocess.Popen[bytes]"
+) -> None:
+    news: queue.Queue[int] = queue.Queue()
+    ticks = start_ticks(child.pid)
+    with no_descriptors():
+        watcher.watch(child.pid, ticks, news.put)
+        watcher.watch(os.getpid(), None, news.put)
+        watcher.later(0, lambda: news.put(0))
+        assert news.get(timeout=WAIT_S) == 0
+        for ask in (is_running, start_ticks):
+            with pytest.raises(OSError, match="Too many open files"):
+                ask(child.pid)
+    child.kill()
+    assert news.get(timeout=WAIT_S) == child.pid
+    watcher.forget(os.getpid())
+
+
+def test_whoever_has_a_pid_is_watched(watcher: Watcher, child: "subprocess.Popen[bytes]") -> None:
+    deaths: queue.Queue[int] = queue.Queue()
+    watcher.watch(child.pid, None, deaths.put)
+    child.kill()
+    assert deaths.get(timeout=WAIT_S) == child.pid
+    child.wait(WAIT_S)
+    watcher.watch(child.pid, None, deaths.put)
     assert deaths.get(timeout=WAIT_S) == child.pid
 
 

@@ -20,6 +20,7 @@ from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
 from tests.shm.fake_device import ENVIRON, GPUS, FakePort, handle_of
 from tests.shm.segments import Segment, open_fds, opened_since, segment
+from tests.shortage import no_descriptors
 from tests.waiting import wait_until
 
 SIZE = 1 << 16
@@ -102,6 +103,20 @@ def test_reading_and_writing(workers: tuple[Worker, Worker]) -> None:
             far.table.lease("r", 0, 1, writable=False)
         assert near.port.opened == near.port.closed
         assert not near.failures
+
+
+def test_askers_wait_while_there_are_no_descriptors(
+    workers: tuple[Worker, Worker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, far = workers
+    with socket.socket(socket.AF_UNIX) as early, no_descriptors():
+        early.connect(str(RunDir(tmp_path).copies(0)))
+        wait_until(lambda: "cannot accept a connection: [Errno 24]" in caplog.text, "it has tried")
+    with segment(CONTENT) as made:
+        _register(workers, _message(made, gpu=0), 0)
+        lease = far.table.lease("r", 0, 1000, writable=False)
+        assert bytes(lease.view) == CONTENT[:1000]
+        lease.release()
 
 
 def test_what_a_request_has_pinned_outlives_its_registration(workers: tuple[Worker, Worker]) -> None:

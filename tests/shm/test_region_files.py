@@ -14,7 +14,9 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket
+from tensorhub.ipc.handles import fetch_handle
 from tensorhub.ipc.region_socket import MAX_CLIENTS
+from tensorhub.ipc.rundir import RunDir
 from tests.crash.processes import open_files
 from tests.other_users import needs_root, run_as
 from tests.safety.client import Grpc, Http, infer_request, inline_request
@@ -22,9 +24,11 @@ from tests.safety.conftest import MODELS
 from tests.safety.processes import FOREIGN_UID, nothing_is_left, pids
 from tests.serving import RunningServer, serving
 from tests.shm.segments import segment
+from tests.shortage import starved
 from tests.waiting import wait_until
 
 SIZE = 1 << 16
+PAGE = 4096
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,8 @@ def _raw(place: str, document: object, fds: list[int]) -> dict[str, object]:
         ({"operation": "x"}, "'operation'"),
         ({"operation": "register"}, "'region name' is necessary"),
         ({"operation": "register", "name": 1}, "'name' must be a string"),
+        ({"operation": "register", "name": "\ud800"}, "'name' must be a string of whole characters"),
+        ({"operation": "take", "name": "x", "owner": "\udfff"}, "'owner' must be a string of whole characters"),
         ({"operation": "register", "name": "x", "offset": -1}, "'offset' must be a number of bytes"),
         ({"operation": "register", "name": "x", "byte_size": 2**64}, "'byte_size' must be a number of bytes"),
         ({"operation": "register", "name": "x", "byte_size": True}, "'byte_size' must be a number of bytes"),
@@ -167,6 +173,75 @@ def test_files_that_are_refused(filed: RunningServer, place: str, tmp_path: Path
         assert "no descriptor is needed" in str(_raw(place, {"operation": "unregister"}, [sealed])["error"])
     for fd in (*wrong, writing, sealed):
         os.close(fd)
+
+
+def _sparse(byte_size: int, seals: int) -> int:
+    """Return a file that is as large as one likes, and has no memory."""
+    fd = os.memfd_create("sparse", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, byte_size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL | seals)
+    return fd
+
+
+def test_a_file_that_is_too_large_to_be_mapped(filed: RunningServer, http: Http, place: str) -> None:
+    """Each time is answered, and the name is free afterwards."""
+    with nothing_is_left(filed):
+        for byte_size in (1 << 50, (1 << 63) - PAGE):
+            fd = _sparse(byte_size, fcntl.F_SEAL_GROW)
+            for offset in (0, PAGE):
+                request = {"operation": "register", "name": "x", "offset": offset, "byte_size": byte_size - offset}
+                text = "failed to register shared memory region 'x': unable to process address space"
+                assert str(_raw(place, request, [fd])["error"]).startswith(text)
+            os.close(fd)
+        assert http.regions() == []
+
+
+def test_a_region_that_its_client_makes_too_large_to_be_mapped(
+    filed: RunningServer, http: Http, rpc: Grpc, place: str
+) -> None:
+    with nothing_is_left(filed):
+        fd = _sparse(PAGE, 0)
+        assert _raw(place, {"operation": "register", "name": "out", "byte_size": PAGE}, [fd]) == {"ok": True}
+        assert http.infer("out", 0, 64) == (200, bytes(64))
+        os.ftruncate(fd, 1 << 50)
+        text = f"shared memory region 'out', which has become {1 << 50} bytes large, cannot be mapped"
+        for _ in range(4):  # by either worker
+            code, body = http.infer("out", 0, 64)
+            assert code == 500
+            assert text in body.decode()
+            assert _growing(rpc, 100)[0] == "INTERNAL"
+        assert http.unregister("out") == 200
+        os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["worker", "hub"])
+def test_who_has_no_descriptors_left_answers_and_recovers(
+    filed: RunningServer, http: Http, rpc: Grpc, place: str, kind: str
+) -> None:
+    with nothing_is_left(filed), segment(b"\3" * PAGE) as made, FileRegion.create(PAGE) as region:
+        processes = pids(filed)[kind]
+        with SharedMemorySocket(place) as sockets:
+            with ExitStack() as shortage:
+                for pid in processes:
+                    shortage.enter_context(starved(pid))
+                for _ in range(2):  # the second one finds the name free
+                    assert http.register("key", made.key, 0, PAGE)[0] in (400, 500, 503)
+                    with pytest.raises(
+                        SharedMemoryError, match=r"no descriptor left|Too many open files|not there, or was refused"
+                    ):
+                        sockets.register("file", region)
+                assert http.infer_inline(bytes(100))[0] == 200
+                assert rpc.ask("ModelInfer", inline_request(1 << 20))[0] == "OK"
+            assert http.register("key", made.key, 0, PAGE)[0] == 200
+            sockets.register("file", region)
+            for _ in range(4):
+                assert http.infer("key", 0, 64) == (200, b"\3" * 64)
+                assert http.infer("file", 0, 64) == (200, bytes(64))
+            sockets.unregister("")
+        for pid in processes:
+            assert filed.run_dir is not None
+            if kind == "worker":
+                os.close(fetch_handle(RunDir(filed.run_dir).handles(pid)))
 
 
 @needs_root
