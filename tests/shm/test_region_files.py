@@ -221,6 +221,7 @@ def test_who_has_no_descriptors_left_answers_and_recovers(
     with nothing_is_left(filed), segment(b"\3" * PAGE) as made, FileRegion.create(PAGE) as region:
         processes = pids(filed)[kind]
         with SharedMemorySocket(place) as sockets:
+            sockets.unregister("file")  # now the hub has accepted the connection
             with ExitStack() as shortage:
                 for pid in processes:
                     shortage.enter_context(starved(pid))
