@@ -179,7 +179,7 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
 """(importer, imported) that the two tables above do not allow and that are right all the same, each with its reason."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "a2wsgi": ("tensorhub.http.app",),
+    "a2wsgi": ("tensorhub.http.wsgi",),
     "cupy": ("tensorhub.ipc.cuda_shm",),
     "falcon": ("tensorhub.http",),
     "fsspec": ("tensorhub.hub.cloud",),

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from tensorhub.errors import TensorhubError
 from tensorhub.http.asgi import Receive, Scope, Send
@@ -24,12 +24,6 @@ from tensorhub.http.routes import generate_target, infer_target
 log = logging.getLogger(__name__)
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-
-_WSGI_NOTICE = (
-    "serving through the WSGI adapter, which costs much of the speed. The fast way: 'gunicorn -c "
-    "etc/tensorhub/gunicorn.conf.py tensorhub.http:app', or 'gunicorn -k tensorhub.http.gunicorn_worker.Worker "
-    "tensorhub.http:app'"
-)
 
 
 class App:
@@ -63,8 +57,6 @@ class App:
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            if "wsgi_environ" in scope:
-                _complete_wsgi_scope(scope)
             if not scope["path"].startswith("/"):
                 _to_origin_form(scope)
             path = scope.get("raw_path") or scope["path"].encode()
@@ -74,8 +66,7 @@ class App:
             generate = generate_target(path)
             if generate is not None:
                 return self._generate.serve(scope, receive, send, *generate)
-            serve: Awaitable[None] = self._control(scope, receive, send)
-            return serve
+            return self._control(scope, receive, send)
         if scope["type"] == "lifespan":
             return self._live(receive, send)
         return _close_websocket(receive, send)
@@ -98,11 +89,10 @@ class App:
     def _serve_wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         with self._wsgi_lock:
             if self._wsgi is None:
-                # Not at the top: ASGI servers need neither the library nor its thread.
-                from a2wsgi import ASGIMiddleware
+                # Not at the top: ASGI servers need no adapter.
+                from tensorhub.http.wsgi import WsgiApp
 
-                log.warning(_WSGI_NOTICE)
-                self._wsgi = cast(Callable[..., Any], ASGIMiddleware(cast(Any, self._serve)))
+                self._wsgi = WsgiApp(self._serve, self.connection)
         return self._wsgi(environ, start_response)
 
 
@@ -112,16 +102,6 @@ def _to_origin_form(scope: Scope) -> None:
     if "raw_path" in scope:
         raw = scope["raw_path"].decode("latin-1")
         scope["raw_path"] = (_ORIGIN.sub("", raw, count=1) or "/").encode("latin-1")
-
-
-def _complete_wsgi_scope(scope: Scope) -> None:
-    """Add what the adapter leaves out: the path as it was written, and a client without a port."""
-    environ = scope["wsgi_environ"]
-    target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    if target.startswith("/"):
-        scope["raw_path"] = target.encode("latin-1")
-    if "client" not in scope and environ.get("REMOTE_ADDR"):
-        scope["client"] = (environ["REMOTE_ADDR"], 0)
 
 
 async def _close_websocket(receive: Receive, send: Send) -> None:

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.port import ALIGNMENT, Reservation
-from tensorhub.http.asgi import Disconnected, Event, Receive
+from tensorhub.http.asgi import JSON_TYPE, Disconnected, Event, Receive, Send, send_body
+from tensorhub.protocol.json_text import error_body
 
 MAX_BODY_SIZE = 2**31 - 1
 """Bytes; Triton counts a body in an int32."""
@@ -25,6 +26,8 @@ _DRAIN_LIMIT = 256 * 1024 * 1024
 TOO_MANY_CHUNKS = (
     f"Chunked request body exceeds maximum of {MAX_SMALL_CHUNKS} non-empty chunks. Send fewer or larger HTTP chunks."
 )
+
+_INCOMPLETE = "the request's body has not arrived: nothing has come for too long. Send it without long pauses"
 
 
 class Reserver(Protocol):
@@ -51,6 +54,20 @@ class BodyReader:
         self.finished = False
         self.received = 0
 
+    async def event(self) -> Event:
+        """Return the next event of the body, as it has come.
+
+        Raises:
+            Disconnected: the client has gone, or the server waits no longer for it.
+        """
+        self._held_back = False
+        event: Event = await self._receive()
+        if event["type"] != "http.request":
+            raise Disconnected
+        self.finished = not event.get("more_body", False)
+        self.received += len(event.get("body", b""))
+        return event
+
     async def chunk(self) -> bytes:
         """Return the next piece, possibly empty.
 
@@ -58,13 +75,7 @@ class BodyReader:
             Disconnected: the client has gone.
             InvalidArgument: too many tiny chunks.
         """
-        self._held_back = False
-        event: Event = await self._receive()
-        if event["type"] != "http.request":
-            raise Disconnected
-        data: bytes = event.get("body", b"")
-        self.finished = not event.get("more_body", False)
-        self.received += len(data)
+        data: bytes = (await self.event()).get("body", b"")
         if len(data) < _SMALL_CHUNK and not self.finished and data:
             self._small_chunks += 1
             if self._small_chunks > MAX_SMALL_CHUNKS:
@@ -94,11 +105,12 @@ class BodyReader:
             return
         limit = self.received + _DRAIN_LIMIT
         while not self.finished and self.received < limit:
-            event = await self._receive()
-            if event["type"] != "http.request":
-                raise Disconnected
-            self.received += len(event.get("body", b""))
-            self.finished = not event.get("more_body", False)
+            await self.event()
+
+    async def tell_if_incomplete(self, send: Send) -> None:
+        """Answer a client whose body has not come to its end; to a server, one that pauses is as one that has gone."""
+        if not self.finished:
+            await send_body(send, 408, [JSON_TYPE], error_body(_INCOMPLETE))
 
 
 class ArenaBody:

@@ -44,7 +44,7 @@ class GenerateEndpoint:
         self._connection = connection
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str, streamed: bool) -> None:
-        """Answer one request, whatever happens; returns silently if the client has gone."""
+        """Answer one request, whatever happens; and nothing if the client has gone."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         reader = BodyReader(receive, held_back=b"expect" in headers)
         try:
@@ -76,7 +76,7 @@ class GenerateEndpoint:
                 await reader.drain()
                 await send_body(send, exc.status, [JSON_TYPE, *exc.headers], error_body(exc.message))
         except Disconnected:
-            return
+            await reader.tell_if_incomplete(send)
 
 
 def _start(

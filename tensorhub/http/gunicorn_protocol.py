@@ -1,9 +1,9 @@
 """Gunicorn's ASGI connection with two additions.
 
-1. A client may send its next request the moment it has the whole reply. Gunicorn (27.0) gets back to its connection
-   one turn of the loop later, and uvloop reads from sockets first. Whatever arrives in that turn goes to a parser that
-   keeps 64 KiB of it, and a connection with more is closed: every other large request of a fast client fails. Here it
-   waits outside of the parser.
+1. A client may send its next request the moment it has the whole reply, or sooner. Gunicorn (27.0) gets back to its
+   connection one turn of the loop later, and uvloop reads from sockets first. Whatever arrives until then goes to a
+   parser that keeps 64 KiB of it, and a connection with more is closed: every other large request of a fast client
+   fails. Here it waits outside of the parser.
 2. A small infer call that has arrived whole, on a connection where nothing else is under way, is answered without ASGI
    (`direct`). Gunicorn's own task waits for a request meanwhile and does not notice. The head is read by the same C
    parser. Where Gunicorn would do something with each request (access log, hooks), nothing goes this way.
@@ -32,13 +32,19 @@ EXPECTED = (
     "_close_transport",
     "_feed_callback_parser",
     "_keepalive_timeout",
+    "_on_body",
+    "_on_headers_complete",
     "_pause_reading",
     "_resume_reading",
+    "_safe_write",
     "data_received",
 )
 
 _TAIL_SIZE = 16 * 1024
 """Bytes that are left to the parser to keep: small requests, which then cost nothing more. It can keep 64 KiB."""
+
+_FEED_SIZE = 48 * 1024
+"""Bytes that the parser is given at once, unless they are all of one body: it can keep what is left of them."""
 
 _PIECE_SIZE = 128 * 1024
 """Bytes of a large reply that are written at a time, with a wait for the socket between them."""
@@ -93,7 +99,9 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         super().__init__(worker)
         self._early: deque[bytes] = deque()
         self._untouched = True  # Gunicorn's parser has been given nothing of the next request
+        self._body_left = 0  # bytes of the body that its parser is in, as announced
         self._call: DirectCall | None = None
+        self._is_unanswered = False  # the request that went the short way last
         self._idle_since = 0.0
         self._direct: DirectInfer | None = worker.direct
         self._parser: DirectParser = worker.direct_parser
@@ -116,11 +124,32 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
             self._early.append(data)
             self._pause_reading()
         elif not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
-            super().data_received(data)
+            self._feed(data)
             if len(data) >= _TURN_SIZE and not self._is_answering and self._has_body_waiting:
                 # libuv reads from a connection up to 32 times before it looks at the others. Gunicorn reads on when
                 # the app has taken this piece of the body.
                 self._pause_reading()
+
+    def _feed(self, data: bytes) -> None:
+        """Give Gunicorn the bytes of one request, and set aside those of the next ones that its parser cannot keep."""
+        start = 0
+        while start < len(data) and not self._closed:
+            if start and self._is_answering:
+                self._early.appendleft(data[start:])
+                self._pause_reading()
+                return
+            end = start + max(_FEED_SIZE, self._body_left)
+            super().data_received(data[start:end])
+            start = end
+
+    def _on_headers_complete(self) -> Any:
+        skip = super()._on_headers_complete()
+        self._body_left = self._current_request.content_length
+        return skip
+
+    def _on_body(self, chunk: bytes) -> None:
+        self._body_left -= len(chunk)
+        super()._on_body(chunk)
 
     @property
     def _has_body_waiting(self) -> bool:
@@ -167,7 +196,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         while self._early and not self._closed and not self._is_answering and self._call is None:
             data = self._early.popleft()
             if not (self._direct is not None and data.startswith(_DIRECT_START) and self._begin(data)):
-                super().data_received(data)
+                self._feed(data)
         if not self._early and not self._closed and not self._is_answering:
             # Also while a call is under way: its client may leave.
             super()._resume_reading()
@@ -182,10 +211,11 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         if request is None:
             return False
         assert self._direct is not None
+        self._is_unanswered = True
         call = self._direct.begin(*request, self._answer, self._ends)
         if call is None:
             return False
-        if not call.done:
+        if self._is_unanswered:  # also by an error that is there already, and is too large to have been written
             self._call = call
         return True
 
@@ -216,7 +246,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         self, head: bytes, chunks: Sequence[bytes | memoryview], release: Callable[[], None]
     ) -> None:
         try:
-            self.transport.write(head)
+            self._safe_write(head)
             for chunk in chunks:
                 for start in range(0, len(chunk), _PIECE_SIZE):
                     await self._flow_control.drain()
@@ -232,6 +262,7 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
     def _answered(self) -> None:
         """Make ready for the next request, as Gunicorn does after its own."""
         self._call = None
+        self._is_unanswered = False
         worker = self.worker
         worker.nr += 1
         if worker.nr >= worker.max_requests and worker.alive:
@@ -273,6 +304,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         """Cancel what the client no longer waits for."""
         call, self._call = self._call, None
         super().connection_lost(exc)
+        if self._flow_control is not None:
+            self._flow_control.resume_writing()  # whoever waits for room to write looks whether we are closed
         if call is not None:
             call.cancel()
 

@@ -73,6 +73,7 @@ class Worker(gasgi.ASGIWorker):  # type: ignore[misc]
             resting.cancel()
 
     async def _shutdown(self) -> None:
+        self._resting = None  # it has other reasons than SIGTERM as well, and one that follows does not cut it short
         closing = None if self._close_the_idle() else asyncio.ensure_future(self._close_the_idle_later())
         try:
             await super()._shutdown()

@@ -69,7 +69,7 @@ class InferEndpoint:
         self._waiting = Waiting()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
-        """Answer one request, whatever happens; returns silently if the client has gone."""
+        """Answer one request, whatever happens; and nothing if the client has gone."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         reader = BodyReader(receive, held_back=b"expect" in headers)
         try:
@@ -101,7 +101,7 @@ class InferEndpoint:
                 await reader.drain()
                 await send_body(send, exc.status, [JSON_TYPE, *exc.headers], error_body(exc.message))
         except Disconnected:
-            return
+            await reader.tell_if_incomplete(send)
 
 
 def find_target(catalog: Catalog, model: str, version: str) -> ServedVersion:

@@ -39,9 +39,18 @@ class Server:
         finally:
             connection.close()
 
-    def connect(self) -> socket.socket:
-        """Open a bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        """Open a bare connection; receive_buffer: bytes that the kernel keeps for it, 0 for as many as it likes."""
+        connection = socket.socket()
+        connection.settimeout(60)
+        if receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            connection.connect(("127.0.0.1", self.port))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def account(self) -> dict[str, Any]:
         """Ask the fake gateway what it has seen and what it holds."""
@@ -56,10 +65,12 @@ class Server:
 
 
 @contextmanager
-def gunicorn(folder: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+def gunicorn(
+    folder: Path, *arguments: str, app: str = "tests.http.fake_app:app", **environment: str
+) -> Iterator[Server]:
     """Run Gunicorn in `folder`; its output goes to a file `log` there."""
     [port] = free_ports(1)
-    command = [sys.executable, "-m", "gunicorn", *arguments, "tests.http.fake_app:app"]
+    command = [sys.executable, "-m", "gunicorn", *arguments, app]
     if "-c" not in arguments:
         command[3:3] = ["--bind", f"127.0.0.1:{port}", "--no-control-socket"]
     environ = {
@@ -88,6 +99,6 @@ def gunicorn(folder: Path, *arguments: str, **environment: str) -> Iterator[Serv
 
 def _answers(server: Server) -> bool:
     try:
-        return server.ask("GET", "/v2/health/live").status == 200
+        return server.ask("GET", "/v2/health/live").status in (200, 503)
     except OSError:
         return False

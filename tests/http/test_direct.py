@@ -39,8 +39,8 @@ class Reply(NamedTuple):
 class Peer:
     """A connection on which bytes are sent as they are."""
 
-    def __init__(self, server: Server) -> None:
-        self.socket: socket.socket = server.connect()
+    def __init__(self, server: Server, receive_buffer: int = 0) -> None:
+        self.socket: socket.socket = server.connect(receive_buffer)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = self.socket.makefile("rb")
 
@@ -48,6 +48,10 @@ class Peer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; what has come and was not read is lost."""
         self._stream.close()
         self.socket.close()
 

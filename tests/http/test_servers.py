@@ -2,14 +2,21 @@
 
 import http.client
 import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tensorhub.http.app import App
+from tensorhub.ipc.watch import is_running
 from tests.http.asgi_client import ask
 from tests.http.fake_gateway import open_fake_gateway
-from tests.http.server import CONFIG, gunicorn
+from tests.http.server import CONFIG, Server, gunicorn
+from tests.http.test_direct import Peer, post
+from tests.waiting import wait_until
 
 BODY = json.dumps({"inputs": [{"name": "IN", "datatype": "FP32", "shape": [2], "data": [1.5, 2]}]}).encode()
 OUTPUT = {"name": "IN", "datatype": "FP32", "shape": [2], "data": [1.5, 2.0]}
@@ -92,3 +99,113 @@ def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
         assert server.stop() == 0
         idle.close()
         fresh.close()
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_a_bare_server_leaves_the_run_directory(tmp_path: Path, worker: str) -> None:
+    run_dir = tmp_path / "run"
+    application = "tensorhub.http:app"
+    with gunicorn(tmp_path, "-k", worker, app=application, TENSORHUB_RUN_DIR=str(run_dir)) as server:
+        assert len(list(run_dir.iterdir())) == 2
+        [child] = _children(server)
+        os.kill(child, signal.SIGTERM)  # as a terminal or a service manager does, beside the one that its parent sends
+        assert server.stop() == 0
+    assert list(run_dir.iterdir()) == []
+
+
+def test_a_client_that_leaves_a_bare_server_ends_its_request(tmp_path: Path) -> None:
+    with gunicorn(tmp_path, "-k", "gthread", "--threads", "4") as server:
+        with Peer(server) as leaving:
+            leaving.socket.sendall(post("decoupled", b'{"count": 1000000000}', path="/v2/models/{}/generate_stream"))
+            assert leaving.socket.recv(15) == b"HTTP/1.1 200 OK"
+        wait_until(lambda: server.account()["cancelled"] == 1, "the stream has been cancelled")
+        assert server.account()["in_flight"] == 0
+        with Peer(server) as leaving:
+            leaving.socket.sendall(
+                b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+                b"Inference-Header-Content-Length: 100\r\n\r\n" + bytes(200_000)
+            )
+            wait_until(lambda: server.account()["reservations"] == 1, "the body is arriving")
+        wait_until(lambda: server.account()["reservations"] == 0, "the part of a body is let go")
+
+
+def test_a_bare_server_refuses_bodies_that_it_cannot_read(tmp_path: Path) -> None:
+    with gunicorn(tmp_path) as server:
+        chunks = [b"%x\r\n%b\r\n" % (len(BODY), BODY), b"0\r\n\r\n"]
+        answer = server.ask("POST", "/v2/models/echo/infer", iter(chunks), {"Transfer-Encoding": "chunked"})
+        assert answer.status == 411
+        assert "Content-Length" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/echo/infer",
+        "/v2/models/echo/infer?binary",
+        "/v2/models/echo/generate",
+        "/v2/repository/models/echo/unload",
+        "/v2/nothing",
+    ],
+)
+def test_a_body_that_does_not_arrive(impatient: Server, path: str) -> None:
+    binary = "Inference-Header-Content-Length: 10\r\n" if path.endswith("?binary") else ""
+    with Peer(impatient) as peer:
+        peer.socket.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n{binary}\r\n{{".encode())
+        answer = peer.read()
+        assert answer.status == 408
+        assert b"has not arrived" in answer.body
+        assert peer.at_end()
+    assert impatient.account()["reservations"] == 0
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with gunicorn(tmp_path_factory.mktemp("impatient"), "-c", str(CONFIG), TENSORHUB_HTTP_TIMEOUT="1") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v2/nothing", 404),
+        ("POST", "/v2/models/echo/infr", 404),
+        ("PUT", "/v2/models/echo", 405),
+        ("POST", "/v2/systemsharedmemory/unregister", 200),
+    ],
+)
+def test_a_large_body_that_nobody_wants(server: Server, method: str, path: str, status: int) -> None:
+    body = bytes(32_000_000)  # more than the kernel keeps: the client sends it as the server reads
+    assert server.ask(method, path, body).status == status
+
+
+def test_a_worker_that_ends_for_another_reason_may_be_told_to_end(tmp_path: Path) -> None:
+    request = post("echo", BODY)
+    with ExitStack() as stack:
+        server = stack.enter_context(gunicorn(tmp_path, "-c", str(CONFIG), TENSORHUB_EXIT_TIMEOUT="60"))
+        busy, *others = [stack.enter_context(Peer(server)) for _ in range(4)]
+        for peer in (busy, *others):
+            assert peer.ask(request).status == 200
+        busy.socket.sendall(request[:-1])
+        [child] = _children(server)
+        server.process.kill()
+        wait_until(lambda: _refuses(server), "the worker shuts down")
+        os.kill(child, signal.SIGTERM)
+        os.kill(child, signal.SIGTERM)
+        for other in others:  # it has noticed the signals when it has answered
+            assert other.ask(request).status == 200
+        assert busy.ask(request[-1:]).status == 200
+        assert busy.at_end()
+        wait_until(lambda: not is_running(child), "the worker has ended")
+
+
+def _refuses(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def _children(server: Server) -> list[int]:
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
