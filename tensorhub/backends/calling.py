@@ -80,6 +80,9 @@ class ModelCaller(Protocol):
     def may_block(self) -> None:
         """Call this on a thread that is going to wait for one of the above: the worker must not wait as well."""
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the worker's loop; from any thread, and at any point of it."""
+
 
 _installed: list[ModelCaller] = []
 
@@ -104,3 +107,11 @@ def may_block() -> None:
     """Call this on a thread that runs a model, when what it is going to wait for may call models."""
     if _installed:
         _installed[0].may_block()
+
+
+def soon(call: Callable[[], None]) -> None:
+    """Have `call` run where it may take locks and send: for finalizers, which may run in the middle of anything."""
+    if _installed:
+        _installed[0].soon(call)
+    else:
+        call()

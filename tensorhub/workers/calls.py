@@ -47,6 +47,9 @@ class Loop(Protocol):
     def step_aside(self) -> None:
         """If this is the loop's thread: let another one be it."""
 
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the loop's thread; from any thread, and at any point of it."""
+
 
 class ModelCalls:
     """See the module, and `backends.calling.ModelCaller`."""
@@ -212,6 +215,10 @@ class ModelCalls:
         if model is not None:
             model.keep_off_the_loop()
         self._loop.step_aside()
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """See ModelCaller."""
+        self._loop.post(call)
 
 
 class _Answers:

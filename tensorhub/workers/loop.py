@@ -193,6 +193,10 @@ class WorkerLoop:
             self._successors.append(successor)
             successor.start()
 
+    def post(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the loop's thread; from any thread, and at any point of it."""
+        self._node.post(call)
+
     def _turn(self) -> None:
         """Be the loop, until the end or until this thread has stepped aside."""
         me = self._thread = threading.get_ident()

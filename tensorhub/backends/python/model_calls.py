@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -242,7 +243,7 @@ class ResponseIterator:
 
     def __del__(self) -> None:
         if self._answers is not None:
-            self._answers.let_come(abandoned=True)
+            calling.soon(partial(self._answers.let_come, abandoned=True))
 
     def cancel(self) -> None:
         """Tell the called model that no more responses are wanted; it decides what it does then, and when it ends."""

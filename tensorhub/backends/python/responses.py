@@ -4,8 +4,10 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from tensorhub.backends import calling
 from tensorhub.backends.python.errors import TritonError, TritonModelException, to_tensorhub
 from tensorhub.backends.python.tensors import Tensor
 from tensorhub.requests import InferRequest, InferResponse, Parameter
@@ -166,11 +168,16 @@ class InferenceResponseSender:
     def __del__(self) -> None:
         if self._closed or self._request.answered:
             return
-        log.warning("a model has dropped the sender of request '%s' before its end", self._request.request_id)
         self._closed = True
-        if self._decoupled or self._sent:
-            self._request.respond(None)
-        else:
-            self._request.fail(
-                to_tensorhub(TritonError("The model has dropped the request without sending a response."))
-            )
+        calling.soon(partial(_end_dropped, self._request, self._decoupled or self._sent))
+
+
+def _end_dropped(request: InferRequest, without_answer: bool) -> None:
+    """End a request that nobody can answer any more; `without_answer`: it has had its answers."""
+    if request.answered:
+        return
+    log.warning("a model has dropped the sender of request '%s' before its end", request.request_id)
+    if without_answer:
+        request.respond(None)
+    else:
+        request.fail(to_tensorhub(TritonError("The model has dropped the request without sending a response.")))
