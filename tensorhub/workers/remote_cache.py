@@ -222,7 +222,7 @@ class RemoteCache:
             while self._unwritten and len(batch) < _TOGETHER and size < _WRITTEN_TOGETHER_BYTES:
                 batch.append(self._unwritten.popleft())
                 size += batch[-1].byte_size
-        items = [entry.write() for entry in batch]
+        items = [item for entry in batch if (item := _maybe_written(entry)) is not None]
         del batch
         try:
             refusal = link.store([item for item in items if len(item[1]) <= self._byte_limit])
@@ -270,6 +270,14 @@ def _key_of(lookup: Lookup) -> str:
     except Exception:
         log.exception("the key of a request in the response cache")
         return ""
+
+
+def _maybe_written(entry: Entry) -> tuple[str, bytes, int] | None:
+    try:
+        return entry.write()
+    except Exception:
+        log.exception("an answer cannot be written to the response cache")
+        return None
 
 
 def _read(lookup: Lookup, value: bytes | None) -> Found:

@@ -88,8 +88,11 @@ class Entry:
     key: str
     byte_size: int = 10
     value: bytes = b"value"
+    raises: bool = False
 
     def write(self) -> tuple[str, bytes, int]:
+        if self.raises:
+            raise ValueError("a parameter that no message can hold")
         return self.key, self.value, 0
 
 
@@ -246,6 +249,23 @@ def test_what_is_too_large_to_be_read_is_not_written(server: Server, worker: Wor
     worker.cache.keep(Entry("fits", value=bytes(LIMIT)))
     wait_until(lambda: "fits" in server.values, "what fits is written")
     assert "large" not in server.values
+
+
+def test_what_cannot_be_written_takes_no_room_and_hinders_nobody(
+    server: Server, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_cache, "UNWRITTEN_BYTES", 30)
+    server.may_answer.clear()
+    worker.cache.keep(Entry("first"))
+    assert server.stored.get(timeout=60) == ["first"]
+    for entry in (Entry("bad", raises=True), Entry("good")):
+        worker.cache.keep(entry)
+    server.may_answer.set()
+    assert server.stored.get(timeout=60) == ["good"]
+    for name in ("a", "b", "c", "d"):
+        worker.cache.keep(Entry(name, raises=True))
+        worker.cache.keep(Entry(name.upper()))
+        wait_until(lambda name=name: name.upper() in server.values, "there is room")  # type: ignore[misc]
 
 
 def test_a_refusal_to_write_is_told_once_and_no_reason_not_to_ask(
