@@ -145,11 +145,25 @@ class RunningEnsemble:
         try:
             going = _Request(self, request, started_ns)
         except TensorhubError as exc:
-            self.ended(request, started_ns, Durations(0, 0, 0), failed=True)
-            request.fail(exc)
+            self._give_up(request, started_ns, exc, result, run)
             return
         self._requests[id(request)] = going
         going.resume(result, run)
+
+    def _give_up(
+        self, request: InferRequest, started_ns: int, error: TensorhubError, left: Left, straight: StraightRun
+    ) -> None:
+        """Answer with an error, when the step that runs has ended: it reads the request's memory."""
+
+        def answered(response: InferResponse | None, final: bool) -> None:
+            if final:
+                self.ended(request, started_ns, Durations(0, 0, 0), failed=True)
+                request.fail(error)
+
+        if left.at is not None and left.pending:
+            straight.follow(self.calls.answers(left.at.model, answered))
+        else:
+            answered(None, True)
 
     def observe_cache_hit(self, request: InferRequest, lookup_start_ns: int) -> None:
         """See caching.CacheableModel."""

@@ -40,12 +40,20 @@ class Loaded:
 class Running:
     """A RunningModel with one instance, whose answers come into a queue.
 
+    Args:
+        tensors: it has an input and an output, of bytes.
+
     Attributes:
         drained: set when the model has been told to drain and its last request has been answered.
     """
 
-    def __init__(self, execute: Execute, turns: ModelTurns | None = None, *, decoupled: bool = False) -> None:
+    def __init__(
+        self, execute: Execute, turns: ModelTurns | None = None, *, decoupled: bool = False, tensors: bool = False
+    ) -> None:
         config = messages.ModelConfig(name="m")
+        if tensors:
+            config.input.add(name="i", data_type="TYPE_UINT8", dims=[-1])
+            config.output.add(name="o", data_type="TYPE_UINT8", dims=[-1])
         config.model_transaction_policy.decoupled = decoupled
         spec = ModelSpec.from_config(config, "m", 1)
         self.loaded = Loaded(execute)
