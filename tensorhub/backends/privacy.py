@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tensorhub.devices import DeviceError, DeviceMemory
+from tensorhub.errors import Unavailable
 from tensorhub.requests import Buffer, Tensor, flat_view
 
 _OWN_REFERENCES = 3
@@ -39,6 +40,9 @@ def secured(tensors: Iterable[Tensor], inputs: Iterable[Tensor]) -> list[Tensor]
     Args:
         tensors: of a response; the caller refers to them by nothing else.
         inputs: of the request, whose memory lives and does not change until all that follows is done.
+
+    Raises:
+        DeviceError, Unavailable: see `copied`.
     """
     given = {id(tensor.data) for tensor in inputs}
     return [
@@ -52,6 +56,9 @@ def own(tensor: Tensor, inputs: Iterable[Tensor]) -> tuple[Tensor, bool]:
 
     Returns:
         The tensor or a copy of it, and whether it may be written to.
+
+    Raises:
+        DeviceError, Unavailable: see `copied`.
     """
     if is_private(tensor):
         return tensor, True
@@ -71,11 +78,19 @@ def _is_of(data: Buffer, given: set[int]) -> bool:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """Return a copy that is nobody else's: on the same GPU, or in the host's memory if that has no room for it."""
+    """Return a copy that is nobody else's: on the same GPU, or in the host's memory if that has no room for it.
+
+    Raises:
+        DeviceError: the driver refuses to read it.
+        Unavailable: there is no memory for it.
+    """
     data = tensor.data
     if type(data) is DeviceMemory and data.nbytes:
         try:
             return Tensor(tensor.name, tensor.datatype, tensor.shape, data.copy())
         except DeviceError:
             pass
-    return Tensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(data)))
+    try:
+        return Tensor(tensor.name, tensor.datatype, tensor.shape, bytearray(flat_view(data)))
+    except MemoryError:
+        raise Unavailable(f"there is no memory for a copy of tensor '{tensor.name}'") from None

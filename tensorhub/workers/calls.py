@@ -271,7 +271,11 @@ class _Answer:
         outputs = [tensor for tensor in self.response.outputs if not wanted or tensor.name in wanted]
         parameters = self.response.parameters
         self.response = None  # nothing else must refer to the tensors now
-        outputs = secured(outputs, self._inputs)
+        try:
+            outputs = secured(outputs, self._inputs)
+        except TensorhubError as exc:
+            self.response = InferResponse(error=exc)
+            return
         for index, tensor in enumerate(outputs):
             spec = specs.get(tensor.name)
             if spec is not None and spec.reshape is not None:

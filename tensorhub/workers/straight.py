@@ -342,7 +342,10 @@ class StraightRun:
         if response is not None and response.error is None:
             assert self.made is not None
             inputs = self.made.inputs.values()
-            self._secured = [own(tensor, inputs) for tensor in response.outputs]
+            try:
+                self._secured = [own(tensor, inputs) for tensor in response.outputs]
+            except TensorhubError as exc:
+                response.error = exc
         return True
 
     def _keep(self, item: LineStep) -> None:

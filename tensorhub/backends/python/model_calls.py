@@ -19,7 +19,6 @@ from tensorhub.backends.python.errors import TritonError, TritonModelException
 from tensorhub.backends.python.preferred_memory import PreferredMemory
 from tensorhub.backends.python.responses import InferenceResponse
 from tensorhub.backends.python.tensors import Tensor
-from tensorhub.devices import DeviceError
 from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.protocol import messages
 from tensorhub.requests import InferResponse
@@ -320,12 +319,12 @@ def _received(response: InferResponse | None, preferred: PreferredMemory | None)
         return InferenceResponse([])
     if response.error is not None:
         return _failed(response.error)
-    outputs = [tensor if _is_own(tensor) else copied(tensor) for tensor in response.outputs]
-    if preferred is not None:
-        try:
+    try:
+        outputs = [tensor if _is_own(tensor) else copied(tensor) for tensor in response.outputs]
+        if preferred is not None:
             outputs = [preferred.placed(tensor) for tensor in outputs]
-        except DeviceError as exc:
-            return _failed(exc)
+    except TensorhubError as exc:
+        return _failed(exc)
     return InferenceResponse([Tensor._from_wire(tensor) for tensor in outputs], parameters=response.parameters)
 
 
