@@ -2,13 +2,10 @@
 
 import os
 import secrets
-import signal
 import sys
-import threading
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from tensorhub.cli import bench_report, inputs
@@ -43,9 +40,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         if arguments.plot:
             bench_report.check_plot(arguments.plot)
-        with _sigterm_as_interrupt():
-            for result in _measure(arguments):
-                results.append(result)
+        for result in _measure(arguments):
+            results.append(result)
     except (Refused, Unreachable, SharedMemoryError, TensorError, ValueError, OSError) as exc:
         sys.stderr.write(f"{_PROG}: {exc}\n")
         status = 1
@@ -55,23 +51,6 @@ def run(argv: Sequence[str]) -> int:
     if results:
         _report(arguments, results)
     return status or int(any(result.errors or result.lost for _, result in results))
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM end the run as Ctrl-C does, so that no segment is left."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def concurrencies(text: str) -> list[int]:

@@ -88,9 +88,10 @@ def run(argv: Sequence[str]) -> int:
     check_segment_folder(report)
     check_driver(report, here)
     servers = by_server(find_workers())
-    asked = meant(servers, arguments.url)
+    asked: dict[str, Sequence[Side]] = {}
     try:
         with closing(Server(arguments.url, _TIMEOUT_S)) as server:
+            asked = meant(servers, arguments.url)
             metadata = server.metadata()
             report.add(GOOD, f"{metadata.get('name')} {metadata.get('version')} answers at {server.url}")
             if _SOCKET_EXTENSION in metadata.get("extensions", ()) and not arguments.shm_socket:
@@ -130,6 +131,9 @@ def meant(servers: Mapping[str, Sequence[Side]], url: str) -> dict[str, Sequence
     """Return the servers that can be the one at this address, by the port that they were started with.
 
     If there is none, it is the only one that can be seen; of several, nobody knows.
+
+    Raises:
+        ValueError: it is no address.
     """
     port = urlsplit(url if "//" in url else f"//{url}").port or 8000
     found = {run_dir: sides for run_dir, sides in servers.items() if any(side.http_port == port for side in sides)}

@@ -3,11 +3,13 @@
 Nothing of a subcommand is imported before it is called, so that `--help` is immediate and a client needs no server.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tensorhub.cli.program import BAD_USAGE
+from tensorhub.cli.program import BAD_USAGE, signals_as_interrupt
 from tensorhub.version import VERSION
 
 
@@ -96,7 +98,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if the command failed; 2 if the arguments are wrong. `serve` ends with 1 for wrong
         arguments, as Triton does.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with signals_as_interrupt():
+            try:
+                return _run(list(sys.argv[1:] if argv is None else argv))
+            finally:
+                sys.stdout.flush()
+    except KeyboardInterrupt as exc:
+        return 128 + (exc.args[0] if exc.args else signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Nothing can be told to him; nor may the interpreter try, at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else ""
     if name in ("--help", "-h", "help"):
         sys.stdout.write(help_text())
@@ -109,11 +125,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = f"there is no command '{name}'" if name else "a command is missing"
         sys.stderr.write(f"tensorhub: {problem}; there are {', '.join(COMMANDS)} (see tensorhub --help)\n")
         return BAD_USAGE
-    try:
-        return command.run(arguments[1:])
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; nothing can be told to him.
-        sys.stderr.close()
-        return 1
+    return command.run(arguments[1:])

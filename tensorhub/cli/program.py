@@ -2,8 +2,13 @@
 
 import shlex
 import shutil
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
+from types import FrameType
 
 PROGRAM = "tensorhub"
 BAD_USAGE = 2
@@ -16,3 +21,26 @@ def own_name() -> str:
         return PROGRAM
     called = sys.argv[0]
     return shlex.quote(called) if PurePath(called).name == PROGRAM else f"{shlex.quote(sys.executable)} -m {PROGRAM}"
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end a command as Ctrl-C does, with its number, so that nothing is left of what it made.
+
+    A SIGHUP that is ignored, by nohup for instance, stays so.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)

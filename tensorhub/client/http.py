@@ -37,12 +37,17 @@ class Server:
         Raises:
             ValueError: it is not such an address.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        wrong = ValueError(f"'{url}' is not an address such as {DEFAULT_URL}")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            raise wrong from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError(f"'{url}' is not an address such as {DEFAULT_URL}")
+            raise wrong
         self.url = f"{parts.scheme}://{parts.netloc}"
         connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = connect(parts.hostname, parts.port, timeout=timeout_s)
+        self._connection = connect(parts.hostname, port, timeout=timeout_s)
 
     def __repr__(self) -> str:
         return f"<Server {self.url}>"

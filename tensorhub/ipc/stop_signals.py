@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as something that a thread can wait for.
+"""SIGTERM, SIGINT and SIGHUP as something that a thread can wait for.
 
 A handler of Python runs when the main thread executes Python next: if the signal comes just before that thread begins
 to wait, not until something else wakes it. So the news comes through a pipe, to which the interpreter writes at once.
@@ -10,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-STOP_SIGNALS: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _READ_BYTES = 64
 
 
 @contextmanager
 def stop_signals() -> Iterator[int]:
-    """Have SIGTERM and SIGINT write to a pipe, and yield the end to read from (see `came`). For the main thread."""
+    """Have SIGTERM, SIGINT and SIGHUP write to a pipe, and yield the end to read from (see `came`).
+
+    For the main thread. A SIGHUP that is ignored, by nohup for instance, stays so.
+    """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def tell(number: int, frame: Any) -> None:
@@ -26,7 +29,11 @@ def stop_signals() -> Iterator[int]:
             os.write(writing, bytes((number,)))
 
     # Children get the default handlers back with exec.
-    before = {number: signal.signal(number, tell) for number in STOP_SIGNALS}
+    before = {
+        number: signal.signal(number, tell)
+        for number in STOP_SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     wake_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield reading
@@ -39,7 +46,7 @@ def stop_signals() -> Iterator[int]:
 
 
 def came(reading: int) -> bool:
-    """Read what is in the pipe; return whether one of the two signals came. Other signals that have a handler of Python
+    """Read what is in the pipe; return whether one of these signals came. Other signals that have a handler of Python
     are in it as well.
     """
     with suppress(BlockingIOError):

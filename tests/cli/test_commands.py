@@ -1,6 +1,7 @@
 """The commands as a user runs them: what they print, where to, and how they end."""
 
 import json
+import os
 import runpy
 import signal
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 from tensorhub.cli.main import COMMANDS, main
 from tensorhub.cli.quickstart import CONFIG, MODEL
 from tensorhub.client.http import Server
-from tests.serving import EXAMPLE_MODELS, RunningServer, free_ports
-from tests.waiting import wait_until
+from tests.serving import EXAMPLE_MODELS, PROJECT, RunningServer, free_ports
+from tests.waiting import DEADLINE_S, wait_until
 
 ONES = json.dumps([1] * 16)
 
@@ -48,6 +49,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
         (["infer"], 2, "MODEL"),
         (["infer", "m", "--repeat=0"], 2, "--repeat"),
         (["infer", "m", "--random", "--url=ftp://x"], 1, "'ftp://x' is not an address"),
+        (["status", "--url=http://127.0.0.1:port"], 1, "'http://127.0.0.1:port' is not an address"),
         (["bench"], 2, "MODEL"),
         (["infer", "m", "--repeat=x"], 2, "--repeat: a whole number of at least 1 is needed, got 'x'"),
         (["infer", "m", "--timeout=-1"], 2, "--timeout: a number of seconds from 0.01 to 86400 is needed, got '-1'"),
@@ -69,6 +71,26 @@ def test_errors_are_one_line(argv: list[str], status: int, part: str, capsys: py
     assert written.out == ""
     assert part in written.err
     assert written.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["serve", "--help"], ["infer", "--help"]])
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_goes_is_no_news(argv: list[str], buffered: bool) -> None:
+    """As `head` does when it has seen enough."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tensorhub", *argv],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"},
+            timeout=DEADLINE_S,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode in (0, 1), done.stderr) == (True, b"")
 
 
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

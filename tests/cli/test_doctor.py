@@ -48,6 +48,12 @@ def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert "or name it with --url" in capsys.readouterr().out
 
 
+def test_what_is_no_address(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("http://127.0.0.1:port", "http://[::1", "ftp://x"):
+        assert main(["doctor", f"--url={url}"]) == 1
+        assert f"problem  '{url}' is not an address" in capsys.readouterr().out
+
+
 def test_a_server_that_takes_no_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(tmp_path, ["--allow-client-shm=false"]) as running:
         assert main(["doctor", "--url", running.http]) == 1

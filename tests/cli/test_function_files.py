@@ -1,8 +1,11 @@
 """`tensorhub serve file.py`, as a person uses it."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from tensorhub.cli.serve import split_files
 from tensorhub.errors import InvalidArgument
 from tensorhub.hub.function_files import function_repository
 from tests.serving import PROJECT, serving
+from tests.waiting import wait_until
 
 _EXAMPLE = PROJECT / "examples" / "functions" / "text.py"
 _DEADLINE_S = 60.0
@@ -58,6 +62,29 @@ def test_a_file_that_cannot_be_served_is_one_line_and_status_1(tmp_path: Path, t
     assert done.returncode == 1
     assert error in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def heard_hangup() -> Iterator[None]:
+    """SIGHUP is not ignored by what is started, although nohup may have started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard_hangup")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_server_that_is_stopped_while_it_reads_files_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    path, temporary = tmp_path / "models.py", tmp_path / "tmp"
+    temporary.mkdir()
+    path.write_text("import pathlib, time\npathlib.Path(__file__ + '.read').touch()\ntime.sleep(600)\n")
+    command = [sys.executable, "-m", "tensorhub", "serve", str(path)]
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.PIPE) as process:
+        wait_until(Path(f"{path}.read").exists, "the file is being read")
+        assert list(temporary.iterdir())
+        process.send_signal(number)
+        assert process.wait(_DEADLINE_S) == 128 + number
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_example_serves_arrays_coroutines_and_streams(tmp_path: Path) -> None:

@@ -36,6 +36,23 @@ def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
             wait_until(lambda: is_ready(port))
 
 
+@pytest.fixture
+def heard_hangup() -> Iterator[None]:
+    """SIGHUP is not ignored by what is started, although nohup may have started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard_hangup")
+def test_a_terminal_that_is_closed_ends_the_server_in_order(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert server.pid is not None
+        pid = server.pid
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: not is_running(pid), "it ends, and leaves nothing, as `serving` sees to")
+
+
 def test_a_second_server_is_refused_also_while_the_hub_is_dead(tmp_path: Path) -> None:
     """It would take the place of the hub that is to come, and the first one's processes would join it."""
     with serving(tmp_path) as server:
