@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tensorhub.cli.program import BAD_USAGE, signals_as_interrupt
+from tensorhub.cli.program import BAD_USAGE, open_standard_streams, signals_as_interrupt
 from tensorhub.version import VERSION
 
 
@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if the command failed; 2 if the arguments are wrong. `serve` ends with 1 for wrong
         arguments, as Triton does.
     """
+    open_standard_streams()
     try:
         with signals_as_interrupt():
             try:

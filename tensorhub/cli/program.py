@@ -1,5 +1,6 @@
 """How the person at the terminal calls `tensorhub`, so that what we tell to type can be pasted, and how it ends."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -21,6 +22,18 @@ def own_name() -> str:
         return PROGRAM
     called = sys.argv[0]
     return shlex.quote(called) if PurePath(called).name == PROGRAM else f"{shlex.quote(sys.executable)} -m {PROGRAM}"
+
+
+def open_standard_streams() -> None:
+    """Have files 0, 1 and 2 open: who was started without them must not take a socket for one of them."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    # What was closed when the interpreter began is None.
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 @contextmanager

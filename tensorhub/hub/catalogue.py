@@ -264,6 +264,12 @@ class ModelCatalogue:
         self._folders[made.path] = name, made
         return read_folder(name, made.path)
 
+    def adopt(self, name: str, path: str) -> None:
+        """A worker serves a model from this folder; if another hub has made it for a request, it is now ours."""
+        made = overrides.maybe_made(path)
+        if made is not None:
+            self._folders[path] = name, made
+
     def keep(self, paths: Collection[str]) -> None:
         """Remove what was written for `file:` parameters and is not among these folders, those of all loads."""
         for path in [path for path in self._folders if path not in paths]:

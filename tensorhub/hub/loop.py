@@ -190,6 +190,7 @@ class Hub:
                 if self._begun:
                     self._take_kept()
         if process.role == "WORKER":
+            self._models.adopt(hello.models)
             if hello.HasField("statistics"):
                 self._book.reported(process.pid, hello.statistics)
             for region in (*hello.system_regions, *hello.cuda_regions):

@@ -75,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             with ExitStack() as held:
                 signals = held.enter_context(stop_signals())
                 node.watcher.on_readable(signals, lambda: hub.stop() if came(signals) else None)
-                held.callback(catalogue.close)
                 held.callback(node.close)
                 held.callback(hub.close)
                 held.callback(_open_metrics(chosen, hub).close)

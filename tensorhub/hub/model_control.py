@@ -8,7 +8,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,10 @@ from tensorhub.hub.plans import LoadFailure
 from tensorhub.hub.poller import Poller
 from tensorhub.hub.repository import check_model_name, poll_failure
 from tensorhub.hub.state import HubState
+from tensorhub.ipc.lifeline import parent_lives
+from tensorhub.ipc.watch import is_running
 from tensorhub.option_groups import ModelRepository
+from tensorhub.protocol.model_names import model_key
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +79,15 @@ class ModelControl:
             self._poller.start()
 
     def close(self) -> None:
-        """Follow the repository no more."""
+        """Follow the repository no more, and remove what came with requests, unless there are workers that need it."""
         self._poller.close()
+        if not (parent_lives() and any(map(is_running, self._state.lifecycle.workers.running()))):
+            self._catalogue.close()
+
+    def adopt(self, models: Iterable[Any]) -> None:
+        """A worker has come with `tensorhub.wire.ModelVersion`s that another hub had it load."""
+        for news in models:
+            self._catalogue.adopt(model_key(news.namespace, news.model), news.path)
 
     def index(self) -> list[Any]:
         """Return the repository index, as in `HubState.index`."""

@@ -9,6 +9,7 @@ from tensorhub.errors import InternalError, InvalidArgument
 from tensorhub.hub.repository import check_model_name, printable
 
 FILE_PREFIX = "file:"
+_ROOT_PREFIX = "tensorhub-model-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,18 @@ class OverrideFolder:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def maybe_made(path: str, parent: str | None = None) -> OverrideFolder | None:
+    """Return the folder at a path if another process of this server has made it by `materialise`, which it now is to
+    remove no more; None for another model's folder.
+    """
+    import tempfile
+
+    root = os.path.dirname(path)
+    beside = os.path.dirname(root) == (parent or tempfile.gettempdir())
+    # SAFETY: it will be removed, with all that is in it.
+    return OverrideFolder(path, root) if beside and os.path.basename(root).startswith(_ROOT_PREFIX) else None
+
+
 def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None) -> OverrideFolder:
     """Write the `file:` parameters of a load request into a folder of their own.
 
@@ -47,7 +60,7 @@ def materialise(files: Mapping[str, bytes], name: str, parent: str | None = None
     check_model_name(name)
     targets = {_relative(key): content for key, content in files.items()}
     try:
-        root = tempfile.mkdtemp(prefix="tensorhub-model-", dir=parent)
+        root = tempfile.mkdtemp(prefix=_ROOT_PREFIX, dir=parent)
     except OSError as error:
         raise _not_written(name, error) from error
     folder = OverrideFolder(os.path.join(root, name), root)

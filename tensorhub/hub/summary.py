@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import TextIO
 
 from tensorhub.cli.program import own_name
@@ -47,16 +48,14 @@ class Progress:
             self.due_s = now_s + self._pause_s
             return
         line = loading_line(done, total, loading, columns=shutil.get_terminal_size().columns)
-        self._stream.write("\r" + line)
-        self._stream.flush()
+        tell(self._stream, "\r" + line)
         self._shown = True
 
     def end(self) -> None:
         """Remove the line, and write no more to the log."""
         self.due_s = float("inf")
         if self._shown:
-            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
-            self._stream.flush()
+            tell(self._stream, "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
             self._shown = False
 
 
@@ -71,8 +70,14 @@ def show_outcome(settings: Settings, models: Collection[CatalogModel], *, failed
         columns=shutil.get_terminal_size().columns,
         colour=stream.isatty(),
     )
-    stream.write(table)
-    stream.flush()
+    tell(stream, table)
+
+
+def tell(stream: TextIO, text: str) -> None:
+    """Write for a person. If nobody reads it any more, or there is no room for it, the server goes on all the same."""
+    with suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def _being_loaded(model: CatalogModel) -> str:

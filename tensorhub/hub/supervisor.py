@@ -30,7 +30,7 @@ from tensorhub.hub.ports import StartError, http_address, joined
 from tensorhub.hub.region_keeper import RegionKeeper
 from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
 from tensorhub.hub.start_checks import check_start
-from tensorhub.hub.summary import Progress, has_failed, show_outcome
+from tensorhub.hub.summary import Progress, has_failed, show_outcome, tell
 from tensorhub.ipc import wire
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
@@ -293,7 +293,7 @@ class Supervisor:
         self._progress.end()
         show_outcome(self._settings, self._catalog.models.values(), failed=failed, stream=sys.stderr)
         if failed:
-            sys.stderr.write("error: creating server: Internal - failed to load all models\n")
+            tell(sys.stderr, "error: creating server: Internal - failed to load all models\n")
             self._stop(1)
             return
         self._phase = Phase.SERVING

@@ -14,6 +14,12 @@ VARIABLE = "TENSORHUB_SUPERVISED"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
+def parent_lives() -> bool:
+    """Whether this process's supervisor is still there; True if it has none. For children of the supervisor."""
+    supervisor = os.environ.get(VARIABLE, "")
+    return not supervisor.isdecimal() or os.getppid() == int(supervisor)
+
+
 def follow_parent(parent_pid: int | None = None) -> bool:
     """Have SIGTERM sent to this process when its parent ends; at once if it has ended already.
 

@@ -45,9 +45,9 @@ def infer(server: RunningServer, model: str = "one", count: int = 1) -> None:
             client.infer(model, [tensor])
 
 
-def kill(server: RunningServer, kind: str) -> None:
+def kill(server: RunningServer, kind: str, number: signal.Signals = signal.SIGKILL) -> None:
     [pid] = by_kind(server)[kind]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     wait_until(lambda: by_kind(server)[kind] not in ([], [pid]), f"another {kind} process")
     port = int(server.http.rpartition(":")[2])
     wait_until(lambda: ask(port, "POST", "/v2/repository/index")[0] == 200, "the hub has everybody's HELLO")
@@ -55,10 +55,10 @@ def kill(server: RunningServer, kind: str) -> None:
     wait_until(lambda: _answers_over_grpc(server), "the hub answers over gRPC, too")
 
 
-def served(server: RunningServer) -> bool:
+def served(server: RunningServer, model: str = "one") -> bool:
     """Whether one inference goes well; what is said of readiness may be from before a death."""
     try:
-        infer(server)
+        infer(server, model)
     except tritonclient.http.InferenceServerException:
         return False
     return True
@@ -258,3 +258,54 @@ def test_what_changes_in_the_repository_while_there_is_no_hub_is_followed(tmp_pa
         wait_until(lambda: "new" in client.get_model_config("changed")["parameters"], "the change is followed")
         wait_until(lambda: not client.is_model_ready("removed"), "the removal is followed")
         wait_until(lambda: counted(server) == {"changed": 0, "same": 1}, "what is the same is not loaded anew")
+
+
+def test_a_model_whose_files_came_with_a_request_outlives_the_hub(tmp_path: Path) -> None:
+    """It stays in the index, its worker finds its files, and they go with it."""
+    models, temporary = tmp_path / "models", tmp_path / "tmp"
+    models.mkdir()
+    temporary.mkdir()
+    config = """{"backend": "python", "max_batch_size": 0,
+        "input": [{"name": "INPUT0", "data_type": "TYPE_INT32", "dims": [1]}],
+        "output": [{"name": "OUTPUT0", "data_type": "TYPE_INT32", "dims": [1]}]}"""
+    options = ["--model-control-mode=explicit", f"--log-file={tmp_path / 'log'}"]
+    with (
+        serving(tmp_path, options, repository=models, environ={"TMPDIR": str(temporary)}) as server,
+        tritonclient.http.InferenceServerClient(server.http, network_timeout=60) as client,
+    ):
+
+        def loads() -> None:
+            client.load_model("sent", config=config, files={"file:1/model.py": SENT})
+
+        def folders() -> list[Path]:
+            return list(temporary.glob("*/sent"))
+
+        def sent_is(state: str) -> bool:
+            return [(entry["name"], entry["state"]) for entry in client.get_model_repository_index()] == [
+                ("sent", state)
+            ]
+
+        loads()
+        [folder] = folders()
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            kill(server, "hub", number)
+            assert sent_is("READY")
+            kill(server, "worker")
+            wait_until(lambda: served(server, "sent"), "the next worker loads it")
+            assert folders() == [folder]
+        client.unload_model("sent")
+        wait_until(lambda: not folders(), "its files go with it")
+        loads()
+        assert len(folders()) == 1
+    assert not folders()
+
+
+SENT = b"""
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", value)]) for value in inputs]
+"""

@@ -74,6 +74,32 @@ def test_a_second_server_is_refused_also_while_the_hub_is_dead(tmp_path: Path) -
         wait_until(lambda: by_kind(server)["hub"] not in ([], [hub]), "the first one goes on")
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_server_needs_nobody_who_reads_what_it_says(tmp_path: Path, closed: bool) -> None:
+    """Its output is a pipe whose reader has gone, or it was started without one."""
+    ports = free_ports(3)
+    run_dir = run_dir_of(ports[0])
+    names = ("http", "grpc", "metrics")
+    command = [
+        *(sys.executable, "-m", "tensorhub", "serve", f"--model-repository={tmp_path}", f"--run-dir={run_dir}"),
+        *(f"--{name}-port={port}" for name, port in zip(names, ports, strict=True)),
+        *(f"--{name}-address=127.0.0.1" for name in names),
+    ]
+    reading, writing = os.pipe()
+    os.close(reading)
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"] if closed else []
+    process = subprocess.Popen([*shell, *command], stdin=subprocess.DEVNULL, stdout=writing, stderr=writing)
+    os.close(writing)
+    try:
+        wait_until(lambda: is_ready(ports[0]) or process.poll() is not None)
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    run_dir.rmdir()
+
+
 @pytest.fixture
 def parent_of_orphans() -> Iterator[None]:
     """This process becomes the parent of its descendants' orphans, as process 1 of a container does, and does nothing.
