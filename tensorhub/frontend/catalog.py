@@ -16,6 +16,7 @@ from tensorhub.ownership import parse_scope
 from tensorhub.protocol import messages
 from tensorhub.protocol.model_names import bare_name, model_key
 from tensorhub.protocol.sharing import guards_outputs
+from tensorhub.protocol.trace_settings import unknown_model
 
 READY = "READY"
 LOADING = "LOADING"
@@ -250,6 +251,15 @@ class Catalog:
         model = self.models.get(name) or self._of_a_repository(name)
         return model.ready_versions if model is not None else []
 
+    def check_traced(self, name: str) -> None:
+        """Check that there are trace settings of a model; "" stands for the server.
+
+        Raises:
+            InvalidArgument: it is not served.
+        """
+        if name and not self.ready_versions(name):
+            raise unknown_model(name)
+
     def find(self, name: str, version: int = LATEST) -> ServedVersion:
         """Return the version of a model that serves a request.
 
@@ -268,7 +278,9 @@ class Catalog:
                 return found
         self.check_serving()
         model = self.models.get(name) or self._of_a_repository(name)
-        name, key = bare_name(name), name
+        key = name
+        if self._namespacing:
+            name = bare_name(name)
         if not self.started and (model is None or not model.ready_versions):
             raise Unavailable(f"Request for model '{name}': the server is starting, try again")
         if model is None or not (model.versions or model.known):

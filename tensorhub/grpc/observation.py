@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tensorhub.errors import TensorhubError
 from tensorhub.frontend.catalog import Catalog, parse_version
 from tensorhub.protocol import log_settings, messages, trace_settings
 
@@ -44,7 +45,11 @@ def log_response(request: Any, result: Any) -> Any:
 
 
 def change_trace(catalog: Catalog, request: Any, peer: str) -> Any:
-    update = trace_settings.from_message(request.settings)
+    try:
+        update = trace_settings.from_message(request.settings)
+    except TensorhubError:
+        catalog.check_traced(request.model_name)
+        raise
     return messages.Control(change_trace=trace_settings.operation(request.model_name, update))
 
 

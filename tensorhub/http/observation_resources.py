@@ -4,6 +4,7 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
+from tensorhub.errors import TensorhubError
 from tensorhub.frontend.catalog import LATEST, parse_version
 from tensorhub.http.connection import control
 from tensorhub.http.resources import context_of, read_body, send_json
@@ -65,7 +66,13 @@ class TraceSetting:
         await self._answer(req, resp, model, {})
 
     async def on_post(self, req: Request, resp: Response, model: str = "") -> None:
-        await self._answer(req, resp, model, trace_settings.from_json(json_text.parse(await read_body(req))))
+        body = await read_body(req)
+        try:
+            update = trace_settings.from_json(json_text.parse(body))
+        except TensorhubError:
+            context_of(req).catalog.check_traced(model)
+            raise
+        await self._answer(req, resp, model, update)
 
     async def _answer(self, req: Request, resp: Response, model: str, update: trace_settings.Update) -> None:
         operation = messages.Control(change_trace=trace_settings.operation(model, update))

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tensorhub.errors import InvalidArgument
 from tensorhub.protocol import messages, trace_settings
 from tensorhub.protocol.trace_settings import OFF, TraceBook, TraceStart
 
@@ -59,7 +58,7 @@ class RuntimeSettings:
         """
         model = operation.model
         if model and not known:
-            raise InvalidArgument(f"Request for unknown model : {model}")
+            raise trace_settings.unknown_model(model)
         update: dict[str, int | None] = {name: int(value) for name, value in operation.values.items()}
         update.update(dict.fromkeys(operation.cleared))
         if update:

@@ -285,7 +285,7 @@ def _check_input(spec: ModelSpec, wanted: InputSpec, item: GivenInput, batch_siz
             f"'{wanted.datatype.value}'"
         )
     dims = item.shape[1:] if wanted.batched else item.shape
-    if -1 in dims:
+    if -1 in dims and len(dims) == len(wanted.dims):
         raise InvalidArgument(
             f"{request_prefix}All input dimensions should be specified for input '{item.name}' for model "
             f"'{spec.name}', got {shape_text(item.shape)}"

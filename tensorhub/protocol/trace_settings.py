@@ -154,6 +154,11 @@ def operation(model: str, update: Update) -> Any:
     return message
 
 
+def unknown_model(model: str) -> InvalidArgument:
+    """Return the error for a model that is not served; it comes before what is wrong with the settings."""
+    return InvalidArgument(f"Request for unknown model : {model}")
+
+
 def from_json(document: Any) -> Update:
     """Read the body of a POST; a document that is no object says nothing.
 
