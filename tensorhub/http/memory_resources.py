@@ -15,7 +15,7 @@ from tensorhub.errors import InvalidArgument, Unsupported
 from tensorhub.frontend.registered import CUDA, SYSTEM, Kind, registration, shown_regions, unregistration
 from tensorhub.http.access import address_of, host_of
 from tensorhub.http.connection import control
-from tensorhub.http.resources import context_of, lenient_base64, read_json, send_json
+from tensorhub.http.resources import context_of, lenient_base64, read_body, send_json
 from tensorhub.protocol import json_text, json_values
 from tensorhub.protocol.sharing import DISABLED_TEXT
 from tensorhub.restrictions import Category
@@ -71,7 +71,7 @@ class Register:
         kind = self._memory.kind
         if not region:
             raise InvalidArgument(f"'region name' is necessary to register {kind.name} shared memory region")
-        document = _object(json_text.parse(b"") if (body := await read_json(req)) is None else body)
+        document = _object(json_text.parse(await read_body(req)))
 
         def fill(message: Any) -> None:
             message.name = region

@@ -83,8 +83,14 @@ class _Decoder:
         self._names.add(name)
         elements = value if type(value) is list else [value]
         dims = ([-1] if self._batched else []) + list(spec.dims)
-        shape = shape_of(name, dims, len(elements))
         datatype = DataType.from_config(spec.data_type).value
+        try:
+            shape = shape_of(name, dims, len(elements))
+        except InvalidArgument:
+            if datatype == "BYTES":  # Triton measures the strings first
+                json_tensors.from_json(name, datatype, [len(elements)], elements, self._limits.max_input_size)
+            raise
+        json_tensors.check_readable(name, datatype)
         data = json_tensors.from_json(name, datatype, shape, elements, self._limits.max_input_size)
         self._check_total(name, len(data))
         index = len(self.request.inputs)

@@ -69,16 +69,25 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, max_byt
             f"maximum allowed size ({MAX_BYTE_SIZE})"
         )
     _check_tensor_size(name, count * item_size, max_byte_size)
-    if datatype == "FP16" or datatype == "BF16":
-        raise InvalidArgument(
-            f"receiving {datatype} data via JSON is not supported. Please use the binary data format for input {name}"
-        )
+    check_readable(name, datatype)
     if known is None:
         raise InvalidArgument(f"invalid datatype for input {name}")
     try:
         return _pack(datatype, _flat(elements), count)
     except TensorhubError as exc:
         raise json_values.in_field("data", exc) from None
+
+
+def check_readable(name: str, datatype: str) -> None:
+    """Check that an input of the datatype may come as JSON.
+
+    Raises:
+        InvalidArgument: it may not.
+    """
+    if datatype == "FP16" or datatype == "BF16":
+        raise InvalidArgument(
+            f"receiving {datatype} data via JSON is not supported. Please use the binary data format for input {name}"
+        )
 
 
 def _element_count(name: str, shape: Sequence[int]) -> int:

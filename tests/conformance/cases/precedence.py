@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tritonclient.grpc import service_pb2 as pb
 
-from ..messages import compact, grpc_infer, grpc_tensor, infer, strings, tensor
+from ..messages import compact, grpc_infer, grpc_tensor, infer, post, strings, tensor
 from ..steps import Case, Grpc, Http
 
 _TRACE = "/v2/models/nothing/trace/setting"
@@ -26,6 +26,18 @@ def _trace(**settings: list[str]) -> Grpc:
 
 
 CASES = (
+    *(
+        Case(f"first-generate-{name}", (post(f"/v2/models/{model}/generate", {"INPUT0": value}),))
+        for name, model, value in (
+            ("number-for-strings", "identity_bytes_2d", -3),
+            ("numbers-for-strings", "identity_bytes_2d", [1]),
+            ("null-for-strings", "identity_bytes_2d", None),
+            ("list-of-list", "identity_bytes_2d", [["a"]]),
+            ("no-strings", "identity_bytes_2d", []),
+            ("no-fp16", "identity_fp16", []),
+            ("no-bf16", "identity_bf16", []),
+        )
+    ),
     *(
         Case(f"first-no-dims-{name}", (infer(model, [tensor("INPUT0", datatype, [], data)]),))
         for name, model, datatype, data in (
@@ -54,6 +66,10 @@ CASES = (
         for name, model in (("with-slash", "a/b"), ("path", "/echo"), ("only-slash", "/"))
     ),
     *(Case(f"first-trace-{name}", (Http("POST", _TRACE, body),)) for name, body in _BAD_SETTINGS.items()),
+    *(
+        Case(f"first-register-null-{kind}", (Http("POST", f"/v2/{kind}sharedmemory/region/r/register", b"null"),))
+        for kind in ("system", "cuda")
+    ),
     Case("first-trace-grpc-number", (_trace(trace_rate=["abc"]),)),
     Case("first-trace-grpc-two", (_trace(trace_rate=["1", "2"]),)),
     Case("first-trace-grpc-file", (_trace(trace_file=["x"]),)),
