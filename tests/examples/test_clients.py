@@ -11,7 +11,7 @@ import pytest
 from tests.serving import PROJECT, RunningServer, serving
 
 CLIENTS = PROJECT / "examples" / "clients"
-_DEADLINE_S = 60
+_DEADLINE_S = 200
 
 
 def run(*command: str) -> str:
