@@ -19,6 +19,8 @@ def test_every_process_follows(tmp_path: Path) -> None:
     options = (f"--log-file={log}", "--model-control-mode=explicit", "--load-model=add_sub")
     with serving(tmp_path, options) as server:
         assert server.run_dir is not None
+        # What `tensorhub serve` says of the start it says by itself, when it has heard of it.
+        wait_until(lambda: log.read_text().count("Started ") == 3, "all is said of the start", account=log.read_text)
         with tritonclient.http.InferenceServerClient(server.http) as http:
             http.update_log_settings({"log_format": "ISO8601", "log_info": False})
             assert http.get_log_settings()["log_file"] == str(log)
