@@ -31,11 +31,13 @@ class Controls:
         switches: the ready-made tensors by START and END flags, and for a slot without a request.
         correlation: name and type of the input for the correlation id, if there is one.
         shape: of every control.
+        names: of the controls.
     """
 
     switches: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
     correlation: tuple[str, DataType] | None = None
     shape: tuple[int, ...] = (1,)
+    names: frozenset[str] = frozenset()
 
     @staticmethod
     def from_config(config: Any) -> "Controls":
@@ -60,7 +62,7 @@ class Controls:
                 FLAG_SEQUENCE_START | FLAG_SEQUENCE_END,
             )
         }
-        return Controls(switches, correlation, shape)
+        return Controls(switches, correlation, shape, frozenset(name for name, _ in kinds))
 
     def fill(self, request: InferRequest, *, ready: bool = True) -> None:
         """Put the controls among the inputs of a request, by its flags and its correlation id."""
@@ -70,6 +72,7 @@ class Controls:
         if self.correlation is not None:
             name, datatype = self.correlation
             request.inputs[name] = Tensor(name, datatype, self.shape, _encoded(request.correlation_id, datatype))
+        request.shared |= self.names
 
 
 def _is_on(kind: int, flags: int) -> bool:

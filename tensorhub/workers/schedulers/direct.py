@@ -134,7 +134,7 @@ class DirectStrategy:
 def _zeros(tensor: Tensor) -> Tensor:
     count = element_count(tensor.shape)
     is_bytes = tensor.datatype is DataType.BYTES
-    data = _EMPTY_STRING * count if is_bytes else bytes(count * tensor.datatype.item_size)
+    data = bytearray(_EMPTY_STRING * count if is_bytes else count * tensor.datatype.item_size)
     return Tensor(tensor.name, tensor.datatype, tensor.shape, data)
 
 

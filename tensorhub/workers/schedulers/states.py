@@ -76,10 +76,11 @@ def initial_files(config: Any) -> list[str]:
 class SequenceState:
     """The states of one sequence, between its steps."""
 
-    __slots__ = ("_current", "_specs")
+    __slots__ = ("_current", "_names", "_specs")
 
     def __init__(self, specs: Sequence[StateSpec]) -> None:
         self._specs = specs
+        self._names = frozenset(spec.initial.name for spec in specs)
         self._current: dict[str, Tensor] = {}
 
     def begin(self) -> None:
@@ -91,6 +92,7 @@ class SequenceState:
         for spec in self._specs:
             name = spec.initial.name
             request.inputs[name] = self._current.get(name, spec.initial)
+        request.shared |= self._names
 
     def advance(self, request: InferRequest) -> None:
         """Take over what the model has returned as next states of a request."""
