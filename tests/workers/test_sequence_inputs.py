@@ -31,7 +31,7 @@ class TritonPythonModel:
         arrays = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         arrays["SI"] += 1
         for name in ("x", "START", "END", "READY", "CORRID"):
-            arrays[name] *= 0
+            arrays[name][:] = 0
         return pb_utils.InferenceResponse([pb_utils.Tensor("SO", arrays["SI"]), pb_utils.Tensor("y", arrays["SI"])])
 """
 
