@@ -202,6 +202,7 @@ class WorkerLoop:
         me = self._thread = threading.get_ident()
         mailbox = self._node.mailbox
         receive, receive_nowait = mailbox.receive, mailbox.receive_nowait
+        self._end_turn(me)  # that of the thread before this one, which has gone to wait in the middle of it
         while self._running and self._thread == me:
             frame = receive() if not self._due_ns else self._receive_in_time()
             taken = 0
@@ -213,10 +214,14 @@ class WorkerLoop:
                 if taken == _GATHER_LIMIT or (self._answers_due_ns and time.monotonic_ns() >= self._answers_due_ns):
                     break
                 frame = receive_nowait()
-            if self._gathering:
-                self._poll_gathered()
-            if self._answers:
-                self._send_answers()
+            self._end_turn(me)
+
+    def _end_turn(self, me: int) -> None:
+        """Do together what the messages of a turn have brought about."""
+        if self._gathering:
+            self._poll_gathered()
+        if self._answers and self._thread == me:
+            self._send_answers()
 
     def _receive_in_time(self) -> bytes | None:
         """Receive, at most until a model is due, which then gathers."""
@@ -234,9 +239,13 @@ class WorkerLoop:
 
     def _poll_gathered(self) -> None:
         """Let the models that batch have together what has arrived."""
-        models, self._gathering = self._gathering, {}
-        for model in models:
+        gathering, me = self._gathering, self._thread
+        while gathering:
+            model = next(iter(gathering))
+            del gathering[model]
             due_ns = model.poll_on_loop()
+            if self._thread != me:
+                return  # the others are the next thread's
             if due_ns is not None:
                 self._due_ns[model] = due_ns
             else:
