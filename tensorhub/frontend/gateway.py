@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorhub import logs
-from tensorhub.errors import InternalError, TensorhubError, Unavailable, error_for
+from tensorhub.errors import InternalError, InvalidArgument, TensorhubError, Unavailable, error_for
 from tensorhub.frontend.catalog import LATEST, NO_HUB, Catalog, ServedVersion
 from tensorhub.frontend.port import InferReply, OnControl, OnReply, PlacedInput
 from tensorhub.frontend.routing import nearest, regions_named
@@ -158,6 +158,10 @@ class Gateway:
                 flags |= wire.FLAG_SEEKS
             else:
                 worker = self._pick(target, body, owner)
+            if len(body) > wire.MAX_BODY_SIZE:
+                raise InvalidArgument(
+                    f"the request has {len(body)} bytes beside its large tensors; allowed are {wire.MAX_BODY_SIZE}"
+                )
             tail = _request_extras(placed, owner, origin) if placed or owner or origin is not None else b""
             node = self._node
             request_id = node.next_request_id()
@@ -277,6 +281,13 @@ class Gateway:
         """See GatewayPort."""
         if not self._node.hub_pid:
             on_result(None, Unavailable(NO_HUB))
+            return
+        byte_size = operation.ByteSize()
+        if byte_size > wire.MAX_BODY_SIZE:
+            error = (
+                f"the call has {byte_size} bytes; allowed are {wire.MAX_BODY_SIZE}. Put large files of a model into "
+            )
+            on_result(None, InvalidArgument(f"{error}the model repository"))
             return
         request_id = self._node.next_request_id()
         self._controls[request_id] = on_result

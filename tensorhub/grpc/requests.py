@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 from tensorhub.errors import InternalError, InvalidArgument
 from tensorhub.frontend.port import ALIGNMENT, INLINE_LIMIT, GatewayPort, PlacedInput
 from tensorhub.grpc.answering import UNPARSABLE, parse
-from tensorhub.ipc.wire import MAX_FRAME_SIZE
+from tensorhub.ipc.wire import MAX_BODY_SIZE
 from tensorhub.protocol import messages
 from tensorhub.protocol.grpc_frames import FrameError, join_request, split_request
-
-MAX_BODY_SIZE = MAX_FRAME_SIZE - (1 << 20)
-"""Bytes of a request that are not raw contents in an arena; the rest of a frame is for what goes with them."""
 
 _ModelInferRequest = messages.ModelInferRequest
 _REGION = "shared_memory_region"

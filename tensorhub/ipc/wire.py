@@ -34,6 +34,9 @@ assert HEADER_SIZE == 48
 MAX_FRAME_SIZE = 256 * 1024 * 1024
 """Larger frames are refused: tensors go through arenas, so only configs and file overrides are ever large."""
 
+MAX_BODY_SIZE = MAX_FRAME_SIZE - (1 << 20)
+"""Bytes of what a client may put into one; the rest is for what is added on its way."""
+
 
 class Kind(IntEnum):
     """What a message is; in brackets what its head and tail hold."""
@@ -148,8 +151,11 @@ def encode(
     """Build one frame.
 
     Raises:
-        WireError: a number does not fit its field.
+        WireError: a number does not fit its field, or nobody would take so large a frame.
     """
+    head_size, tail_size = len(head), len(tail)
+    if HEADER_SIZE + head_size + tail_size > MAX_FRAME_SIZE:
+        raise WireError(f"a message of {head_size + tail_size} bytes; a frame has at most {MAX_FRAME_SIZE}")
     try:
         header = _HEADER.pack(
             kind,
@@ -161,8 +167,8 @@ def encode(
             generation,
             deadline_ns,
             number,
-            len(head),
-            len(tail),
+            head_size,
+            tail_size,
         )
     except struct.error as exc:
         raise WireError(f"a header field is out of range: {exc}") from exc

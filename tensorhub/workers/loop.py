@@ -434,7 +434,11 @@ class WorkerLoop:
         if slots:
             number = next(self._slot_numbers)
             self._slots[(*token.key, number)] = slots
-        self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail, number)
+        try:
+            self._send(token, wire.Kind.RESULT if final else wire.Kind.PARTIAL, flags, head, tail, number)
+        except wire.WireError:
+            self._release((*token.key, number))
+            raise
         if slots and token.key[0] not in self._frontends:
             self._release((*token.key, number))  # its funeral was before these slots
 

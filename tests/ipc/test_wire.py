@@ -106,3 +106,10 @@ def test_lengths_that_do_not_wrap() -> None:
     frame[40:48] = b"\xff\xff\xff\xff\x05\x00\x00\x00"  # 2**32 - 1 + 5 is 4 in 32 bits
     with pytest.raises(WireError, match=r"^parts of 4294967295 and 5 bytes in a frame of 52$"):
         wire.decode(bytes(frame))
+
+
+def test_what_nobody_would_take_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_FRAME_SIZE", 1_000)
+    assert len(wire.encode(Kind.INFER, Role.HTTP, 1, head=bytes(900), tail=bytes(52))) == 1_000
+    with pytest.raises(WireError, match=r"^a message of 953 bytes; a frame has at most 1000$"):
+        wire.encode(Kind.INFER, Role.HTTP, 1, head=bytes(900), tail=bytes(53))
