@@ -34,10 +34,14 @@ class Region:
     """
 
     def __init__(self, fd: int, byte_size: int) -> None:
-        """Take over `fd`, which is closed if mapping fails."""
+        """Take over `fd`; it stays the caller's if this raises.
+
+        Raises:
+            OSError, ValueError: it cannot be mapped.
+        """
+        self.map = _mapped(fd, byte_size)
         self.fd = fd
         self.byte_size = byte_size
-        self.map = _mapped(fd, byte_size)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.byte_size} bytes>"
@@ -158,9 +162,9 @@ class SystemRegion(Region):
             # Now, and not with SIGBUS when it is written.
             os.posix_fallocate(fd, 0, byte_size)
             return cls(name, fd, byte_size, made=True)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, OverflowError) as exc:
             os.unlink(path)
-            _close_quietly(fd)
+            os.close(fd)
             reason = getattr(exc, "strerror", None) or exc
             raise SharedMemoryError(
                 f"segment '{name}' of {byte_size} bytes cannot be made: {reason}. df -h /dev/shm shows what is left"
@@ -180,6 +184,7 @@ class SystemRegion(Region):
         try:
             return cls(key, fd, os.fstat(fd).st_size, made=False)
         except (OSError, ValueError) as exc:
+            os.close(fd)
             raise SharedMemoryError(f"segment '{key}' cannot be mapped: {exc}") from exc
 
     def close(self) -> None:
@@ -212,8 +217,8 @@ class FileRegion(Region):
             seals = fcntl.F_SEAL_SHRINK | (0 if growable else fcntl.F_SEAL_GROW)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
             return cls(fd, byte_size)
-        except (OSError, ValueError) as exc:
-            _close_quietly(fd)
+        except (OSError, ValueError, OverflowError) as exc:
+            os.close(fd)
             raise SharedMemoryError(f"{byte_size} bytes of memory cannot be had: {exc}") from exc
 
     def refresh(self) -> int:
@@ -226,19 +231,8 @@ class FileRegion(Region):
 
 
 def _mapped(fd: int, byte_size: int) -> mmap.mmap:
-    try:
-        # An empty region is for outputs that make it larger; there is nothing to map of it yet.
-        return mmap.mmap(fd, byte_size) if byte_size else mmap.mmap(-1, _PAGE)
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _close_quietly(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        return  # mapping has failed, and has closed it
+    # An empty region is for outputs that make it larger; there is nothing to map of it yet.
+    return mmap.mmap(fd, byte_size) if byte_size else mmap.mmap(-1, _PAGE)
 
 
 def _path(key: str) -> str:

@@ -59,7 +59,7 @@ class OutputRegion(FileRegion):
     """
 
     def __init__(self, taken_by: "SharedMemorySocket", output: _Output, fd: int, owner: str = "") -> None:
-        """Take over `fd`; see `SharedMemorySocket.take`."""
+        """Take over `fd`, which stays the caller's if this raises; see `SharedMemorySocket.take`."""
         super().__init__(fd, os.fstat(fd).st_size)
         self.name = output.name
         self.datatype = output.datatype
@@ -156,7 +156,13 @@ class SharedMemorySocket:
                 f"no descriptor came with the server's answer about '{described.name}': this process may open no more "
                 "files (ulimit -n), or a rule of the system (SELinux, AppArmor) holds it back"
             )
-        return OutputRegion(self, described, fd, owner)
+        try:
+            return OutputRegion(self, described, fd, owner)
+        except OSError as exc:
+            os.close(fd)
+            with suppress(SharedMemoryError):
+                self.release(described.name, owner=owner)
+            raise SharedMemoryError(f"'{described.name}' cannot be mapped: {exc.strerror}") from exc
 
     def try_out(self, *, owner: str = "") -> OutputRegion:
         """Take a region that the server makes for this and no output, to see whether that works; the caller closes it.
@@ -183,6 +189,8 @@ class SharedMemorySocket:
     def _answer(self, document: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], int]:
         """Ask, and return the answer and the descriptor that comes with it, or -1."""
         with self._lock:
+            if self._socket.fileno() < 0:
+                raise SharedMemoryError("the connection is closed; open another")
             try:
                 with suppress(BrokenPipeError):  # who hangs up at once says why before
                     socket.send_fds(self._socket, [json.dumps(document).encode()], fds)
@@ -190,8 +198,12 @@ class SharedMemorySocket:
                     packet, fd = _receive(self._socket)
                 except ConnectionResetError:  # our packet was not read, and its answer is behind this
                     packet, fd = _receive(self._socket)
-            except OSError as exc:
-                raise SharedMemoryError(f"the server does not answer: {exc}") from exc
+            except BaseException as exc:
+                # SAFETY: what comes next over this connection answers this question, and nobody's who asks later.
+                self._socket.close()
+                if isinstance(exc, OSError):
+                    raise SharedMemoryError(f"the server does not answer: {exc}") from exc
+                raise
         try:
             answer = json.loads(packet or b"{}")
             if "error" in answer:

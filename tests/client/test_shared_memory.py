@@ -1,17 +1,20 @@
 """The client's side of shared memory: making, filling, reading and giving back."""
 
 import os
+import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tensorhub.client import cuda_memory
+from tensorhub.client import cuda_memory, shared_memory
 from tensorhub.client.cuda_memory import CudaMemory
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket, SystemRegion
 from tensorhub.devices import DeviceError
+from tests.shm.segments import open_fds, opened_since
 
 
 def _file(region: SystemRegion) -> Path:
@@ -55,6 +58,47 @@ def test_more_memory_than_there_is() -> None:
     with pytest.raises(SharedMemoryError, match="df -h /dev/shm"):
         SystemRegion.create(1 << 60)
     assert set(os.listdir("/dev/shm")) <= before | {name for name in os.listdir("/dev/shm") if "tensorhub-test" in name}
+
+
+@pytest.mark.parametrize("byte_size", [-1, 1 << 60, (1 << 63) - 1, 1 << 63, 1 << 64])
+def test_no_size_leaves_anything(byte_size: int) -> None:
+    before, key = open_fds(), f"/tensorhub-test-{os.getpid()}-size"
+    with pytest.raises(SharedMemoryError, match="cannot be made"):
+        SystemRegion.create(byte_size, key)
+    with pytest.raises(SharedMemoryError, match="cannot be had"):
+        FileRegion.create(byte_size)
+    assert not Path("/dev/shm", key[1:]).exists()
+    assert not opened_since(before)
+
+
+def test_who_cannot_map_a_segment_keeps_nothing_open() -> None:
+    with SystemRegion.create(10) as region:
+        os.truncate(_file(region), 0)
+        before = open_fds()
+        with SystemRegion.attach(region.key) as other:
+            assert other.byte_size == 0
+        os.truncate(_file(region), (1 << 63) - 4096)
+        with pytest.raises(SharedMemoryError, match="cannot be mapped"):
+            SystemRegion.attach(region.key)
+        assert not opened_since(before)
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "s.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        monkeypatch.setattr(shared_memory, "_TIMEOUT_S", 0.05)
+        with SharedMemorySocket(path) as sockets:
+            server, _ = listener.accept()
+            with server:
+                with pytest.raises(SharedMemoryError, match="does not answer: timed out"):
+                    sockets.unregister("first")
+                assert b"first" in server.recv(1_000)
+                with suppress(BrokenPipeError):
+                    server.send(b'{"ok": true}')
+                with pytest.raises(SharedMemoryError, match="the connection is closed; open another"):
+                    sockets.unregister("second")
 
 
 @pytest.mark.parametrize("datatype", ["BOOL", "INT8", "UINT16", "FP16", "FP32", "FP64", "INT64", "BF16"])
