@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +244,8 @@ class FarMemory:
                 self._peer(pid).ask(request)
                 return
             except _PeerStuck:
-                self._forget(pid)
-                raise
+                raise  # another worker's answer would not tell whether this one still copies
             except _PeerGone:
-                self._forget(pid)
                 refusals.append(Unavailable("its GPU's worker is being restarted; try again"))
             except TensorhubError as exc:
                 refusals.append(exc)
@@ -260,25 +259,25 @@ class FarMemory:
         )
 
     def _peer(self, pid: int) -> "_Peer":
-        with self._lock:
-            found = self._peers.get(pid)
-            if found is None:
-                for other in [other for other in self._peers if not self._run_dir.copies(other).exists()]:
-                    self._peers.pop(other).close()  # of a worker that has died
-                found = self._peers[pid] = _Peer(self._run_dir.copies(pid), self._arena.fd, self._timeout_s)
-            return found
-
-    def _forget(self, pid: int) -> None:
-        with self._lock:
-            peer = self._peers.pop(pid, None)
-        if peer is not None:
-            peer.close()
+        gone: list[_Peer] = []
+        try:
+            with self._lock:
+                found = self._peers.get(pid)
+                if found is None or found.closed:
+                    for other in [other for other in self._peers if not self._run_dir.copies(other).exists()]:
+                        gone.append(self._peers.pop(other))  # of a worker that has died, or is about to end
+                    found = self._peers[pid] = _Peer(self._run_dir.copies(pid), self._arena.fd, self._timeout_s)
+                return found
+        finally:
+            for peer in gone:
+                peer.close()
 
     def close(self) -> None:
         """Let the connections go."""
         with self._lock:
             peers, self._peers = self._peers, {}
         for peer in peers.values():
+            peer.interrupt()
             peer.close()
 
 
@@ -291,7 +290,11 @@ class _PeerStuck(Unavailable):
 
 
 class _Peer:
-    """A connection to another GPU's worker; one question at a time."""
+    """A connection to another GPU's worker; one question at a time.
+
+    Attributes:
+        closed: it is of no use any more.
+    """
 
     def __init__(self, path: Path, arena_fd: int, timeout_s: float) -> None:
         """Connect.
@@ -300,7 +303,11 @@ class _Peer:
             _PeerGone: nobody is there.
         """
         self._lock = threading.Lock()
-        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.closed = False
+        try:
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as exc:
+            raise _PeerGone from exc
         self._connection.settimeout(timeout_s)
         try:
             self._connection.connect(os.fspath(path))
@@ -321,9 +328,11 @@ class _Peer:
                 self._connection.sendall(request)
                 code, length = _ANSWER.unpack(self._receive(_ANSWER.size))
                 text = self._receive(length)
-            except TimeoutError as exc:
-                raise _PeerStuck("the worker of another GPU does not answer; try again") from exc
             except OSError as exc:
+                # SAFETY: while nobody else can ask: the answer to this question must never be taken for another's.
+                self._close()
+                if isinstance(exc, TimeoutError):
+                    raise _PeerStuck("the worker of another GPU does not answer; try again") from exc
                 raise _PeerGone from exc
         if code:
             raise error_for(code - 1, text.decode("utf-8", "replace"))
@@ -337,5 +346,16 @@ class _Peer:
             received += piece
         return received
 
+    def interrupt(self) -> None:
+        """Have the question that is being asked fail."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
+        """Close it, when the question that is being asked has been answered."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self.closed = True
         self._connection.close()

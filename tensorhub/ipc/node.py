@@ -84,7 +84,10 @@ class Node:
             return
         hello = messages.Hello(process=self._process, rejoining=self._welcomed_before, bequest=self._bequest)
         self._fill_hello(hello)
-        self.send_hub(wire.Kind.HELLO, hello.SerializeToString())
+        try:
+            self.send_hub(wire.Kind.HELLO, hello.SerializeToString())
+        except PeerFull:
+            log.debug("there has been no hub for very long; those that wait for one say the same")
         self.watcher.later(HELLO_INTERVAL_S, lambda: self.post(self._say_hello))
 
     def welcome(self, snapshot: Any) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tensorhub.ipc.bell import Bell
 from tensorhub.ipc.descriptors import SHORTAGES
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,8 @@ class Watcher:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._bell = Bell()
+        self._selector.register(self._bell.fd, selectors.EVENT_READ)
         self._lock = threading.Lock()
         self._pidfds: dict[int, int] = {}
         self._on_death: dict[int, list[Callable[[int], None]]] = {}
@@ -147,12 +148,12 @@ class Watcher:
                 return
             self._pidfds[pid] = pidfd
             self._selector.register(pidfd, selectors.EVENT_READ, pid)
-        os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def on_readable(self, fd: int, call: Callable[[], None]) -> None:
         """Call each time when there is something to read, until `close`; the call reads it. Does not own `fd`."""
         self._selector.register(fd, selectors.EVENT_READ, call)
-        os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def forget(self, pid: int) -> None:
         """Watch a process no more."""
@@ -170,15 +171,15 @@ class Watcher:
         """Call once, after a delay in seconds."""
         with self._lock:
             heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._order), call))
-        os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def _run(self) -> None:
         while not self._closing:
             with self._lock:
                 timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
             for key, _ in self._selector.select(timeout):
-                if key.fd == self._wake:
-                    os.eventfd_read(self._wake)
+                if key.fd == self._bell.fd:
+                    self._bell.silence()
                     continue
                 if callable(key.data):
                     key.data()
@@ -187,6 +188,12 @@ class Watcher:
                     on_death(key.data)
             for call in self._due():
                 call()
+
+    def _ring(self) -> None:
+        try:
+            self._bell.ring()
+        except ValueError:
+            log.debug("nothing is watched any more")
 
     def _due(self) -> list[Callable[[], None]]:
         now = time.monotonic()
@@ -198,9 +205,9 @@ class Watcher:
 
     def close(self) -> None:
         self._closing = True
-        os.eventfd_write(self._wake, 1)
+        self._ring()
         self._thread.join(1.0)
         for pid in list(self._pidfds):
             self.forget(pid)
         self._selector.close()
-        os.close(self._wake)
+        self._bell.close()

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tensorhub.ipc import wire
+from tensorhub.ipc.mailbox import Mailbox
 from tensorhub.ipc.node import Node
+from tensorhub.ipc.outbox import QUEUE_LIMIT
 from tensorhub.ipc.rundir import RunDir
 
 WAIT_MS = 60_000
@@ -34,3 +36,16 @@ def test_a_call_that_fails_holds_up_nothing(node: Node, caplog: pytest.LogCaptur
     node.run_posted()
     assert done == ["first", "last"]
     assert "a fault" in caplog.text
+
+
+def test_without_a_hub_for_very_long_it_goes_on_to_say_hello(node: Node) -> None:
+    for _ in range(QUEUE_LIMIT):
+        node.acknowledge(1)
+    node.join(lambda hello: None, lambda: None)
+    node._hub_line.forget()
+    hub = Mailbox(node.run_dir.hub, b"")
+    while (frame := hub.receive_nowait()) is None:
+        node.mailbox.receive(10)
+        node.run_posted()
+    assert wire.decode(frame).kind is wire.Kind.HELLO
+    hub.close()

@@ -1,7 +1,9 @@
 """Noticing deaths of real processes, and timers."""
 
+import itertools
 import os
 import queue
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +132,18 @@ def test_the_forgotten_are_not_reported(watcher: Watcher, child: "subprocess.Pop
     child.wait(WAIT_S)
     watcher.later(0, lambda: news.put(-1))
     assert news.get(timeout=WAIT_S) == -1
+
+
+def test_after_close_nothing_is_written_to_what_has_its_descriptors() -> None:
+    watcher = Watcher()
+    watcher.start()
+    watcher.close()
+    pipes = [os.pipe() for _ in range(8)]
+    watcher.later(0, lambda: None)
+    reading = [pipe[0] for pipe in pipes]
+    assert select.select(reading, [], [], 0)[0] == []
+    for fd in itertools.chain(*pipes):
+        os.close(fd)
 
 
 def test_timers_run_in_order(watcher: Watcher) -> None:

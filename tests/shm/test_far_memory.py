@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import pytest
 from tensorhub.errors import InvalidArgument, NotFound, TensorhubError, Unavailable
 from tensorhub.ipc.arena_memory import Arena
 from tensorhub.ipc.cuda_regions import HandleTable
-from tensorhub.ipc.far_memory import CopyServer, FarMemory
+from tensorhub.ipc.far_memory import CopyServer, FarMemory, _Peer, _PeerGone, _PeerStuck
 from tensorhub.ipc.regions import RegionTable
 from tensorhub.ipc.rundir import RunDir
 from tensorhub.protocol import messages
@@ -24,6 +25,7 @@ from tests.shortage import no_descriptors
 from tests.waiting import wait_until
 
 SIZE = 1 << 16
+_REQUEST_BYTES = 97
 CONTENT = bytes(range(256)) * (SIZE // 256)
 
 
@@ -222,6 +224,46 @@ def test_a_worker_that_does_not_answer(tmp_path: Path) -> None:
         lease.release()
         assert (arena.blocks, released) == (2, [2])
     far.close()
+    arena.close()
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(tmp_path: Path) -> None:
+    """Who waits for the connection meanwhile would take it for his own, and what is in his block for the memory."""
+    arena = Arena(1 << 20)
+    question = bytes(_REQUEST_BYTES)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stuck:
+        stuck.bind(os.fspath(tmp_path / "7.copies"))
+        stuck.listen()
+        peer = _Peer(tmp_path / "7.copies", arena.fd, timeout_s=0.05)
+        connection, _ = stuck.accept()
+        with connection:
+            with pytest.raises(_PeerStuck):
+                peer.ask(question)
+            with suppress(BrokenPipeError):
+                connection.sendall(struct.pack("<BI", 0, 0))
+            with pytest.raises(_PeerGone):
+                peer.ask(question)
+        assert peer.closed
+    arena.close()
+
+
+def test_who_hears_last_that_a_peer_is_gone_does_not_hang_up_its_successor(tmp_path: Path) -> None:
+    arena = Arena(1 << 20)
+    far = FarMemory(RunDir(tmp_path), arena, lambda owner, name: [7])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(os.fspath(tmp_path / "7.copies"))
+        listener.listen()
+        first = far._peer(7)
+        assert far._peer(7) is first
+        listener.accept()[0].close()
+        with pytest.raises(_PeerGone):
+            first.ask(bytes(_REQUEST_BYTES))
+        second = far._peer(7)
+        with pytest.raises(_PeerGone):
+            first.ask(bytes(_REQUEST_BYTES))
+        assert (far._peer(7) is second, second.closed) == (True, False)
+    far.close()
+    assert second.closed
     arena.close()
 
 
