@@ -118,16 +118,10 @@ class Catalog:
         self.has_cuda = bool(self._snapshot.cuda_regions)
         self._latest: dict[str, ServedVersion] = {}
 
-    def known(self) -> list[Any]:
-        """Return the `tensorhub.wire.Model` messages without their configurations: what a hub that is new needs."""
-        found = []
-        for model in self._snapshot.models:
-            copy = type(model)()
-            copy.CopyFrom(model)
-            for version in copy.versions:
-                version.ClearField("config")
-            found.append(copy)
-        return found
+    @property
+    def known(self) -> Any:
+        """The `tensorhub.wire.Model` messages: what a hub that is new needs."""
+        return self._snapshot.models
 
     @cached_property
     def models(self) -> dict[str, CatalogModel]:

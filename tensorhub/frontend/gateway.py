@@ -111,7 +111,7 @@ class Gateway:
         self.handles.start()
 
         def fill(hello: Any) -> None:
-            hello.known.extend(self.catalog.known())
+            hello.known.extend(self.catalog.known)
             fill_hello(hello)
 
         def hub_lost() -> None:

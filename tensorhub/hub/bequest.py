@@ -5,6 +5,9 @@ the next one, with HELLO. They may come in any order and differ by a revision, s
 newer than what it has, as a whole, until a client has changed the same thing anew. Pure.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import HubState
 from tensorhub.hub.statistics import StatisticsBook
@@ -18,6 +21,9 @@ class Inheritance:
         start_ns: CLOCK_MONOTONIC when this hub began; later than that of any hub before.
         runtime, state, book: this hub's; what is taken over goes into them.
         seen: the same for the fingerprints of the repositories' models, as they were when this hub last looked.
+
+    Attributes:
+        known: the `tensorhub.wire.Model` messages of the newest snapshot that somebody has told of.
     """
 
     def __init__(
@@ -29,18 +35,25 @@ class Inheritance:
         self._book = book
         self._seen = seen
         self._newest = (0, 0)
+        self._known_since = (0, 0)
+        self.known: Sequence[Any] = ()
 
     def __repr__(self) -> str:
         return f"<Inheritance of revision {self._newest[1]}>"
 
-    def take(self, data: bytes) -> bool:
+    def take(self, data: bytes, known: Sequence[Any] = ()) -> bool:
         """Take over a `tensorhub.wire.Bequest`; False if there is a newer one already, or `data` is empty.
+
+        Args:
+            known: the models of the snapshot that it was in; nothing from who does not keep them.
 
         Raises:
             DecodeError: the bytes are none.
         """
         bequest = messages.Bequest.FromString(data)
         age = (bequest.hub_start_ns, bequest.revision)
+        if known and self._known_since < age < (self._start_ns, 0):
+            self._known_since, self.known = age, known
         if not self._newest < age < (self._start_ns, 0):
             return False
         self._newest = age
@@ -49,6 +62,8 @@ class Inheritance:
         self._state.inherit_restarts(bequest.restarts)
         self._seen.clear()
         self._seen.update(bequest.seen)
+        for own in bequest.own_workers:
+            self._state.lifecycle.workers.expect(own.name, own.environment)
         return True
 
     def leave(self, revision: int) -> bytes:
@@ -62,5 +77,6 @@ class Inheritance:
                 buried=self._book.buried(),
                 restarts=self._state.restarts,
                 seen=self._seen,
+                own_workers=self._state.own_workers(),
             ).SerializeToString()
         )

@@ -113,11 +113,11 @@ class ModelCatalogue:
         """Whether a model's config could be read, and there was nothing to serve under its version policy."""
         return name in self._without_version
 
-    def startup(self, rejoined: bool) -> tuple[list[LoadPlan], list[LoadFailure], list[LoadPlan]]:
+    def startup(self, dealt_with: Collection[str]) -> tuple[list[LoadPlan], list[LoadFailure], list[LoadPlan]]:
         """Return what to load at the start, what cannot be, and what is loaded only because ensembles need it.
 
         Args:
-            rejoined: workers came with the models that another hub loaded: in explicit mode those are the ones wanted.
+            dealt_with: models that another hub has loaded or unloaded: in explicit mode that stays as it is.
         """
         options = self._options
         if options.model_control_mode == "poll" and not self.seen:  # else the hub before this one has looked
@@ -127,12 +127,10 @@ class ModelCatalogue:
                 log.warning("a model repository cannot be read, and is read again soon: %s", exc)
         if options.model_control_mode != "explicit":
             names = self._repository.names()
-        elif rejoined:
-            names = []
         elif options.load_model == ("*",):
-            names = self._repository.names()
+            names = [name for name in self._repository.names() if name not in dealt_with]
         else:
-            names = [key for name in options.load_model for key in self.keys(name)]
+            names = [key for name in options.load_model for key in self.keys(name) if key not in dealt_with]
         plans, failed = self._try(names)
         brought: dict[str, LoadPlan] = {}
         for plan in plans:

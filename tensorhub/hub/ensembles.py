@@ -34,6 +34,7 @@ class _Ensemble:
         tried: fingerprint of what was last loaded, so that a load that failed is not tried again before something
             changes.
         settled: it is known whether it fits.
+        adopted: another hub has loaded it; the plan is what that made of one.
     """
 
     plan: LoadPlan
@@ -43,6 +44,7 @@ class _Ensemble:
     problem: TensorhubError | None = None
     tried: str = ""
     settled: bool = False
+    adopted: bool = False
 
     @property
     def verdict(self) -> tuple[bool, str]:
@@ -135,7 +137,7 @@ class Ensembles:
                     overridden=loads[0].overridden,
                     fingerprint=loads[0].fingerprint,
                 )
-                self._wanted[model.name] = _Ensemble(plan, config, _steps(config), settled=True)
+                self._wanted[model.name] = _Ensemble(plan, config, _steps(config), settled=True, adopted=True)
 
     def _settle_one(self, name: str, ensemble: _Ensemble) -> list[Action]:
         if any(self._is_pending(step) for step in ensemble.steps):
@@ -218,7 +220,9 @@ class Ensembles:
         config.CopyFrom(ensemble.config)
         config.model_transaction_policy.decoupled = check_steps(ensemble.config, configs)
         data = config.SerializeToString(deterministic=True)
-        fingerprint = hashlib.blake2b(ensemble.plan.fingerprint.encode() + data, digest_size=16).hexdigest()
+        fingerprint = ensemble.plan.fingerprint
+        if not ensemble.adopted or config != ensemble.config:
+            fingerprint = hashlib.blake2b(fingerprint.encode() + data, digest_size=16).hexdigest()
         workers = self._workers(ensemble)
         return replace(ensemble.plan, config=data, auto_complete=False, fingerprint=fingerprint, workers=workers)
 

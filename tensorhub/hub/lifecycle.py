@@ -42,6 +42,7 @@ class Lifecycle:
         self.started = False
         self.awaited: Collection[str] = ()
         self.rejoined = False
+        self._begun = False
         self.workers = WorkerTable(worker_names)
         self.models: dict[str, Model] = {}
         self.loads: dict[int, Load] = {}
@@ -78,16 +79,7 @@ class Lifecycle:
         version = self._version(model, news.version)
         load = self.loads.get(news.load_id)
         if load is None:
-            load = self.loads[news.load_id] = Load(
-                news.load_id,
-                key,
-                news.version,
-                news.path,
-                news.config,
-                (),
-                overridden=news.overridden,
-                fingerprint=news.fingerprint,
-            )
+            load = self.loads[news.load_id] = _told_load(key, news, ())
             self._next_load_id = max(self._next_load_id, news.load_id + 1)
         if worker.name not in load.workers:
             load.workers = (*load.workers, worker.name)
@@ -153,6 +145,50 @@ class Lifecycle:
             self.dirty = True
         return actions
 
+    def restore(self, models: Iterable[Any]) -> list[Action]:
+        """Go on with what another hub had served, also where a worker that shared it has died as well.
+
+        Args:
+            models: `tensorhub.wire.Model`, from the newest snapshot of that hub that anybody has.
+        """
+        actions = self.adopt_settled(models)
+        for told in models:
+            for item in told.versions:
+                if item.load_id and item.load_id not in self._retired_before:
+                    self._restore(told, item)
+        for worker in self.workers:
+            actions += self._send_loads(worker)
+        return actions
+
+    def _restore(self, told: Any, item: Any) -> None:
+        key = model_key(told.namespace, told.name)
+        load = self.loads.get(item.load_id)
+        model = self.models.get(key)
+        version = None if model is None else model.versions.get(item.version)
+        shares = tuple(name for name in item.shares if name in self.workers)
+        if version is not None and version.current not in (None, load):
+            return  # a worker has told of a newer one
+        if load is None:
+            if not shares:
+                return
+            load = self.loads[item.load_id] = _told_load(key, item, shares)
+            self._next_load_id = max(self._next_load_id, item.load_id + 1)
+        elif load.state is LoadState.RETIRED:
+            return  # a worker was told to let it go
+        load.workers = (*shares, *(name for name in load.workers if name not in shares))
+        model = self.models.setdefault(key, Model(key))
+        model.wanted, model.reason = told.wanted, told.reason
+        version = self._version(model, item.version)
+        if load.state is LoadState.LOADING:  # no worker has it any more, or one is about to have it again
+            load.apply(LoadEvent.COMPLETE)
+            load.apply(LoadEvent.SWITCH)
+            version.current = load
+            if version.incoming is load:
+                version.incoming = None
+        if not load.complete:
+            load.apply(LoadEvent.LOST)
+        self.dirty = True
+
     def worker_died(self, name: str) -> list[Action]:
         """A worker is gone; what it served is loaded again when it is back."""
         worker = self.workers[name]
@@ -173,6 +209,8 @@ class Lifecycle:
         """A worker of a model's own ends when nothing of the model is left on it."""
         if not is_own(worker.name) or any(worker.name in load.workers for load in self.loads.values()):
             return []
+        if not self._begun:
+            return []  # what it is for is yet to be heard
         self.workers.remove(worker.name)
         self.dirty = True
         return [Send(worker.pid, end_order())] if worker.pid else []
@@ -208,6 +246,9 @@ class Lifecycle:
             if plan.model not in self.models:
                 actions += self._plan(plan, now_ns)
         self._startup = {plan.model for plan in plans}
+        self._begun = True
+        for worker in list(self.workers):
+            actions += self._end_if_done(worker)
         self.dirty = True
         self.check_started()
         return actions
@@ -411,6 +452,22 @@ class Lifecycle:
             for version in self.models[name].versions.values()
         ):
             self.started = self.dirty = True
+
+
+def _told_load(key: str, told: Any, workers: tuple[str, ...]) -> Load:
+    """Return a load that another hub ordered, as a `tensorhub.wire.ModelVersion` tells of it."""
+    return Load(
+        told.load_id,
+        key,
+        told.version,
+        told.path,
+        told.config,
+        workers,
+        overridden=told.overridden,
+        fingerprint=told.fingerprint,
+        final_config=told.config,
+        asks_ready=told.asks_ready,
+    )
 
 
 def _same(load: Load, plan: LoadPlan) -> bool:

@@ -175,7 +175,7 @@ class Hub:
             # They had another hub before, and what they know of it is better than what we know without the workers.
             self._rejoining = self._silent = True
             self._later(WORKERS_TIMEOUT_S, self._speak)
-        if self._inheritance.take(hello.bequest):
+        if self._inheritance.take(hello.bequest, hello.known):
             logs.change(self._runtime.log_changes)
             self._traces.resume()
         new = process.pid not in self._state.processes
@@ -216,6 +216,7 @@ class Hub:
         self._speak()
         if not self._begun:
             self._begun = True
+            self._outgoing.do(self._state.lifecycle.restore(self._inheritance.known))
             self._models.begin()
 
     def _speak(self) -> None:

@@ -73,7 +73,7 @@ class ModelControl:
 
     def begin(self) -> None:
         """Load what is wanted at the start; call it when it is known what the workers have already."""
-        plans, failed, brought = self._catalogue.startup(self._state.lifecycle.rejoined)
+        plans, failed, brought = self._catalogue.startup(self._state.lifecycle.models)
         self._outgoing.do(self._state.begin(plans, failed, time.monotonic_ns(), brought))
         if self._mode == "poll":
             self._poller.start()

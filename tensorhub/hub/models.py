@@ -56,6 +56,7 @@ class Version:
             shown.config = load.final_config
             shown.path = load.path
             shown.overridden = load.overridden
+            shown.fingerprint = load.fingerprint
             shown.asks_ready = load.asks_ready
         elif state == "UNLOADING" and self.leaving is not None:
             shown.load_id = self.leaving.load_id  # for the next hub

@@ -241,13 +241,18 @@ class HubState:
             settings=settings,
         )
         pids = self.lifecycle.workers.pids
-        for own in self.lifecycle.workers.own(self.lifecycle.loads.values()):
-            message.own_workers.add(name=own.name, environment=own.environment)
+        message.own_workers.extend(self.own_workers())
         message.models.extend(model.show(pids) for model in self.lifecycle.models.values())
         for region in self.regions.shown():
             shown = message.system_regions if region.kind == "system" else message.cuda_regions
             shown.add().CopyFrom(region.message)
         return message
+
+    def own_workers(self) -> list[Any]:
+        """Return the `tensorhub.wire.OwnWorker` messages of those that have something to do, and must run."""
+        own_worker = messages.message_class("tensorhub.wire.OwnWorker")
+        found = self.lifecycle.workers.own(self.lifecycle.loads.values())
+        return [own_worker(name=own.name, environment=own.environment) for own in found]
 
     def index(self, names: Collection[str], duplicates: Collection[str], now_ns: int) -> list[Any]:
         """Every model of the repositories and its versions, for the repository index; see `Lifecycle.index`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -34,6 +35,30 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         (tmp_path / "models" / name / "1").mkdir(parents=True)
         (tmp_path / "models" / name / "config.pbtxt").write_text(CONFIG)
     options = (f"--log-file={tmp_path / 'log'}", f"--trace-config=triton,file={tmp_path / 'trace.json'}")
+    with serving(tmp_path, options, repository=tmp_path / "models") as running:
+        yield running
+
+
+ENSEMBLE = """
+platform: "ensemble" max_batch_size: 0
+input [ { name: "INPUT0" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_INT32 dims: [ 1 ] } ]
+ensemble_scheduling { step [
+  { model_name: "one" model_version: -1
+    input_map { key: "INPUT0" value: "INPUT0" } output_map { key: "OUTPUT0" value: "between" } },
+  { model_name: "own" model_version: -1
+    input_map { key: "INPUT0" value: "between" } output_map { key: "OUTPUT0" value: "OUTPUT0" } } ] }
+"""
+
+
+@pytest.fixture
+def explicit(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server with models of two workers, of one with a worker of its own, and an ensemble."""
+    isolated = f'{CONFIG} parameters {{ key: "ISOLATE" value {{ string_value: "yes" }} }}'
+    for name, config in {"one": CONFIG, "two": CONFIG, "own": isolated, "both": ENSEMBLE}.items():
+        (tmp_path / "models" / name / "1").mkdir(parents=True)
+        (tmp_path / "models" / name / "config.pbtxt").write_text(config)
+    options = ("--workers=2", "--model-control-mode=explicit", "--load-model=both")
     with serving(tmp_path, options, repository=tmp_path / "models") as running:
         yield running
 
@@ -309,3 +334,43 @@ class TritonPythonModel:
         inputs = [pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy() for request in requests]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", value)]) for value in inputs]
 """
+
+
+def test_no_model_is_loaded_again(explicit: RunningServer) -> None:
+    """Not one with a worker of its own either, nor an ensemble: what they have counted is still there."""
+    infer(explicit, "both", 3)
+    wait_until(lambda: counted(explicit) == {"one": 3, "own": 3, "both": 3}, "all is counted")
+    workers = by_kind(explicit)["worker"]
+    for _ in range(2):
+        [hub] = by_kind(explicit)["hub"]
+        os.kill(hub, signal.SIGKILL)
+        wait_until(lambda dead=hub: by_kind(explicit)["hub"] not in ([], [dead]), "another hub")  # type: ignore[misc]
+        wait_until(lambda: set(states(explicit).values()) == {"READY", ""}, "it has begun")
+        wait_until(lambda: counted(explicit) == {"one": 3, "own": 3, "both": 3}, "they have counted on")
+    assert by_kind(explicit)["worker"] == workers
+
+
+def test_what_was_served_comes_back_when_hub_and_workers_die_together(explicit: RunningServer) -> None:
+    """Also what clients have loaded and unloaded, and how."""
+    with tritonclient.http.InferenceServerClient(explicit.http) as client:
+        changed = client.get_model_config("own") | {"name": "two", "parameters": {"mine": {"string_value": "stays"}}}
+        client.load_model("two", config=json.dumps(changed))
+        client.unload_model("both")
+        before = {"one": "READY", "own": "READY", "two": "READY", "both": "UNAVAILABLE"}
+        wait_until(lambda: states(explicit) == before, "it is unloaded")
+        dead = [*by_kind(explicit)["hub"], *by_kind(explicit)["worker"]]
+        for pid in dead:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda: not set(dead) & {pid for pids in by_kind(explicit).values() for pid in pids}, "they are dead"
+        )
+        wait_until(lambda: states(explicit) == before, "it is as it was", account=lambda: states(explicit))
+        assert client.get_model_config("two")["parameters"]["mine"] == {"string_value": "stays"}
+        for model in ("one", "own", "two"):
+            infer(explicit, model)
+
+
+def states(server: RunningServer) -> dict[str, str]:
+    """What the repository index says of each model: its state, or ""; nothing while no hub answers."""
+    status, body = ask(int(server.http.rpartition(":")[2]), "POST", "/v2/repository/index")
+    return {} if status != 200 else {model["name"]: model.get("state", "") for model in json.loads(body)}

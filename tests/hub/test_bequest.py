@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tensorhub.hub.bequest import Inheritance
+from tensorhub.hub.own_workers import OwnWorker
+from tensorhub.hub.plans import LoadPlan
 from tensorhub.hub.runtime import RuntimeSettings
 from tensorhub.hub.state import HubState
 from tensorhub.hub.statistics import StatisticsBook
@@ -97,6 +99,26 @@ def test_what_a_client_has_changed_since_stays() -> None:
     assert hub.runtime.traces.setting().trace_rate == 3
     assert hub.runtime.traces.setting().trace_count == -1
     assert hub.count(7) == 4
+
+
+def test_the_models_of_the_newest_snapshot_are_known() -> None:
+    before = first()
+    old, new = before.inheritance.leave(9), before.inheritance.leave(10)
+    for order in (((old, "old"), (new, "new"), (new, "")), ((new, "new"), (old, "old"))):
+        hub = Hub(200)
+        for data, name in order:
+            hub.inheritance.take(data, [messages.message_class("tensorhub.wire.Model")(name=name)] if name else ())
+        assert [model.name for model in hub.inheritance.known] == ["new"]
+
+
+def test_the_next_hub_expects_the_workers_of_models_own() -> None:
+    before = first()
+    own = LoadPlan("m", "/m", b"", [1], 1, own_worker=OwnWorker("own-m", "/environment"))
+    before.state.load(own, None, 0)
+    hub = Hub(200)
+    hub.inheritance.take(before.inheritance.leave(9))
+    assert hub.state.lifecycle.workers.pids == {"cpu0": 0, "own-m": 0}
+    assert hub.state.lifecycle.workers["own-m"].environment == "/environment"
 
 
 def test_its_own_and_nothing_are_no_bequest() -> None:

@@ -82,6 +82,34 @@ class Server:
         return model.versions[1].state()[0] if model.versions else model.reason
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_next_hub_leaves_an_ensemble_as_it_is(again: bool) -> None:
+    plans = (plan("b"), ensemble("a", "b"))
+    before = Server(*plans)
+    before.work()
+    loads = before.state.lifecycle.loads
+    hello = messages.Hello(process=messages.Process(role="WORKER", pid=1, name="cpu0"), rejoining=True)
+    for load in loads.values():
+        hello.models.add(
+            model=load.model,
+            version=load.version,
+            load_id=load.load_id,
+            state="READY",
+            config=load.final_config,
+            path=load.path,
+            fingerprint=load.fingerprint,
+        )
+    after = Server()
+    after.state = HubState(["cpu0"], 1)
+    after.do(after.state.hello(hello))
+    after.do(after.state.begin(plans if again else (), (), 0))
+    assert after.work() == []
+    assert after.state.lifecycle.loads.keys() == loads.keys()
+    assert {after.shown(name) for name in "ab"} == {"READY"}
+    after.do(after.state.load(plan("b", fingerprint="2"), ASKER, 0))
+    assert after.work() == ["b", "-b"], "it fits the next one as well"
+
+
 def test_an_ensemble_is_loaded_after_its_models() -> None:
     server = Server(ensemble("a", "b", "z"), plan("b"), ensemble("z", "y"), plan("y"))
     assert not server.state.started

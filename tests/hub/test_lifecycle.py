@@ -171,22 +171,120 @@ def test_a_retired_load_does_not_outlive_its_worker() -> None:
     assert _states(life) == [(1, "UNAVAILABLE", "unloaded")]
 
 
-def test_a_new_hub_hears_from_the_frontends_what_was_unloaded() -> None:
-    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=False, known=True)
-    told.versions.add(version=1, state="UNAVAILABLE", reason="unloaded")
+def _told(state: str, load_id: int = 0, shares: tuple[str, ...] = (), wanted: bool = True) -> Any:
+    """What the last snapshot of another hub said of the model."""
+    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=wanted, known=True)
+    told.versions.add(
+        model="m",
+        version=1,
+        state=state,
+        reason="unloaded" if state == "UNAVAILABLE" else "",
+        load_id=load_id,
+        shares=shares,
+        path="/r/m",
+        config=b"final",
+        overridden=True,
+        fingerprint="a",
+    )
+    return told
+
+
+def _has(load_id: int, state: str = "READY") -> list[Any]:
+    return [messages.ModelVersion(model="m", version=1, load_id=load_id, state=state, path="/r/m", fingerprint="a")]
+
+
+def test_a_new_hub_hears_what_was_unloaded() -> None:
     life = Lifecycle(["cpu0"], 1)
-    life.adopt_settled([told])
+    life.restore([_told("UNAVAILABLE", wanted=False)])
     assert _states(life) == [(1, "UNAVAILABLE", "unloaded")]
     assert not life.models["m"].wanted
     assert life.begin([_plan("a")], [], 0) == []
 
 
-def test_a_new_hub_loads_what_the_frontends_saw_served_and_no_worker_has() -> None:
-    told = messages.message_class("tensorhub.wire.Model")(name="m", wanted=True, known=True)
-    told.versions.add(version=1, state="READY")
+def test_a_new_hub_loads_what_was_being_loaded_and_no_worker_has() -> None:
     life = _with_worker()
-    life.adopt_settled([told])
+    assert life.restore([_told("LOADING")]) == []
     assert len(_orders(life.begin([_plan("a")], [], 0), "load_model")) == 1
+
+
+def test_a_share_is_loaded_again_whose_worker_has_died_with_the_hub() -> None:
+    life = Lifecycle(["cpu0", "cpu1", "cpu2"], 1)
+    life.worker_joined("cpu1", 11, _has(77))
+    life.worker_joined("cpu0", 10, [])
+    (order,) = _orders(life.restore([_told("READY", 77, ("cpu0", "cpu1", "cpu2"))]), "load_model")
+    assert (order.load_id, order.share_index, order.share_count) == (77, 0, 3)
+    assert life.begin([_plan("a")], [], 0) == [], "it is the same"
+    assert life.models["m"].versions[1].state()[0] == "READY", "one worker has it"
+    (order,) = _orders(life.worker_joined("cpu2", 12, []), "load_model")
+    assert (order.load_id, order.share_index) == (77, 2)
+    assert life.loads[77].state is LoadState.RESTORING
+    _report(life, 77, "READY")
+    _report(life, 77, "READY", worker="cpu2")
+    assert life.loads[77].state is LoadState.SERVING
+
+
+def test_a_model_comes_back_whose_only_worker_has_died_with_the_hub() -> None:
+    life = Lifecycle(["cpu0"], 1)
+    life.restore([_told("READY", 77, ("cpu0",))])
+    assert _states(life) == [(1, "LOADING", "the worker process is being restarted")]
+    (order,) = _orders(life.worker_joined("cpu0", 10, []), "load_model")
+    assert (order.load_id, order.config, order.overridden, order.path) == (77, b"final", True, "/r/m")
+    _report(life, 77, "READY")
+    assert _states(life) == [(1, "READY", "")]
+    (order,) = _orders(life.load(_plan("b"), None, 0), "load_model")
+    assert order.load_id > 77
+
+
+def test_a_worker_that_had_the_load_may_come_late() -> None:
+    life = Lifecycle(["cpu0", "cpu1"], 1)
+    life.worker_joined("cpu0", 10, [])
+    life.restore([_told("READY", 77, ("cpu1",))])
+    assert _orders(life.worker_joined("cpu1", 11, _has(77)), "load_model") == []
+    assert life.loads[77].state is LoadState.SERVING
+
+
+def test_what_served_while_a_share_was_loaded_again_goes_on_to_serve() -> None:
+    life = Lifecycle(["cpu0", "cpu1"], 1)
+    life.worker_joined("cpu0", 10, _has(77, "LOADING"))
+    life.worker_joined("cpu1", 11, _has(77))
+    life.restore([_told("READY", 77, ("cpu0", "cpu1"))])
+    assert _states(life) == [(1, "READY", "")]
+    _report(life, 77, "READY")
+    assert life.loads[77].state is LoadState.SERVING
+
+
+def test_workers_know_better_what_serves() -> None:
+    life = Lifecycle(["cpu0"], 1)
+    life.worker_joined("cpu0", 10, _has(78))
+    assert life.restore([_told("READY", 77, ("cpu0",))]) == []
+    assert life.models["m"].versions[1].current is life.loads[78]
+    assert life.loads.keys() == {78}
+
+
+def test_what_a_worker_was_told_to_let_go_is_not_restored() -> None:
+    life = Lifecycle(["cpu0"], 1)
+    life.worker_joined("cpu0", 10, _has(77, "UNLOADING"))
+    life.restore([_told("READY", 77, ("cpu0",))])
+    assert life.loads[77].state is LoadState.RETIRED
+    assert not life.models["m"].wanted
+
+
+def test_a_load_whose_workers_are_not_of_this_server_is_not_waited_for() -> None:
+    life = Lifecycle(["cpu0"], 1)
+    life.restore([_told("READY", 77, ("cpu7",))])
+    assert life.loads == {}
+    assert life.models == {}
+
+
+def test_workers_of_models_own_are_kept_until_it_is_known_what_they_are_for() -> None:
+    life = Lifecycle(["cpu0"], 1)
+    life.workers.expect("own-m")
+    life.workers.expect("own-n")
+    life.worker_joined("own-m", 11, [])
+    (order,) = _orders(life.restore([_told("READY", 77, ("own-m",))]), "load_model")
+    assert order.load_id == 77
+    assert life.begin([], [], 0) == []
+    assert life.workers.pids == {"cpu0": 0, "own-m": 11}
 
 
 @pytest.mark.parametrize("order", [(7, 8), (8, 7)])
