@@ -129,7 +129,8 @@ class Stream(Protocol):
         before that."""
 
     def on_gone(self) -> None:
-        """The client gave up before `finish`; nothing that is sent arrives any more."""
+        """The client gave up before `finish`, or a method of this object raised and the engine has ended the call:
+        nothing that is sent arrives any more."""
 
     def on_caught_up(self) -> None:
         """`unsent` was above UNSENT_LIMIT, and has fallen to CAUGHT_UP."""
@@ -178,6 +179,8 @@ class Endpoint:
         compression_level: 0 none, 1 low, 2 medium, 3 high: of the answers of methods with `compress`, with an algorithm
             that the client accepts.
         tls: None: in clear.
+        max_calls: calls in progress at one time. One connection may have three quarters of them, so that a client which
+            has very many, or does not read how they end, leaves room for the others.
     """
 
     address: str
@@ -192,6 +195,7 @@ class Endpoint:
             ("grpc.max_receive_message_length", MAX_MESSAGE_SIZE),
             ("grpc.max_send_message_length", MAX_MESSAGE_SIZE),
             ("grpc.http2.max_requests_per_read", MAX_REQUESTS_PER_READ),
+            ("grpc.max_concurrent_streams", self.max_calls - self.max_calls // 4),
             *self.channel_options,
         ]
         if self.compression_level:

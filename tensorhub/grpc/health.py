@@ -13,7 +13,7 @@ from tensorhub.errors import TensorhubError
 from tensorhub.frontend.catalog import Catalog
 from tensorhub.frontend.port import GatewayPort
 from tensorhub.grpc.answering import parse, status_details
-from tensorhub.grpc.engine import UNAVAILABLE, Stream, StreamCall
+from tensorhub.grpc.engine import NOT_ONE_MESSAGE, UNAVAILABLE, UNIMPLEMENTED, Stream, StreamCall
 from tensorhub.protocol import messages
 
 SERVICE = "grpc.health.v1.Health"
@@ -71,16 +71,19 @@ class _Watcher:
         self._lock = threading.Lock()
         self._service: str | None = None  # None until the client has said which
         self._status = ""
+        self._over = False
 
     def on_message(self, message: bytes) -> None:
         try:
             request = parse(_Request, message)
         except TensorhubError as error:
-            self._call.finish(error.grpc_status, status_details(error.message))
+            self._finish(error.grpc_status, status_details(error.message))
             return
         if self._service is None:
             self._service = request.service
             self._gateway.observe(self._look)
+            if self._over:  # since just now, so that it may have been too early to forget
+                self._gateway.forget(self._look)
             self._look()
         self._call.read()
 
@@ -93,13 +96,19 @@ class _Watcher:
 
     def on_half_close(self) -> None:
         """The client has asked and listens."""
+        if self._service is None:
+            self._finish(UNIMPLEMENTED, NOT_ONE_MESSAGE)
 
     def on_gone(self) -> None:
+        self._over = True
         self._gateway.forget(self._look)
 
     def on_caught_up(self) -> None:
         """Changes are rare."""
 
     def on_stopping(self) -> None:
-        self._gateway.forget(self._look)
-        self._call.finish(UNAVAILABLE, "Server exiting")
+        self._finish(UNAVAILABLE, "Server exiting")
+
+    def _finish(self, status: int, details: str) -> None:
+        self.on_gone()
+        self._call.finish(status, details)

@@ -9,7 +9,7 @@ from tensorhub.frontend.catalog import Catalog, ServedVersion, parse_version
 from tensorhub.frontend.port import INLINE_LIMIT, GatewayPort, InferReply, PlacedInput
 from tensorhub.grpc.answering import refuse
 from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, Call, Metadata
-from tensorhub.grpc.requests import place, read_request
+from tensorhub.grpc.requests import Incoming, place, read_request
 from tensorhub.grpc.rules import Rules
 from tensorhub.grpc.shared_memory import may_share, owner_of
 from tensorhub.protocol.grpc_frames import RAW_INPUT_CONTENTS, response_pieces
@@ -41,12 +41,16 @@ class ModelInfer:
         try:
             body: bytes = message
             placed: Sequence[PlacedInput] = ()
+            incoming: Incoming | None = None
             layout = self._known_to(catalog).find(message)
             target = layout.meaning if layout is not None else None
             if target is None:
-                target, body, placed = self._read(call, message, catalog)
+                target, incoming = self._read(call, message, catalog)
             owner = owner_of(call, catalog)
             forwarded = self._rules.forwarded(lambda: call.metadata)
+            # Last: what is placed belongs to the gateway, and nothing may go wrong before that has it.
+            if incoming is not None:
+                body, placed = place(incoming, gateway)
             _Waiting(call, gateway).send(target, body + forwarded if forwarded else body, placed, owner)
         except TensorhubError as error:
             refuse(call, error)
@@ -59,11 +63,11 @@ class ModelInfer:
             self._known = (catalog, known)
         return known
 
-    def _read(self, call: Call, message: bytes, catalog: Catalog) -> tuple[ServedVersion, bytes, Sequence[PlacedInput]]:
-        """Return who serves a request, its body for the worker, and its inputs that are not in there.
+    def _read(self, call: Call, message: bytes, catalog: Catalog) -> tuple[ServedVersion, Incoming]:
+        """Return who serves a request, and what it is.
 
         Raises:
-            TensorhubError: the request can not be passed on; see `read_request`, `Catalog.find` and `place`.
+            TensorhubError: the request can not be passed on; see `read_request` and `Catalog.find`.
         """
         incoming = read_request(message)
         head = incoming.head
@@ -72,10 +76,9 @@ class ModelInfer:
             raise Unsupported(DECOUPLED_TEXT)
         if catalog.guards_outputs:
             check_outputs(head, lambda: may_share(catalog, call.peer))
-        body, placed = place(incoming, self._gateway)
         if len(message) <= INLINE_LIMIT and _comes_again(head):
             self._known_to(catalog).learn(message, [len(data) for data in head.raw_input_contents], target)
-        return target, body, placed
+        return target, incoming
 
 
 def _comes_again(head: Any) -> bool:

@@ -59,8 +59,8 @@ WATCH_AFTER_S = 0.02
 PREFILL = 64
 """Calls that the core may hand over before the loop asks for the next."""
 
-_NEVER_S = 1e11
-"""CLOCK_REALTIME; a call without a deadline has one at the end of time."""
+_NEVER_S = 1e9
+"""A call without a deadline has one at the end of time, and one that is decades away is none."""
 
 _NOW_S = 0.0
 """CLOCK_REALTIME; a poll that ends then does not wait."""
@@ -121,10 +121,10 @@ class _CoreCall:
         event = self._event
         if event is None:
             return 0
-        deadline_s = event.call_details.deadline  # CLOCK_REALTIME
-        if deadline_s > _NEVER_S:
+        remaining_s = event.call_details.deadline - time.time()
+        if remaining_s > _NEVER_S:
             return 0
-        return max(1, time.monotonic_ns() + int((deadline_s - time.time()) * 1e9))
+        return max(1, time.monotonic_ns() + int(remaining_s * 1e9))
 
     def tell_of_stop(self) -> None:
         """A unary call ends by itself."""
@@ -258,6 +258,8 @@ class _StreamCall(_CoreCall):
         except Exception:
             log.exception("the handler of a stream failed")
             self.finish(INTERNAL, HANDLER_FAILED)
+        if self._engine.stopping:
+            self.tell_of_stop()
 
     def tell_of_stop(self) -> None:
         stream = self._stream
@@ -346,6 +348,7 @@ class _StreamCall(_CoreCall):
         except Exception:
             log.exception("the handler of a stream failed")
             self.finish(INTERNAL, HANDLER_FAILED)
+            stream.on_gone()
 
     def _on_sent(self, event: Any) -> None:
         self._batch_over()
@@ -379,6 +382,7 @@ class ReactorEngine:
         lock: see the module.
         live: the calls in progress.
         unwatched: those of them whose cancellation nobody would notice yet, oldest first.
+        stopping: streams that begin now have to be told.
     """
 
     def __init__(self, methods: Methods, endpoint: Endpoint, mail: Mail | None = None) -> None:
@@ -393,7 +397,7 @@ class ReactorEngine:
         self._server = cygrpc.Server(endpoint.core_options(), False)
         self._server.register_completion_queue(self._queue)
         self._requested = 0  # calls that the core has been asked for and has not handed over
-        self._stopping = False
+        self.stopping = False
         self._shut_down = False  # by the core: it listens no more, and its connections are closed
         self._look_s = 0.0  # CLOCK_REALTIME; when to look for slow calls again
         self._look_after_s = _FIRST_LOOK_S
@@ -439,9 +443,9 @@ class ReactorEngine:
 
     def stop(self, grace_s: float) -> None:
         """See Engine."""
-        if self._stopping:
+        if self.stopping:
             return
-        self._stopping = True
+        self.stopping = True
         self._server.shutdown(self._queue, self._on_shut_down)
         for call in list(self.live):
             call.tell_of_stop()
@@ -539,7 +543,7 @@ class ReactorEngine:
 
     def _wake_s(self) -> float | None:
         """When the next poll must end without an event, CLOCK_REALTIME; None: never."""
-        if self._stopping:
+        if self.stopping:
             return time.time() + _STOPPING_POLL_S
         if self.unwatched:
             return time.time() + WATCH_AFTER_S
@@ -547,12 +551,12 @@ class ReactorEngine:
 
     def _look_for_the_slow(self) -> None:
         now_s = time.time()
-        if now_s < self._look_s <= now_s + WATCH_AFTER_S and not self._stopping:
+        if now_s < self._look_s <= now_s + WATCH_AFTER_S and not self.stopping:
             return
         self._look_s = now_s + WATCH_AFTER_S / 2
         # `list`, because answers on other threads take their calls out meanwhile.
         for call in list(self.unwatched):
-            if now_s - call.opened_s < WATCH_AFTER_S and not self._stopping:
+            if now_s - call.opened_s < WATCH_AFTER_S and not self.stopping:
                 return
             self.unwatched.pop(call, None)
             call.look_out()
@@ -564,7 +568,7 @@ class ReactorEngine:
         self._requested -= 1
         if not event.success:
             return
-        if not self._stopping:
+        if not self.stopping:
             try:
                 self._ask()
             except ValueError:

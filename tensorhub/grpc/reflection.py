@@ -5,13 +5,14 @@ wire. Only files are shown that the listed services need; what the server's own 
 Source: https://github.com/grpc/grpc/blob/master/doc/server-reflection.md
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from tensorhub.errors import TensorhubError
 from tensorhub.grpc.answering import parse, status_details
-from tensorhub.grpc.engine import UNAVAILABLE, Stream, StreamCall
+from tensorhub.grpc.engine import UNAVAILABLE, UNSENT_LIMIT, Stream, StreamCall
 from tensorhub.protocol import messages
 
 SERVICE = "grpc.reflection.v1.ServerReflection"
@@ -112,11 +113,13 @@ def _with_dependencies(file: Any) -> Iterator[Any]:
 
 
 class _Conversation:
-    """One call; see engine.Stream."""
+    """One call; see engine.Stream. A client that does not read is not asked for more questions."""
 
     def __init__(self, call: StreamCall, service: ServerReflection) -> None:
         self._call = call
         self._service = service
+        self._lock = threading.Lock()
+        self._answered = False  # and the next question has not been asked for
 
     def on_message(self, message: bytes) -> None:
         try:
@@ -125,6 +128,14 @@ class _Conversation:
             self._call.finish(error.grpc_status, status_details(error.message))
             return
         self._call.send(self._service.answer(request).SerializeToString())
+        self._answered = True
+        self._read_on()
+
+    def _read_on(self) -> None:
+        with self._lock:
+            if not self._answered or self._call.unsent > UNSENT_LIMIT:
+                return
+            self._answered = False
         self._call.read()
 
     def on_half_close(self) -> None:
@@ -134,7 +145,7 @@ class _Conversation:
         """Nothing is held."""
 
     def on_caught_up(self) -> None:
-        """Each answer is asked for."""
+        self._read_on()
 
     def on_stopping(self) -> None:
         self._call.finish(UNAVAILABLE, "Server exiting")

@@ -18,11 +18,11 @@ import threading
 from collections import deque
 from typing import Any
 
-from tensorhub.errors import TensorhubError
+from tensorhub.errors import InternalError, TensorhubError
 from tensorhub.frontend.catalog import parse_version
 from tensorhub.frontend.port import GatewayPort, InferReply
 from tensorhub.grpc.answering import status_details
-from tensorhub.grpc.engine import INTERNAL, MAX_MESSAGE_SIZE, UNAVAILABLE, UNSENT_LIMIT, Stream, StreamCall
+from tensorhub.grpc.engine import MAX_MESSAGE_SIZE, UNAVAILABLE, UNSENT_LIMIT, Stream, StreamCall
 from tensorhub.grpc.inference import PASSING_FAILED, too_large, traceparent
 from tensorhub.grpc.requests import place, read_request
 from tensorhub.grpc.rules import Deaf, Rules
@@ -35,8 +35,8 @@ from tensorhub.protocol.sharing import check_outputs
 log = logging.getLogger(__name__)
 
 MAX_OPEN = 1_024
-"""Requests of one stream that are not answered yet; the next one is read when there are fewer. Each costs some
-kilobytes here and in a worker."""
+"""Requests of one stream that are not answered yet, or whose answers wait for those before them; the next one is read
+when there are fewer. Each costs some kilobytes here and in a worker."""
 
 STATUS_METADATA = ("triton_grpc_error", "true")
 """A client that sends this wants the first error as the stream's status."""
@@ -195,6 +195,7 @@ class InferStream:
                 or self._half_closed
                 or self._stopping
                 or len(self._open) >= MAX_OPEN
+                or len(self._in_order) >= MAX_OPEN
                 or self._call.unsent > UNSENT_LIMIT
             ):
                 return
@@ -209,7 +210,7 @@ class InferStream:
             self._replied(request, reply)
         except Exception:
             log.exception("an answer could not be passed on")
-            self._call.finish(INTERNAL, PASSING_FAILED)
+            self._end(InternalError(PASSING_FAILED))
         finally:
             reply.release()
 

@@ -148,12 +148,12 @@ class _UnaryCall(_ContextCall):
 class _StreamCall(_ContextCall):
     """See engine.StreamCall. None in the queue is the end."""
 
-    def __init__(self, context: Any, requests: Iterator[bytes]) -> None:
+    def __init__(self, engine: "ThreadsEngine", context: Any, requests: Iterator[bytes]) -> None:
         super().__init__(context)
+        self._engine = engine
         self._requests = requests
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._wanted = threading.Semaphore(0)
-        self._reader: threading.Thread | None = None
         self._stream: Stream | None = None
         self._behind = False  # `unsent` was above UNSENT_LIMIT
 
@@ -170,6 +170,10 @@ class _StreamCall(_ContextCall):
         except Exception:
             log.exception("the handler of a stream failed")
             self.finish(INTERNAL, HANDLER_FAILED)
+        if self._open:
+            threading.Thread(target=self._read, name="grpc-reader", daemon=True).start()
+        if self._engine.stopping:
+            self.tell_of_stop()
         greeted = False
         while (message := self._queue.get()) is not None:
             if not greeted:
@@ -187,9 +191,6 @@ class _StreamCall(_ContextCall):
             self._stream.on_stopping()
 
     def read(self) -> None:
-        if self._reader is None:
-            self._reader = threading.Thread(target=self._read, name="grpc-reader", daemon=True)
-            self._reader.start()
         self._wanted.release()
 
     def _read(self) -> None:
@@ -210,6 +211,7 @@ class _StreamCall(_ContextCall):
             except Exception:
                 log.exception("the handler of a stream failed")
                 self.finish(INTERNAL, HANDLER_FAILED)
+                stream.on_gone()
 
     def send(self, message: bytes) -> None:
         if self._open:
@@ -258,10 +260,14 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 class ThreadsEngine:
-    """See engine.Engine. Its threads leave the mail to the thread that has it anyway."""
+    """See engine.Engine. Its threads leave the mail to the thread that has it anyway.
+
+    Attributes: stopping: streams that begin now have to be told.
+    """
 
     def __init__(self, methods: Methods, endpoint: Endpoint, mail: Mail | None = None) -> None:
         self._endpoint = endpoint
+        self.stopping = False
         self._live: set[_ContextCall] = set()
         self._call_over = threading.Condition()
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="grpc")
@@ -298,6 +304,7 @@ class ThreadsEngine:
 
     def stop(self, grace_s: float) -> None:
         """See Engine."""
+        self.stopping = True
         stopped = self._server.stop(grace_s)
         for call in list(self._live):
             call.tell_of_stop()
@@ -321,7 +328,7 @@ class ThreadsEngine:
 
     def run_stream(self, method: StreamMethod, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Serve a stream, on a thread of the pool."""
-        call = _StreamCall(context, requests)
+        call = _StreamCall(self, context, requests)
         self._live.add(call)
         try:
             for message in call.run(method):

@@ -1,6 +1,7 @@
 """Both engines, served in the test's own process, and channels to them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -34,7 +35,7 @@ def serve(engine_class: type[Engine]) -> Iterator[Serve]:
     def start(methods: Methods, **endpoint: object) -> tuple[Engine, grpc.Channel]:
         engine = engine_class(methods, Endpoint("127.0.0.1:0", **endpoint))  # type: ignore[arg-type, call-arg]
         port = engine.start()
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS)
+        channel = channel_to(port)
         engines.append(engine)
         channels.append(channel)
         return engine, channel
@@ -45,6 +46,22 @@ def serve(engine_class: type[Engine]) -> Iterator[Serve]:
     for engine in engines:
         engine.stop(0)
         assert engine.calls == 0
+
+
+def channel_to(port: int) -> grpc.Channel:
+    """Return a channel with a connection of its own."""
+    return grpc.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS)
+
+
+@contextmanager
+def running(engine: Engine) -> Iterator[int]:
+    """Start an engine, hand out its port, and stop it in the end."""
+    port = engine.start()
+    try:
+        yield port
+    finally:
+        engine.stop(0)
+    assert engine.calls == 0
 
 
 @pytest.fixture

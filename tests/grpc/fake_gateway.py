@@ -68,6 +68,7 @@ class FakeGateway:
     Attributes:
         immediate: answer inside `infer`, and do nothing but add_sub: for measuring what is around it.
         reserved, unreleased: pieces of memory that are taken: of requests, and of responses.
+        taken: how many requests were given to a model.
         placed: how many inputs came in reserved memory. cancelled: the numbers of cancelled requests.
         produced: responses of decoupled requests. last_request, last_deadline_ns: of the newest request.
         operations: what the hub was asked for.
@@ -83,6 +84,7 @@ class FakeGateway:
         self.arena_full = False
         self.reserved = 0
         self.unreleased = 0
+        self.taken = 0
         self.placed = 0
         self.cancelled: list[int] = []
         self.last_deadline_ns = 0
@@ -148,10 +150,11 @@ class FakeGateway:
         self.placed += len(placed)
         self.last_request = messages.ModelInferRequest.FromString(body)
         request = _Request(target, self.last_request, placed, flags)
-        if request.parameter("refuse"):
+        if request.parameter("refuse") or request.parameter("bug"):
             for item in placed:
                 item.reservation.free()
-            raise Unavailable("Exceeds maximum queue size")
+            raise RuntimeError("secret") if request.parameter("bug") else Unavailable("Exceeds maximum queue size")
+        self.taken += 1
         self._waiting[request_id] = on_reply
         if not request.parameter("never"):
             self._later(request.parameter("delay_ms") / 1000, lambda: self._finish(request_id, request))
@@ -252,8 +255,9 @@ class _Emission:
 
 
 class _Request:
-    """One request to run. Its parameters (int64): delay_ms, never, refuse; fail (a Code), refused (the failure is not
-    the model's), apart (outputs apart from the response), extra (a reply before the last), empty (only the end).
+    """One request to run. Its parameters (int64): delay_ms, never, refuse, bug (of the gateway itself); fail (a Code),
+    refused (the failure is not the model's), apart (outputs apart from the response), extra (a reply before the last),
+    empty (only the end), garbled (an answer that cannot be passed on).
 
     Of the decoupled model: count (of responses), errors (the last ones of them fail), last (the last response is the
     end, in place of an empty one), late (`infer` returns when the whole window has been sent)."""
@@ -275,6 +279,9 @@ class _Request:
             return [InferReply(error=error_for(self.parameter("fail"), text), refused=refused)]
         if self.parameter("empty"):
             return [InferReply(empty=True)]
+        if self.parameter("garbled"):
+            gateway.unreleased += 1
+            return [InferReply(b"", [None], release=lambda: _release(gateway))]  # type: ignore[list-item]
         inputs = self.inputs()
         outputs = inputs if self.target.model == "identity" else list(_add_sub(*inputs))
         response = messages.ModelInferResponse(

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import logging
+import socket
 import threading
 import time
 import weakref
@@ -25,8 +26,9 @@ from tensorhub.grpc.engine import (
 )
 from tests.waiting import wait_until
 
-from .conftest import Serve
+from .conftest import Serve, channel_to, running
 from .counting_proxy import CountingProxy
+from .raw_http2 import RawClient
 
 METHOD = "/test.Service/Method"
 Handle = Callable[[Call, bytes], None]
@@ -269,22 +271,40 @@ def test_a_slow_call_can_be_answered(serve: Serve) -> None:
     assert answerer.gone == 0
 
 
-def test_the_number_of_calls_is_limited(serve: Serve) -> None:
+def test_the_number_of_calls_is_limited(engine_class: type[Engine]) -> None:
     answerer = Answerer()
-    engine, channel = serve({METHOD: UnaryMethod(answerer)}, max_calls=4)
-    futures = [unary(channel).future(b"") for _ in range(4)]
-    answerer.wait(calls=4)
-    with pytest.raises(grpc.RpcError) as caught:
-        unary(channel)(b"")
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    for call in answerer.calls:
-        call.reply(b"done")
-    assert [future.result() for future in futures] == [b"done"] * 4
-    wait_until(lambda: engine.calls == 0)
-    again = unary(channel).future(b"")
-    answerer.wait(calls=5)
-    answerer.calls[4].reply(b"again")
-    assert again.result() == b"again"
+    engine = engine_class({METHOD: UnaryMethod(answerer)}, Endpoint("127.0.0.1:0", max_calls=4))  # type: ignore[call-arg]
+    with running(engine) as port, channel_to(port) as one, channel_to(port) as other, channel_to(port) as third:
+        futures = [unary(channel).future(b"") for channel in (one, one, other, other)]
+        answerer.wait(calls=4)
+        with pytest.raises(grpc.RpcError) as caught:
+            unary(third)(b"")
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in answerer.calls:
+            call.reply(b"done")
+        assert [future.result() for future in futures] == [b"done"] * 4
+        wait_until(lambda: engine.calls == 0)
+        again = unary(third).future(b"")
+        answerer.wait(calls=5)
+        answerer.calls[4].reply(b"again")
+        assert again.result() == b"again"
+
+
+def test_one_connection_leaves_room_for_others(engine_class: type[Engine]) -> None:
+    """Also one that keeps to no limit, and does not read how its calls end."""
+    answerer = Answerer()
+    engine = engine_class({METHOD: UnaryMethod(answerer)}, Endpoint("127.0.0.1:0", max_calls=8))  # type: ignore[call-arg]
+    with running(engine) as port, RawClient(port) as greedy, channel_to(port) as other:
+        for number in range(20):
+            greedy.open(2 * number + 1, METHOD)
+            greedy.message(2 * number + 1, b"", end=True)
+        answerer.wait(calls=6)
+        future = unary(other).future(b"mine")
+        answerer.wait(calls=7)
+        assert engine.calls == 7
+        for call in answerer.calls:
+            call.reply(b"done")
+        assert future.result() == b"done"
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
@@ -437,6 +457,75 @@ def test_a_stream_handler_that_raises_ends_its_stream(serve: Serve, caplog: pyte
             list(call)
     assert call.code() is grpc.StatusCode.INTERNAL
     assert list(channel.stream_stream(METHOD)(iter([b"a"]))) == [b"a"]
+
+
+def test_a_stream_that_reads_before_it_is_there(serve: Serve) -> None:
+    """Its first message may come while the handler still begins."""
+
+    def begin(call: StreamCall) -> Stream:
+        recorder = Recorder(call)
+        arrived = threading.Event()
+        assert not arrived.wait(0.1)  # the time is the case
+        return recorder
+
+    _, channel = serve({METHOD: StreamMethod(begin)})
+    assert list(channel.stream_stream(METHOD)(iter([b"a"]), timeout=60)) == [b"a"]
+
+
+def test_a_stream_that_fails_is_told(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """What it holds would be held for ever."""
+    streams = Streams()
+    engine, channel = serve({METHOD: StreamMethod(streams)})
+    with caplog.at_level(logging.CRITICAL):
+        call = channel.stream_stream(METHOD)(iter([b"a", b"raise"]))
+        with pytest.raises(grpc.RpcError):
+            list(call)
+    assert streams.opened[0].gone.wait(60)
+    wait_until(lambda: engine.calls == 0)
+
+
+def test_a_stream_that_begins_when_the_server_stops_is_told(engine_class: type[Engine]) -> None:
+    beginning, go_on = threading.Event(), threading.Event()
+
+    class Late(Recorder):
+        def __init__(self, call: StreamCall) -> None:
+            beginning.set()
+            go_on.wait(60)
+            super().__init__(call)
+
+        def on_stopping(self) -> None:
+            self.call.finish(INTERNAL, "stopping")
+
+    engine = engine_class({METHOD: StreamMethod(Late)}, Endpoint("127.0.0.1:0"))  # type: ignore[call-arg]
+    port = engine.start()
+    never = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"wait"
+        never.wait(60)
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream(METHOD)(requests())
+        assert beginning.wait(60)
+        stopper = threading.Thread(target=engine.stop, args=(200,))
+        stopper.start()
+        wait_until(lambda: _refuses(port))
+        go_on.set()
+        stopper.join(100)
+        assert not stopper.is_alive()
+        with pytest.raises(grpc.RpcError):
+            list(call)
+        assert call.details() == "stopping"
+        never.set()
+
+
+def _refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return True
+    return False
 
 
 def test_the_cancellation_of_a_stream_is_noticed(serve: Serve) -> None:

@@ -96,3 +96,18 @@ def test_bytes_that_are_no_request(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError):
         next(call)
     assert call.code() is grpc.StatusCode.INTERNAL
+
+
+def test_a_watch_that_goes_wrong_later_leaves_nothing(channel: grpc.Channel, gateway: FakeGateway) -> None:
+    call = channel.stream_stream(f"/{health.SERVICE}/Watch")(iter([Request().SerializeToString(), b"\xff"]))
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    assert call.code() is grpc.StatusCode.INTERNAL
+    wait_until(lambda: gateway.observers == [])
+
+
+def test_a_watch_without_a_request(channel: grpc.Channel) -> None:
+    call = channel.stream_stream(f"/{health.SERVICE}/Watch")(iter(()), timeout=60)
+    with pytest.raises(grpc.RpcError):
+        next(call)
+    assert call.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -9,12 +9,14 @@ import pytest
 from tensorhub.errors import Code
 from tensorhub.frontend.port import INLINE_LIMIT
 from tensorhub.grpc import requests
+from tensorhub.grpc.engine import Endpoint, Engine
 from tensorhub.grpc.routes import INFERENCE, methods
 from tensorhub.protocol import messages
 from tests.waiting import wait_until
 
-from .conftest import Serve
+from .conftest import Serve, running
 from .fake_gateway import FakeGateway
+from .raw_http2 import DATA, RawClient
 
 METHOD = f"/{INFERENCE}/ModelInfer"
 
@@ -225,6 +227,34 @@ def test_the_deadline_goes_along(channel: grpc.Channel, gateway: FakeGateway) ->
     assert gateway.last_deadline_ns == 0
     infer(channel, request("add_sub", *SMALL), timeout=60)
     assert gateway.last_deadline_ns > 0
+
+
+@pytest.mark.parametrize("hours", [99_999, 2_562_047, 9_999_999, 27_000_000, 99_999_999])
+def test_a_deadline_after_centuries_is_none(engine_class: type[Engine], gateway: FakeGateway, hours: int) -> None:
+    """As of clients whose longest time is their "no limit": later than a number of nanoseconds can tell."""
+    engine = engine_class(methods(gateway), Endpoint("127.0.0.1:0"))  # type: ignore[call-arg]
+    gateway.last_deadline_ns = -1
+    with running(engine) as port, RawClient(port) as client:
+        client.open(1, METHOD, [("grpc-timeout", f"{hours}H")])
+        client.message(1, request("add_sub", *SMALL).SerializeToString(), end=True)
+        assert any(kind == DATA for kind, *_ in client.frames())
+    assert (gateway.last_deadline_ns == 0) == (hours > 300_000)
+
+
+def test_a_request_that_is_refused_late_keeps_no_memory(channel: grpc.Channel, gateway: FakeGateway) -> None:
+    """Its metadata are not allowed, or its owner is none, and its tensors have been put into the arena."""
+    large = request("identity", bytes(100_000))
+    gateway.state.settings["grpc-header-forward-pattern"] = "triton_.*"
+    gateway.publish()
+    code, _ = failure(channel, large, metadata=(("triton_x", "1"),))
+    assert code == "INVALID_ARGUMENT"
+    assert gateway.reserved == 0
+    gateway.state.settings["grpc-header-forward-pattern"] = ""
+    gateway.state.settings["shm-scope"] = "header:who"
+    gateway.publish()
+    code, _ = failure(channel, large, metadata=(("who", "x" * 1_000),))
+    assert code == "INVALID_ARGUMENT"
+    assert gateway.reserved == 0
 
 
 def test_cancellation_cancels_the_request(channel: grpc.Channel, gateway: FakeGateway) -> None:

@@ -7,11 +7,14 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 
 from tensorhub.grpc import reflection
+from tensorhub.grpc.engine import UNSENT_LIMIT, Endpoint, Engine, StreamMethod, UnaryMethod
 from tensorhub.grpc.routes import SERVICES, methods
 from tensorhub.protocol import messages
+from tests.waiting import wait_until
 
-from .conftest import Serve
+from .conftest import Serve, running
 from .fake_gateway import FakeGateway
+from .raw_http2 import DATA, END_STREAM, HEADERS, RawClient, messages_in
 
 Request = messages.message_class("grpc.reflection.v1.ServerReflectionRequest")
 Response = messages.message_class("grpc.reflection.v1.ServerReflectionResponse")
@@ -91,3 +94,37 @@ def test_bytes_that_are_no_request(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError):
         list(call)
     assert call.code() is grpc.StatusCode.INTERNAL
+
+
+def test_a_client_that_does_not_read_is_asked_for_no_more(engine_class: type[Engine]) -> None:
+    """An answer is a thousand times as large as its question, so that no number of them may wait here."""
+
+    class Counting(reflection.ServerReflection):
+        answered = 0
+
+        def answer(self, request: Any) -> Any:
+            self.answered += 1
+            return super().answer(request)
+
+    service, count = Counting(SERVICES), 1_000
+    path, other = f"/{reflection.SERVICE}/{reflection.METHOD}", "/test.Service/Echo"
+    table = {path: StreamMethod(service), other: UnaryMethod(lambda call, message: call.reply(message))}
+    question = Request(file_by_filename="health.proto").SerializeToString()
+    with running(engine_class(table, Endpoint("127.0.0.1:0"))) as port, RawClient(port, window=0) as client:  # type: ignore[call-arg]
+        client.open(1, path)
+        for _ in range(count):
+            client.message(1, question)
+        wait_until(lambda: service.answered > UNSENT_LIMIT)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for _ in range(50):
+                channel.unary_unary(other)(b"")
+        assert service.answered < 2 * UNSENT_LIMIT
+        client.allow(0, 2**30)
+        client.allow(1, 2**30)
+        got = bytearray()
+        client.frame(DATA, END_STREAM, 1)
+        for kind, flags, _, payload in client.frames():
+            got += payload if kind == DATA else b""
+            if kind == HEADERS and flags & END_STREAM:
+                break
+    assert service.answered == sum(1 for _ in messages_in(bytes(got))) == count

@@ -1,5 +1,6 @@
 """ModelStreamInfer, through both engines, with a fake gateway behind."""
 
+import logging
 import queue
 import random
 import threading
@@ -233,6 +234,38 @@ def test_requests_in_flight_are_limited(
         got.append(Response.FromString(item).infer_response.id)
     assert got == [str(index) for index in range(200)]
     assert highest <= 8
+
+
+def test_answers_that_wait_for_an_earlier_one_are_limited(
+    channel: grpc.Channel, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that takes long holds the answers of those after it back, and nobody may pile up any number of them."""
+    monkeypatch.setattr(streaming, "MAX_OPEN", 8)
+    stream = Call(channel)
+    stream.send(named("slow", never=1), *(named(str(index)) for index in range(200)))
+    wait_until(lambda: gateway.taken == 8 and gateway.in_flight == 1)
+    other = Call(channel)
+    other.send(named("other"))
+    assert ids(other.rest()) == ["other"]  # the loop has been round since
+    assert gateway.taken == 9
+    stream.call.cancel()
+    stream.half_close()
+
+
+@pytest.mark.parametrize("parameter", ["bug", "garbled"])
+def test_a_fault_of_the_server_ends_what_else_is_open(
+    stream: Call, gateway: FakeGateway, parameter: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would read its answers, and a model that streams for ever would do so."""
+    stream.send(named("0", never=1), named("d", "stream", count=1_000_000))
+    assert stream.next().infer_response.id == "d"
+    with caplog.at_level(logging.CRITICAL):
+        stream.send(named("1", **{parameter: 1}))
+        with pytest.raises(grpc.RpcError):
+            list(stream.call)
+    assert stream.call.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in stream.call.details()
+    wait_until(lambda: len(gateway.cancelled) == 2)
 
 
 def test_the_half_close_waits_for_what_is_open(stream: Call) -> None:
