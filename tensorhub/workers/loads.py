@@ -6,6 +6,7 @@ nothing of it is left.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
@@ -69,10 +70,14 @@ class WorkerLoads:
     def close(self) -> None:
         """Let everything go, without waiting for requests, nor for what a loader thread is letting go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        threads = []  # one for each: a model that runs and does not end keeps no other waiting
         for load_id, model in self.models.items():
             unloading = self._unloading.get(load_id)
             if unloading is None or unloading.cancelled():
-                model.unload()
+                threads.append(threading.Thread(target=model.unload, name=f"unload {load_id}", daemon=True))
+                threads[-1].start()
+        for thread in threads:
+            thread.join()
 
     def news(self) -> list[Any]:
         """Return a `tensorhub.wire.ModelVersion` for all that is loaded or loading; UNLOADING for what is to go."""

@@ -77,6 +77,20 @@ def test_what_is_being_unloaded_when_the_worker_ends_is_not_unloaded_twice() -> 
     assert [model.unloads for model in (going, waiting, staying)] == [1, 1, 1]
 
 
+def test_a_model_that_does_not_end_keeps_no_other_from_being_unloaded_at_the_end() -> None:
+    worker = Worker()
+    stuck, other = worker.load(1), worker.load(2)
+    other.may_unload.set()
+    closing = threading.Thread(target=worker.loads.close)
+    closing.start()
+    try:
+        assert other.unloading.wait(10)
+        assert closing.is_alive(), "it waits for the first one"
+    finally:
+        stuck.may_unload.set()
+        closing.join(30)
+
+
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 def test_a_model_that_cannot_be_started_is_told_and_let_go(error: Exception) -> None:
     worker = Worker()
