@@ -8,14 +8,15 @@ Inputs that may be ragged are laid end to end, and *batch inputs* tell the model
 Source of the kinds: ModelConfig's BatchInput and BatchOutput, and Triton's BackendInputCollector.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tensorhub.backends.arrays import NUMPY_TYPES, Array, array_of
-from tensorhub.errors import InternalError
+from tensorhub.backends.port import ComputeTimes
+from tensorhub.errors import InternalError, InvalidArgument, TensorhubError
 from tensorhub.requests import InferRequest
 from tensorhub.tensors import DataType, element_count
 
@@ -88,9 +89,51 @@ class BatchPlan:
             },
         )
 
+    def execute(
+        self, requests: Sequence[InferRequest], run: Callable[[Sequence[InferRequest]], ComputeTimes]
+    ) -> ComputeTimes | None:
+        """Run requests together as far as they go together; what is wrong with one is the error of that one alone.
+
+        Args:
+            run: runs and answers requests, or raises InvalidArgument if one of them cannot be run, or another error.
+
+        Raises:
+            TensorhubError: what a run of all of them has raised.
+        """
+        times = None
+        runs = self.runs(requests)
+        while runs:
+            together = runs.pop(0)
+            try:
+                times = run(together)
+            except InvalidArgument as exc:
+                if len(requests) == 1:
+                    raise
+                if len(together) > 1:
+                    runs += [[request] for request in together]
+                else:
+                    together[0].fail(exc)
+            except TensorhubError as exc:
+                if len(together) == len(requests):
+                    raise
+                for request in together:
+                    request.fail(exc)
+        return times
+
     def runs(self, requests: Sequence[InferRequest]) -> list[Sequence[InferRequest]]:
-        """Return what is to be run together: all of a batch, or each of them alone if the model does not batch."""
-        return [requests] if self.batches else [[request] for request in requests]
+        """Return what is to be run together: all of a batch, or each of them alone if the model does not batch.
+
+        A client may leave the batch dimension out, by saying that it is 0: that goes together with nothing else.
+        """
+        if len(requests) == 1:
+            return [requests]
+        if not self.batches:
+            return [[request] for request in requests]
+        groups: dict[frozenset[tuple[str, int]], list[InferRequest]] = {}
+        for request in requests:
+            ranks = frozenset([(name, len(tensor.shape)) for name, tensor in request.inputs.items()])
+            groups.setdefault(ranks, []).append(request)
+        return [requests] if len(groups) == 1 else list(groups.values())
 
     def collect(self, requests: Sequence[InferRequest], leave_out: Collection[str] = frozenset()) -> dict[str, Array]:
         """Return the model's inputs by name: views of the one request's, or copies of all of them together.

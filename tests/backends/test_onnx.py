@@ -97,6 +97,20 @@ def test_strings(tmp_path: Path) -> None:
     assert found == [["caf\u00e9".encode(), b""], [b"a\0b", b"x" * 300]]
 
 
+def test_what_one_client_sends_wrong_is_not_the_error_of_others_in_its_batch(tmp_path: Path) -> None:
+    model = instance(source(tmp_path, networks.identity(DataType.BYTES)))
+    wrong = bytes_codec.serialize([b"\xff"])
+    items = [
+        request(Tensor("X", DataType.BYTES, shape, data))
+        for shape, data in (((1, 1), bytes(4)), ((1, 1), wrong), ((1,), bytes(4)), ((1, 1), bytes(4)))
+    ]
+    model.execute(items)
+    first, text, row, last = [answer(item) for item in items]
+    assert first.error is last.error is None
+    assert "not UTF-8" in str(text.error)
+    assert "Invalid rank" in str(row.error)
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     model = instance(source(tmp_path, networks.identity(DataType.BYTES)))
     item = request(Tensor("X", DataType.BYTES, (1, 1), bytes_codec.serialize([b"\xff"])))

@@ -134,10 +134,7 @@ class OnnxInstance:
 
     def execute(self, requests: Sequence[InferRequest]) -> ComputeTimes | None:
         """Run the batch as one, or its requests one by one if the network does not batch."""
-        times = None
-        for together in self._batches.runs(requests):
-            times = self._run(together)
-        return times
+        return self._batches.execute(requests, self._run)
 
     def finalize(self) -> None:
         """Let the session go."""
