@@ -30,7 +30,7 @@ def test_clients_wait_while_there_are_no_descriptors(tmp_path: Path, caplog: pyt
         with no_descriptors():
             client.connect(str(tmp_path / "s.sock"))
             client.send(json.dumps({"operation": "unregister", "name": "r"}).encode())
-            wait_until(lambda: caplog.text.count("trying again") == 2, "it has tried twice")
+            wait_until(lambda: caplog.text.count("trying again") >= 2, "it has tried twice")
             assert time.monotonic() - began_s >= ACCEPT_AGAIN_S, "it is idle in between"
         assert json.loads(client.recv(1_000)) == {"ok": True}
     assert asked == ["r"]
