@@ -206,7 +206,8 @@ class Watcher:
     def close(self) -> None:
         self._closing = True
         self._ring()
-        self._thread.join(1.0)
+        if self._thread.is_alive():  # it need not have been started
+            self._thread.join(1.0)
         for pid in list(self._pidfds):
             self.forget(pid)
         self._selector.close()

@@ -134,6 +134,14 @@ def test_the_forgotten_are_not_reported(watcher: Watcher, child: "subprocess.Pop
     assert news.get(timeout=WAIT_S) == -1
 
 
+def test_one_that_was_never_started_can_be_closed() -> None:
+    before = open_fds()
+    watcher = Watcher()
+    watcher.watch(os.getpid(), None, lambda pid: None)
+    watcher.close()
+    assert not opened_since(before)
+
+
 def test_after_close_nothing_is_written_to_what_has_its_descriptors() -> None:
     watcher = Watcher()
     watcher.start()
