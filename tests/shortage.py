@@ -20,10 +20,10 @@ def no_descriptors() -> Iterator[None]:
 
 
 @contextmanager
-def starved(pid: int) -> Iterator[None]:
-    """Let another process open nothing."""
+def starved(pid: int, limit: int = _STANDARD) -> Iterator[None]:
+    """Let another process have no more than so many descriptors open."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (_STANDARD, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield
     finally:

@@ -32,6 +32,7 @@ from tensorhub.hub.restarts import DEATHS_LIMIT, WINDOW_S, is_refusal
 from tensorhub.hub.start_checks import check_start
 from tensorhub.hub.summary import Progress, has_failed, show_outcome, tell
 from tensorhub.ipc import wire
+from tensorhub.ipc.descriptors import allow_many
 from tensorhub.ipc.gpus import find_gpus
 from tensorhub.ipc.node import Node
 from tensorhub.ipc.outbox import PeerFull
@@ -55,6 +56,7 @@ def run(settings: Settings) -> int:
         The exit status: 0 if it was told to stop; 1 if it could not start, or could not be kept alive.
     """
     run_dir = RunDir(Path(settings.server.run_dir))
+    allow_many()
     with ExitStack() as held:
         try:
             logs.set_up(settings.as_strings(), "serve")

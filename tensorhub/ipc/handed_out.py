@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tensorhub.errors import Unavailable
+from tensorhub.ipc.descriptors import check_spare
 from tensorhub.ipc.handles import HandleServer
 from tensorhub.ipc.holdings import Holdings
 from tensorhub.option_groups import SharedMemory
@@ -138,10 +139,12 @@ class HandedOut:
                 raise
         try:
             fd = _sealed_file(data)
-        except OSError as exc:
+        except BaseException as exc:
             with self._lock:
                 self._forget(size)
-            raise Unavailable(f"a region of {size} bytes cannot be made for an output: {exc.strerror}") from exc
+            if isinstance(exc, OSError):
+                raise Unavailable(f"{_refused(size)}: {exc.strerror}") from exc
+            raise
         place = Place(_ODD | int.from_bytes(os.urandom(8)), self._worker)
         number = place.file_of(owner)
         self._files.give_once(number, fd)
@@ -160,7 +163,7 @@ class HandedOut:
         # The hub knows it first, but has just begun to find out if it is new; we know what we have open.
         registered = max(registered, others.registered)
         handed_out = others.handed_out + self._count
-        where = f"a region of {size} bytes cannot be made for an output"
+        where = _refused(size)
         if registered + handed_out > limits.shm_max_regions:
             raise Unavailable(
                 f"{where}: {registered} regions are registered and {handed_out - 1} handed out, and --shm-max-regions "
@@ -224,6 +227,10 @@ class HandedOut:
         self._holdings.change(handed_out=self._count, handed_out_byte_size=self._byte_size)
 
 
+def _refused(size: int) -> str:
+    return f"a region of {size} bytes cannot be made for an output"
+
+
 def _sealed_file(data: memoryview) -> int:
     """Return the descriptor of a file with this content, sealed against any other size; the caller closes it.
 
@@ -231,9 +238,11 @@ def _sealed_file(data: memoryview) -> int:
 
     Raises:
         OSError: there is no memory, or no descriptor.
+        Unavailable: there are no descriptors to spare.
     """
     fd = os.memfd_create("handed out", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
+        check_spare(fd, _refused(len(data)))
         written = 0
         while written < len(data):
             written += os.write(fd, data[written:])

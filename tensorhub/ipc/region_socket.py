@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tensorhub.errors import InvalidArgument, TensorhubError, Unavailable
-from tensorhub.ipc.descriptors import ACCEPT_AGAIN_S
+from tensorhub.ipc.descriptors import ACCEPT_AGAIN_S, check_spare
 from tensorhub.ipc.watch import start_ticks
 
 log = logging.getLogger(__name__)
@@ -210,6 +210,7 @@ class RegionSocket:
             if len(fds) != 1:
                 raise InvalidArgument(f"one descriptor is needed to register region '{name}', got {len(fds)}")
             growable = check_file(name, fds[0])
+            check_spare(fds[0], f"failed to register shared memory region '{name}'")
         elif fds:
             raise InvalidArgument(f"no descriptor is needed to {operation}")
         pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

@@ -13,6 +13,7 @@ from tensorhub.devices import DeviceMemory
 from tensorhub.errors import AlreadyExists, InternalError, InvalidArgument, NotFound
 from tensorhub.ipc.copying import fill
 from tensorhub.ipc.cuda_regions import CudaSegment, HandleTable
+from tensorhub.ipc.descriptors import check_spare
 from tensorhub.ipc.far_memory import FarMemory
 from tensorhub.ipc.growth import GrowthLimit, grown_byte_size
 from tensorhub.ipc.handed_out import maybe_place
@@ -41,14 +42,19 @@ class RegionFiles:
         """Get a file and keep it; return another descriptor of it, which the caller closes.
 
         Raises:
-            InternalError: the hub does not have it, or is gone; or there is no descriptor for it.
+            InternalError: the hub does not have it, or is gone.
+            Unavailable: there are no descriptors to spare.
         """
         fd = self._fetch(hub_pid, number)
+        refused = "the file of a region cannot be kept"
         try:
+            check_spare(fd, refused)
             self._server.keep(number, os.dup(fd))
-        except OSError as exc:
+        except BaseException as exc:
             os.close(fd)
-            raise InternalError(f"the file of a region cannot be kept: {exc.strerror}") from exc
+            if isinstance(exc, OSError):
+                raise InternalError(f"{refused}: {exc.strerror}") from exc
+            raise
         return fd
 
     def drop(self, number: int) -> None:
@@ -191,7 +197,7 @@ class RegionTable:
 
         Raises:
             AlreadyExists: the name is taken.
-            InvalidArgument, InternalError: see SystemSegment.open.
+            InvalidArgument, InternalError, Unavailable: see SystemSegment.open.
         """
         key = (message.owner, message.name)
         if key in self._regions:

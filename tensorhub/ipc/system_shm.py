@@ -21,6 +21,7 @@ from pathlib import Path
 import posix_ipc
 
 from tensorhub.errors import InternalError, InvalidArgument
+from tensorhub.ipc.descriptors import check_spare
 from tensorhub.ipc.growth import Extent
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class SystemSegment:
         Raises:
             InvalidArgument: the key is malformed or reserved, or the range is not inside the segment or not mappable.
             InternalError: there is no such segment, or it may not be used. Triton has this code for it.
+            Unavailable: there are no descriptors to spare.
         """
         name = check_key(region, key)
         try:
@@ -125,6 +127,7 @@ class SystemSegment:
         except (posix_ipc.Error, OSError, ValueError) as exc:
             raise InternalError(f"Unable to open shared memory region: '{key}'") from exc
         try:
+            check_spare(fd, f"failed to register shared memory region '{region}'")
             in_place = _check_object(fd, key, allowed_uids)
             _check_range(region, os.fstat(fd).st_size, offset, byte_size)
         except BaseException:

@@ -13,9 +13,10 @@ import pytest
 import tritonclient.grpc.service_pb2 as pb
 
 from tests.safety.client import Grpc, Http
-from tests.safety.processes import nothing_is_left, resident_bytes
+from tests.safety.processes import nothing_is_left, resident_bytes, worker
 from tests.serving import RunningServer, processes_of
 from tests.shm.segments import segment
+from tests.shortage import starved
 
 INFER = "/v2/models/identity/infer"
 RSS_CEILING = 400 << 20
@@ -165,6 +166,29 @@ def test_regions_that_claim_more_than_there_is(guarded: RunningServer, http: Htt
         assert status == 400, body
         assert b"byte size mismatch" in body
         assert http.unregister("d11_sparse") == 200
+
+
+def test_regions_leave_descriptors_for_all_else(guarded: RunningServer, http: Http) -> None:
+    """As many regions as a worker can have: it still hears of others, serves new connections and loads models."""
+    limit = 120
+    with nothing_is_left(guarded), segment(bytes(4096)) as made, starved(worker(guarded), limit):
+        count = 0
+        while (registered := http.register(f"d11_{count}", made.key, 0, 4096))[0] == 200:
+            count += 1
+        status, body = registered
+        assert status == 503, body
+        text = "a process of the server has no descriptors to spare (ulimit -n is 120); unregister"
+        assert text in json.loads(body)["error"]
+        assert count > 10
+        assert len(http.regions()) == count
+        for _ in range(3):
+            assert http.ask("POST", "/v2/repository/models/text/unload")[0] == 200
+            assert http.ask("POST", "/v2/repository/models/text/load")[0] == 200
+            assert http.infer(f"d11_{count - 1}", 0, 100) == (200, bytes(100))
+            assert http.infer_inline(bytes(1 << 20))[0] == 200
+        assert http.ask("POST", "/v2/systemsharedmemory/unregister")[0] == 200
+        assert http.register("d11", made.key, 0, 4096)[0] == 200
+        assert http.unregister("d11") == 200
 
 
 @pytest.mark.timeout(600)
