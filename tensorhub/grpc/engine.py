@@ -202,6 +202,13 @@ class Endpoint:
             options.append(("grpc.default_compression_level", self.compression_level))
         return options
 
+    def refused(self, reason: object = "") -> "ListenError":
+        """Return the error for a port that gRPC's core does not open, for this reason or for none that it tells."""
+        text = f"cannot listen on {self.address}"
+        if self.tls is not None:
+            text += " with this certificate and key: they must be PEM texts that belong together"
+        return ListenError(f"{text}: {reason}" if reason else text)
+
 
 class ListenError(Exception):
     """The port cannot be opened; the message is one line for the person who started the process."""

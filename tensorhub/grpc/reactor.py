@@ -42,7 +42,6 @@ from tensorhub.grpc.engine import (
     UNIMPLEMENTED,
     UNSENT_LIMIT,
     Endpoint,
-    ListenError,
     Mail,
     Metadata,
     Methods,
@@ -425,9 +424,9 @@ class ReactorEngine:
             else:
                 port = self._server.add_http2_port(address, server_credentials(tls)._credentials)
         except RuntimeError as exc:
-            raise ListenError(f"cannot listen on {self._endpoint.address}: {exc}") from exc
+            raise self._endpoint.refused(exc) from exc
         if not port:
-            raise ListenError(f"cannot listen on {self._endpoint.address}")
+            raise self._endpoint.refused()
         self._server.start()
         for _ in range(PREFILL):
             self._ask()

@@ -21,7 +21,6 @@ from tensorhub.grpc.engine import (
     OK,
     UNSENT_LIMIT,
     Endpoint,
-    ListenError,
     Mail,
     Metadata,
     Methods,
@@ -296,9 +295,9 @@ class ThreadsEngine:
             else:
                 port = self._server.add_secure_port(address, server_credentials(tls))
         except RuntimeError as exc:
-            raise ListenError(f"cannot listen on {address}: {exc}") from exc
+            raise self._endpoint.refused(exc) from exc
         if not port:
-            raise ListenError(f"cannot listen on {address}")
+            raise self._endpoint.refused()
         self._server.start()
         return int(port)
 

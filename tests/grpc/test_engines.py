@@ -22,6 +22,7 @@ from tensorhub.grpc.engine import (
     Stream,
     StreamCall,
     StreamMethod,
+    Tls,
     UnaryMethod,
 )
 from tests.waiting import wait_until
@@ -707,6 +708,13 @@ def test_an_engine_that_was_not_used_stops(engine_class: type[Engine]) -> None:
     engine = engine_class({}, Endpoint("127.0.0.1:0"))  # type: ignore[call-arg]
     engine.start()
     engine.stop(5)
+
+
+def test_a_certificate_that_is_none(engine_class: type[Engine]) -> None:
+    endpoint = Endpoint("127.0.0.1:0", tls=Tls(b"no certificate", b"no key"))
+    engine = engine_class({}, endpoint)  # type: ignore[call-arg]
+    with pytest.raises(ListenError, match="with this certificate and key"):
+        engine.start()
 
 
 def test_an_address_that_is_not_here(engine_class: type[Engine]) -> None:
