@@ -150,7 +150,7 @@ class _UnaryCall(_CoreCall):
         self._watched = False  # a `receive close` of its own has been started
         self._watching = False  # and is not over
         self._answered = False  # the batch with the answer is over
-        self.opened_s = 0.0  # CLOCK_REALTIME; since when it waits for an answer
+        self.opened_s = 0.0  # CLOCK_MONOTONIC; since when it waits for an answer
 
     def begin(self) -> None:
         """Ask for the request."""
@@ -167,7 +167,7 @@ class _UnaryCall(_CoreCall):
             log.exception("the handler of a call failed")
             self.fail(INTERNAL, HANDLER_FAILED)
         if self._open:
-            self.opened_s = time.time()
+            self.opened_s = time.monotonic()
             self._engine.unwatched[self] = None
 
     def watch(self, on_gone: Callable[[], None]) -> None:
@@ -398,7 +398,7 @@ class ReactorEngine:
         self._requested = 0  # calls that the core has been asked for and has not handed over
         self.stopping = False
         self._shut_down = False  # by the core: it listens no more, and its connections are closed
-        self._look_s = 0.0  # CLOCK_REALTIME; when to look for slow calls again
+        self._look_s = 0.0  # CLOCK_MONOTONIC; when to look for slow calls again
         self._look_after_s = _FIRST_LOOK_S
         self._both: select.epoll | None = None  # readable if the core has something to do, or there is mail
         self._core_fd = -1
@@ -549,8 +549,8 @@ class ReactorEngine:
         return None
 
     def _look_for_the_slow(self) -> None:
-        now_s = time.time()
-        if now_s < self._look_s <= now_s + WATCH_AFTER_S and not self.stopping:
+        now_s = time.monotonic()
+        if now_s < self._look_s and not self.stopping:
             return
         self._look_s = now_s + WATCH_AFTER_S / 2
         # `list`, because answers on other threads take their calls out meanwhile.

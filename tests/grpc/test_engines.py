@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 
+from tensorhub.grpc import reactor
 from tensorhub.grpc.engine import (
     INTERNAL,
     UNSENT_LIMIT,
@@ -234,6 +235,30 @@ def test_a_cancellation_is_noticed(serve: Serve) -> None:
     call.reply(b"too late")
     call.fail(INTERNAL, "too late")
     assert answerer.gone == 1
+
+
+def test_a_cancellation_is_noticed_while_the_clock_is_set_back(
+    engine_class: type[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        """Of the day: every look at it is a second before the last."""
+
+        monotonic, monotonic_ns = time.monotonic, time.monotonic_ns
+        now_s = time.time()
+
+        @classmethod
+        def time(cls) -> float:
+            cls.now_s -= 1
+            return cls.now_s
+
+    answerer = Answerer()
+    engine = engine_class({METHOD: UnaryMethod(answerer)}, Endpoint("127.0.0.1:0"))  # type: ignore[call-arg]
+    monkeypatch.setattr(reactor, "time", Clock)
+    with running(engine) as port, channel_to(port) as channel:
+        future = unary(channel).future(b"")
+        answerer.wait(calls=1)
+        future.cancel()
+        answerer.wait(gone=1)
 
 
 def test_a_client_that_disappears_is_noticed(serve: Serve) -> None:
