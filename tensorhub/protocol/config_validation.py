@@ -31,6 +31,7 @@ def validate(config: Any) -> None:
         InvalidArgument: the first rule that it breaks.
     """
     name = config.name
+    _validate_agents(config)
     _validate_names(config)
     require(config.max_batch_size >= 0, f"'max_batch_size' must be non-negative value for {name}")
     require(config.HasField("version_policy"), f"must specify 'version policy' for {name}")
@@ -63,9 +64,9 @@ def validate_loaded(config: Any, gpus: Sequence[str] = ()) -> None:
     Raises:
         InvalidArgument: the first rule that it breaks.
     """
-    validate_tensors(config)
     if not config.HasField("ensemble_scheduling"):
         validate_instance_groups(config, gpus)
+    validate_tensors(config)
     validate_states(config.sequence_batching)
 
 
@@ -88,6 +89,15 @@ def validate_instance_groups(config: Any, gpus: Sequence[str] = ()) -> None:
             not group.profile or config.platform == TENSORRT_PLATFORM,
             f"{where} and platform {config.platform}specifies profile field which is only supported for TensorRT "
             "models",
+        )
+
+
+def _validate_agents(config: Any) -> None:
+    """SAFETY: an agent may be there to verify the model's files, so that none is passed over in silence."""
+    for agent in config.model_repository_agents.agents:
+        raise InvalidArgument(
+            f"model '{config.name}' wants the repository agent '{agent.name}', and there are none here: do what it "
+            "does before the model is loaded, and take 'model_repository_agents' out of its configuration"
         )
 
 

@@ -449,3 +449,18 @@ def test_integers_that_stay_strings() -> None:
     config.instance_group.add().secondary_devices.add(device_id=3)
     shown = model_config.to_json(config)
     assert shown["instance_group"][0]["secondary_devices"] == [{"kind": "KIND_NVDLA", "device_id": "3"}]
+
+
+def test_no_repository_agent_is_passed_over() -> None:
+    config = model_config.parse_text(
+        'name: "m" backend: "python" model_repository_agents { agents { name: "checksum" } }', "config.pbtxt"
+    )
+    with pytest.raises(InvalidArgument, match="model 'm' wants the repository agent 'checksum'"):
+        model_config.validate(model_config.complete(config, name="m"))
+
+
+def test_groups_are_checked_before_tensors() -> None:
+    text = 'backend: "python" input { name: "A" data_type: TYPE_FP32 dims: 0 } instance_group { kind: KIND_GPU }'
+    config = read(text)
+    with pytest.raises(InvalidArgument, match="has kind KIND_GPU but no GPUs are available"):
+        model_config.validate_loaded(config)
