@@ -9,10 +9,12 @@ read it from another process.
     failing    answers with an error
     twice      answers two times
     nothing    ends without an answer
+    protocols  how many connections of clients this process has in memory
     decoupled  is one; answers as often as its parameter `count` says, within its window
 """
 
 import asyncio
+import gc
 import json
 import mmap
 from collections import Counter
@@ -302,6 +304,15 @@ def inspect(gateway: FakeGateway, request_id: int, target: ServedVersion, reques
     gateway.reply(request_id, InferReply(response.SerializeToString()))
 
 
+def protocols(gateway: FakeGateway, request_id: int, target: ServedVersion, request: Any, inputs: Any) -> None:
+    gc.collect()
+    response = response_of(target, request)
+    response.outputs.add(name="OUTPUT0", datatype="INT32", shape=[1])
+    count = sum(isinstance(item, asyncio.Protocol) for item in gc.get_objects())
+    response.raw_output_contents.append(_int32([count]))
+    gateway.reply(request_id, InferReply(response.SerializeToString()))
+
+
 MODELS: dict[str, Model] = {
     "add_sub": add_sub,
     "slow": slow,
@@ -309,6 +320,7 @@ MODELS: dict[str, Model] = {
     "twice": twice,
     "nothing": nothing,
     "inspect": inspect,
+    "protocols": protocols,
     "decoupled": decoupled,
 }
 

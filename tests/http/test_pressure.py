@@ -108,3 +108,23 @@ def test_as_many_requests_as_one_likes_are_sent_at_once(server: Server, size: in
         statuses = [peer.read().status for _ in requests]
         sender.join()
     assert len(set(statuses)) == 1
+
+
+def test_nothing_is_kept_of_connections_that_have_ended(server: Server) -> None:
+    """Whether they asked nothing, a part of a request, a whole one that went the short way or the long way."""
+    health = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with Peer(server) as observer:
+
+        def connections() -> int:
+            answer = json.loads(observer.ask(post("protocols", b'{"inputs":[]}')).body)
+            return int(answer["outputs"][0]["data"][0])
+
+        wait_until(lambda: connections() == 1, "only we are there")
+        for _ in range(5):
+            for begun in (b"", health[:20], post("echo", PLAIN)[:-1]):
+                with Peer(server) as connection:
+                    connection.socket.sendall(begun)
+            for whole in (health, post("echo", PLAIN), _LARGE_ANSWER):
+                with Peer(server) as connection:
+                    connection.ask(whole)
+        wait_until(lambda: connections() == 1, "they are gone", account=connections)
