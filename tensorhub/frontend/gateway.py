@@ -59,6 +59,37 @@ class _InFlight:
         self.frame = frame  # as it was sent, in case that it has to be sent again
 
 
+class _TracedReplies:
+    """Takes the replies to a traced request, and tells the hub the end of its trace with the last one."""
+
+    __slots__ = ("_on_reply", "_tell", "_trace")
+
+    def __init__(self, trace: FrontendTrace, on_reply: OnReply, tell: Callable[[Any], None]) -> None:
+        self._trace = trace
+        self._on_reply = on_reply
+        self._tell = tell
+
+    def __call__(self, reply: InferReply) -> None:
+        """Pass a reply on."""
+        final = reply.final
+        replied_ns = time.monotonic_ns()
+        try:
+            self._on_reply(reply)
+        finally:
+            if final:
+                self.end(replied_ns)
+
+    def end(self, replied_ns: int) -> None:
+        """Tell that the trace ends now."""
+        self._tell(self._trace.ended(replied_ns, time.monotonic_ns()))
+
+
+def _end_trace(on_reply: OnReply | None) -> None:
+    """End the trace, if there is one, of a request to which no reply comes any more."""
+    if isinstance(on_reply, _TracedReplies):
+        on_reply.end(time.monotonic_ns())
+
+
 class WorkerPeer:
     """A worker process, as long as it lives."""
 
@@ -185,10 +216,12 @@ class Gateway:
                 raise Unavailable(QUEUE_FULL) from None
         except BaseException:
             free_placed(placed)
+            _end_trace(on_reply)
             raise
         if worker.pid not in self._workers and worker.in_flight.pop(request_id, None) is not None:
             # It died between the choice and the send, and its funeral did not see this request.
             free_placed(placed)
+            _end_trace(on_reply)
             raise Unavailable(_WORKER_DIED)
         return request_id
 
@@ -197,21 +230,11 @@ class Gateway:
         """See GatewayPort."""
         return self._tracer.active
 
-    def _traced(self, trace: FrontendTrace, on_reply: OnReply) -> OnReply:
-        """Tell the hub that a trace begins, before its request is sent, and with the last reply that it ends."""
+    def _traced(self, trace: FrontendTrace, on_reply: OnReply) -> "_TracedReplies":
+        """Tell the hub that a trace begins, before its request is sent."""
         received_ns = time.monotonic_ns()
         self._tell(trace.begun(received_ns, time.monotonic_ns()))
-
-        def on_traced_reply(reply: InferReply) -> None:
-            final = reply.final
-            replied_ns = time.monotonic_ns()
-            try:
-                on_reply(reply)
-            finally:
-                if final:
-                    self._tell(trace.ended(replied_ns, time.monotonic_ns()))
-
-        return on_traced_reply
+        return _TracedReplies(trace, on_reply, self._tell)
 
     def _tell(self, fragment: Any) -> None:
         """Tell the hub of a trace; if it takes no mail, the trace is lost."""
@@ -250,8 +273,9 @@ class Gateway:
         worker = self._holder(request_id)
         entry = worker.in_flight.get(request_id) if worker is not None else None
         if worker is not None and entry is not None:
-            entry.on_reply = None
+            on_reply, entry.on_reply = entry.on_reply, None
             self._send_quietly(worker, wire.Kind.CANCEL, request_id)
+            _end_trace(on_reply)
 
     def interrupt(self, request_id: int) -> None:
         """Tell the model that no more answers are wanted, and go on to wait for what it answers all the same."""

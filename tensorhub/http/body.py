@@ -6,6 +6,7 @@
 so that the tensors of the binary part are where a model can use them, and are never copied again.
 """
 
+import io
 from typing import Protocol
 
 from tensorhub.errors import InvalidArgument
@@ -44,12 +45,16 @@ class BodyReader:
         received: bytes so far.
     """
 
-    __slots__ = ("_held_back", "_receive", "_small_chunks", "finished", "received")
+    __slots__ = ("_announced", "_held_back", "_receive", "_small_chunks", "finished", "received")
 
-    def __init__(self, receive: Receive, *, held_back: bool = False) -> None:
-        """Args: held_back: the client waits for a word from us before it sends (Expect: 100-continue)."""
+    def __init__(self, receive: Receive, *, held_back: bool = False, announced: bool = False) -> None:
+        """Args:
+        held_back: the client waits for a word from us before it sends (Expect: 100-continue).
+        announced: it has said how long the body is, so that the pieces in which it comes are not its chunks.
+        """
         self._receive = receive
         self._held_back = held_back
+        self._announced = announced
         self._small_chunks = 0
         self.finished = False
         self.received = 0
@@ -76,7 +81,7 @@ class BodyReader:
             InvalidArgument: too many tiny chunks.
         """
         data: bytes = (await self.event()).get("body", b"")
-        if len(data) < _SMALL_CHUNK and not self.finished and data:
+        if len(data) < _SMALL_CHUNK and not self.finished and data and not self._announced:
             self._small_chunks += 1
             if self._small_chunks > MAX_SMALL_CHUNKS:
                 raise InvalidArgument(TOO_MANY_CHUNKS)
@@ -87,10 +92,11 @@ class BodyReader:
         data = await self.chunk()
         if self.finished:
             return data
-        pieces = [data]
+        body = io.BytesIO()
+        body.write(data)
         while not self.finished and self.received <= limit:
-            pieces.append(await self.chunk())
-        return b"".join(pieces)
+            body.write(await self.chunk())
+        return body.getvalue()
 
     async def drain(self) -> None:
         """Read on to the end and forget it, so that the client gets to see our answer.

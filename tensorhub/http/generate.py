@@ -46,7 +46,7 @@ class GenerateEndpoint:
     async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str, streamed: bool) -> None:
         """Answer one request, whatever happens; and nothing if the client has gone."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        reader = BodyReader(receive, held_back=b"expect" in headers)
+        reader = BodyReader(receive, held_back=b"expect" in headers, announced=b"content-length" in headers)
         try:
             try:
                 gateway, catalog, settings = await admit(self._connection, scope)

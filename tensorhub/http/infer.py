@@ -52,6 +52,9 @@ _LAST_PIECE_SIZE = 8 * 1024
 _COMPRESS_IN_THREAD = 256 * 1024
 """Bytes. Compressing more than that would hold up the event loop for milliseconds."""
 
+_DECOMPRESS_IN_THREAD = 4 * 1024
+"""Bytes of a compressed body, which may be a thousand times as many, and hold up the event loop likewise."""
+
 
 class Body(NamedTuple):
     """A received body: in memory, or in an arena."""
@@ -71,14 +74,14 @@ class InferEndpoint:
     async def serve(self, scope: Scope, receive: Receive, send: Send, model: str, version: str) -> None:
         """Answer one request, whatever happens; and nothing if the client has gone."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        reader = BodyReader(receive, held_back=b"expect" in headers)
+        reader = BodyReader(receive, held_back=b"expect" in headers, announced=b"content-length" in headers)
         try:
             try:
                 gateway, catalog, settings = await admit(self._connection, scope)
                 target = find_target(catalog, model, version)
+                owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
                 body = await _receive_body(reader, headers, gateway, settings)
                 pending = Pending(asyncio.get_running_loop(), receive)
-                owner = settings.scope.owner(scope["headers"], host_of(scope)) if settings.divided else ""
                 may_share = partial(settings.client_memory.allows, scope) if settings.guards_outputs else None
                 forwarded = headers if settings.forward is None else written_headers(scope)
                 request_id, decoded = send_request(
@@ -177,8 +180,12 @@ def send_request(
 
 
 def traceparent(headers: Mapping[bytes, bytes]) -> str:
-    """Return the header by which a client that traces its requests says so; "" if there is none."""
-    return headers.get(b"traceparent", b"").decode("latin-1")
+    """Return the header by which a client that traces its requests says so; "" if there is none.
+
+    Args:
+        headers: their names in any case.
+    """
+    return next((value for name, value in headers.items() if name.lower() == b"traceparent"), b"").decode("latin-1")
 
 
 def reply_headers(json_size: int | None) -> Headers:
@@ -229,7 +236,7 @@ async def _receive_body(
             packed = await reader.gather(limits.max_input_size + _PIECE_SIZE)
             if not reader.finished:
                 raise compression.too_large(limits.max_input_size)
-            data = compression.decompress(packed, limits.max_input_size)
+            data = await _decompress(packed, limits.max_input_size)
             return Body(data, json_size_of(headers, len(data)))
     content_length = _content_length(headers)
     if _HEADER_LENGTH not in headers:
@@ -249,6 +256,13 @@ async def _receive_body(
         if reader.finished:
             return Body(data, header_length if len(data) == content_length else json_size_of(headers, len(data)))
     return await _receive_into_arena(data, reader, headers, ArenaBody(gateway, header_length, content_length))
+
+
+async def _decompress(packed: bytes, max_byte_size: int) -> bytes:
+    if len(packed) <= _DECOMPRESS_IN_THREAD:
+        return compression.decompress(packed, max_byte_size)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, compression.decompress, packed, max_byte_size)
 
 
 def _check_early(header_length: int, content_length: int, settings: HttpSettings) -> None:

@@ -13,6 +13,7 @@ run with --model-control-mode=explicit. Only this process knows what it has load
 import asyncio
 import os
 import re
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,21 @@ class SagemakerModels:
             return 403, error_body(denial)
         if scope["method"] == "GET":
             return self._show(gateway, name)
+        if scope["method"] == "DELETE":
+            change = self._unload(gateway, name)
+        else:
+            try:
+                name, url = await _read_request(receive)
+            except TensorhubError as exc:
+                return 400, error_body(exc.message)
+            target = dict(scope["headers"]).get(TARGET_MODEL, name.encode()).decode("latin-1")
+            change = self._load(gateway, name, url, target)
+        # The hub goes on with what a client does not wait for to the end, and so do we: both know the same models.
+        return await asyncio.shield(asyncio.ensure_future(self._in_turn(change)))
+
+    async def _in_turn(self, change: Coroutine[Any, Any, tuple[int, bytes]]) -> tuple[int, bytes]:
         async with self._changing:
-            if scope["method"] == "DELETE":
-                return await self._unload(gateway, name)
-            return await self._load(gateway, scope, receive)
+            return await change
 
     def _show(self, gateway: HttpGateway, name: str) -> tuple[int, bytes]:
         if name:
@@ -126,10 +138,8 @@ class SagemakerModels:
         entries = [_entry(name, item) for name, item in self._loaded.items() if _is_ready(gateway, item.target)]
         return 200, json_text.dumps({"models": entries})
 
-    async def _load(self, gateway: HttpGateway, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _load(self, gateway: HttpGateway, name: str, url: str, target: str) -> tuple[int, bytes]:
         try:
-            name, url = await _read_request(receive)
-            target = dict(scope["headers"]).get(TARGET_MODEL, name.encode()).decode("latin-1")
             archive = await asyncio.to_thread(self._find, url)
             if name in self._loaded or _is_ready(gateway, target):
                 text = f"failed to register '{archive.url}', there is a conflicting mapping for '{target}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -79,7 +80,11 @@ def test_tritons_file(tmp_path: Path, repository: Path) -> None:
         with tritonclient.http.InferenceServerClient(server.http) as client:
             client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS", "TENSORS"], "trace_rate": "1"})
         assert http_infer(server, request_id="mine") == "None"
+        # Processes tell the hub of their traces each in its own time: the numbers are in the order of the requests only
+        # if each waits for the one before it.
+        wait_until(lambda: {item["id"] for item in trace_objects(path)} == {1}, "the first trace is written")
         grpc_infer(server)
+        wait_until(lambda: {item["id"] for item in trace_objects(path)} == {1, 2}, "the second trace is written")
         with pytest.raises(tritonclient.http.InferenceServerException, match="negative"):
             http_infer(server, -1)
 
@@ -110,6 +115,35 @@ def test_tritons_file(tmp_path: Path, repository: Path) -> None:
             client.update_trace_settings(settings={"trace_level": ["OFF"]})
         http_infer(server)
     assert {item["id"] for item in json.loads(path.read_text())} == {1, 2, 3}
+
+
+WAITING_MODEL = """
+import time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        while not all(request.is_cancelled() for request in requests):
+            time.sleep(0.01)
+        error = pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
+        return [pb_utils.InferenceResponse(error=error) for _ in requests]
+"""
+
+
+def test_a_request_whose_client_has_gone_has_a_trace_too(tmp_path: Path, repository: Path) -> None:
+    (repository / "told" / "1" / "model.py").write_text(WAITING_MODEL)
+    path = tmp_path / "trace.json"
+    options = (f"--trace-config=triton,file={path}", "--trace-config=level=TIMESTAMPS", "--trace-config=rate=1")
+    tensor = {"name": "INPUT0", "datatype": "INT32", "shape": [2], "data": [1, 2]}
+    with serving(tmp_path, options, repository=repository) as server:
+        host, _, port = server.http.partition(":")
+        connection = http.client.HTTPConnection(host, int(port))
+        connection.request("POST", "/v2/models/told/infer", json.dumps({"inputs": [tensor]}))
+        connection.close()
+        wait_until(lambda: {item["id"] for item in trace_objects(path)} == {1}, "the trace is written")
+        stamps = [stamp["name"] for item in trace_objects(path) for stamp in item.get("timestamps", ())]
+        assert stamps[-1] == "HTTP_SEND_END"
 
 
 @contextmanager

@@ -51,8 +51,6 @@ class FakeReservation:
 class FakeGateway:
     """See the module."""
 
-    tracing = False
-
     def __init__(self, snapshot: Any = None) -> None:
         self.catalog = Catalog(snapshot)
         self.count: Counter[str] = Counter()
@@ -60,6 +58,8 @@ class FakeGateway:
         self.last: dict[str, Any] = {}
         self.controls: list[Any] = []
         self.closed = False
+        self.tracing = False
+        self.traceparent = ""
         self.control_result: Callable[[Any], Any] = lambda operation: messages.ControlResult()
         self._next_id = 0
         self._in_flight: dict[int, tuple[OnReply, Sequence[PlacedInput]]] = {}
@@ -84,6 +84,7 @@ class FakeGateway:
         traceparent: str = "",
     ) -> int:
         assert flags & ~FLAG_VERSION in (FLAG_FROM_HTTP, FLAG_FROM_HTTP | FLAG_STREAM | FLAG_PLAIN_PARAMETERS)
+        self.traceparent = traceparent
         self._next_id += 1
         request_id = self._next_id
         request = messages.ModelInferRequest.FromString(body)

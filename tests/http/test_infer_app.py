@@ -8,6 +8,7 @@ import pytest
 
 from tensorhub.frontend.port import InferReply
 from tensorhub.http.app import App
+from tensorhub.http.asgi import WRITTEN_HEADERS
 from tests.http.asgi_client import ask, call
 from tests.http.fake_gateway import ARENA_BUDGET, FakeGateway, snapshot
 
@@ -211,3 +212,29 @@ def test_a_task_that_is_cancelled_cancels_its_request() -> None:
 
     asyncio.run(run())
     assert released == [1, -1]
+
+
+def test_an_owner_that_is_refused_costs_no_memory() -> None:
+    gateway = FakeGateway(snapshot(shm_scope="header:owner"))
+    head = request(binary("A", "FP32", [25_000], 100_000))
+    headers = [(LENGTH, str(len(head))), ("owner", "x" * 257)]
+    answer = ask(app_on(gateway), "POST", ECHO, head + bytes(100_000), headers)
+    assert answer.status == 400
+    assert "header 'owner' has 257 characters" in answer.json()["error"]
+    assert gateway.account()["reservations"] == 0
+
+
+@pytest.mark.parametrize("pattern", ["", "x-.*"])
+def test_the_client_s_trace_is_found_however_its_header_is_written(pattern: str) -> None:
+    gateway = FakeGateway(snapshot(http_header_forward_pattern=pattern))
+    gateway.tracing = True
+    app = app_on(gateway)
+    context = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"
+
+    async def as_written(scope: Any, receive: Any, send: Any) -> None:
+        scope["headers"].append((b"traceparent", context))
+        scope[WRITTEN_HEADERS] = [(b"Traceparent", context)]
+        await app(scope, receive, send)
+
+    assert ask(as_written, "POST", ECHO, request()).status == 200
+    assert gateway.traceparent == context.decode()

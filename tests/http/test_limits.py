@@ -52,6 +52,18 @@ def test_a_body_that_is_too_long_before_it_is_decompressed() -> None:
     assert (answer.status, answer.json()) == (400, {"error": _TEXT})
 
 
+@pytest.mark.parametrize("path", ["/v2/models/echo/infer", "/v2/models/echo/generate"])
+def test_the_number_of_chunks_counts_and_that_of_packets_does_not(path: str) -> None:
+    body = b'{"inputs":[{"name":"IN","datatype":"INT32","shape":[1],"data":[1]}]}'.ljust(66_000)
+    pieces = [body[index : index + 1] for index in range(len(body))]
+    app = app_on(FakeGateway(snapshot()))
+    chunked = ask(app, "POST", path, pieces)
+    assert chunked.status == 400
+    assert "Chunked request body exceeds maximum" in chunked.json()["error"]
+    announced = ask(app, "POST", path, pieces, [("Content-Length", str(len(body)))])
+    assert announced == ask(app, "POST", path, body)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/v2/repository/index", "/v2/repository/models/m/load", "/v2/systemsharedmemory/region/r/register"],

@@ -10,6 +10,7 @@ import pytest
 
 from tensorhub.errors import Code
 from tensorhub.frontend.gateways import open_async_gateway
+from tensorhub.frontend.port import OnControl
 from tensorhub.hosting import SagemakerEnvironment
 from tensorhub.http.app import App
 from tensorhub.http.connection import HttpGateway
@@ -18,6 +19,7 @@ from tensorhub.http.sagemaker_models import SagemakerModels, is_out_of_memory
 from tests.http.asgi_client import Answer, call
 from tests.http.fake_gateway import FakeGateway, refused, snapshot
 from tests.serving import RunningServer, serving
+from tests.waiting import DEADLINE_S
 
 _ENVIRONMENT = SagemakerEnvironment("ready", "add_sub", "infer")
 _CONFIG = """backend: "python"
@@ -224,6 +226,51 @@ def test_a_refused_unload_keeps_the_model(tmp_path: Path) -> None:
         assert (await call(app, "GET", "/models/x")).status == 200
 
     asyncio.run(run())
+
+
+class _SlowHub(FakeGateway):
+    """Answers control calls when it is told to."""
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(state)
+        self.asked: asyncio.Queue[OnControl] = asyncio.Queue()
+
+    def control(self, operation: Any, on_result: OnControl) -> None:
+        self.asked.put_nowait(on_result)
+
+    async def answer(self) -> None:
+        """Answer the next call."""
+        (await self.asked.get())(self.control_result(None), None)
+
+
+def test_what_a_client_does_not_wait_for_is_done_all_the_same(tmp_path: Path) -> None:
+    _write(tmp_path / "abc" / "model", 1)
+    gateway = _SlowHub(snapshot())
+    app = _fake(gateway, tmp_path)
+
+    async def give_up(*request: Any) -> None:
+        """Send a request, and leave when the hub has been asked, as a server does with one whose client has left."""
+        call_ = asyncio.ensure_future(call(app, *request))
+        on_result = await gateway.asked.get()
+        gateway.asked.put_nowait(on_result)
+        call_.cancel()
+        await asyncio.wait([call_])
+        assert call_.cancelled()
+
+    async def run() -> None:
+        body = json.dumps({"model_name": "x", "url": f"{tmp_path}/abc/model"}).encode()
+        await give_up("POST", "/models", body)
+        next_one = asyncio.ensure_future(call(app, "POST", "/models", body))
+        await gateway.answer()
+        assert (await next_one).status == 409
+        assert (await call(app, "GET", "/models/x")).status == 200
+        await give_up("DELETE", "/models/x")
+        next_one = asyncio.ensure_future(call(app, "DELETE", "/models/x"))
+        await gateway.answer()
+        assert (await next_one).status == 404
+        assert (await call(app, "GET", "/models/x")).status == 404
+
+    asyncio.run(asyncio.wait_for(run(), DEADLINE_S))
 
 
 @pytest.mark.parametrize(
