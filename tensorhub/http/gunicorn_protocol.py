@@ -181,6 +181,8 @@ class Connection(ASGIProtocol):  # type: ignore[misc]
         return not self._closed and not self.is_idle
 
     def _feed_callback_parser(self, data: bytes) -> Any:
+        if self._closed:  # what was pipelined by a client that has gone
+            return False
         self._untouched = False
         return super()._feed_callback_parser(data)
 
