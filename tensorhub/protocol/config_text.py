@@ -18,6 +18,12 @@ from tensorhub.protocol.config_outline import outline
 MAX_CONFIG_CHARACTERS = 16 * 2**20
 """Far above any real configuration; keeps a parser from being fed without end."""
 
+_BOOLS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0"), False),
+}
+"""The words that C++'s protobuf takes for a boolean in JSON, in any case."""
+
 _OVERRIDE = "Invalid config override: "
 _TOO_LARGE = f"a configuration may have at most {MAX_CONFIG_CHARACTERS} characters"
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "([^"]*)"')
@@ -61,7 +67,8 @@ def to_text(config: Any, *, one_line: bool = False) -> str:
 def parse_json(text: str) -> Any:
     """Read the JSON form of an `inference.ModelConfig`, with proto field names or lowerCamelCase ones.
 
-    Enum names may be in any case, as Triton allows; a 64-bit number may be a string.
+    As Triton allows, enum names may be in any case, a boolean may be a word, and a list of one its only member; a
+    64-bit number may be a string.
 
     Raises:
         InvalidArgument: the text is no JSON, or no ModelConfig; the message begins with Triton's words.
@@ -190,7 +197,8 @@ def _checked_field(item: Any, field: Any, path: str) -> Any:
         return {key: _checked_value(value, value_field, f"{path}.{key}") for key, value in item.items()}
     if isinstance(item, list):
         return [_checked_value(value, field, f"{path}[{index}]") for index, value in enumerate(item)]
-    return _checked_value(item, field, path)
+    checked = _checked_value(item, field, path)
+    return checked if item is None or not field.is_repeated else [checked]
 
 
 def _checked_value(item: Any, field: Any, path: str) -> Any:
@@ -206,6 +214,8 @@ def _checked_value(item: Any, field: Any, path: str) -> Any:
         if item.upper() not in field.enum_type.values_by_name:
             raise InvalidArgument(f"{_OVERRIDE}({path}): {_no_value(field.enum_type, item)}")
         return item.upper()
+    if field.cpp_type == field.CPPTYPE_BOOL and isinstance(item, str):
+        return _BOOLS.get(item.lower(), item)
     return item
 
 

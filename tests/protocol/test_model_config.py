@@ -464,3 +464,45 @@ def test_groups_are_checked_before_tensors() -> None:
     config = read(text)
     with pytest.raises(InvalidArgument, match="has kind KIND_GPU but no GPUs are available"):
         model_config.validate_loaded(config)
+
+
+def test_json_may_have_a_single_value_for_a_list() -> None:
+    text = json.dumps(
+        {
+            "input": {"name": "A", "data_type": "TYPE_INT32", "dims": 1},
+            "instance_group": {"count": 2, "kind": "KIND_CPU"},
+            "version_policy": {"specific": {"versions": "1"}},
+            "dynamic_batching": {"preferred_batch_size": 2},
+            "output": None,
+        }
+    )
+    config = model_config.parse_json(text)
+    assert [(item.name, list(item.dims)) for item in config.input] == [("A", [1])]
+    assert [group.count for group in config.instance_group] == [2]
+    assert list(config.version_policy.specific.versions) == [1]
+    assert list(config.dynamic_batching.preferred_batch_size) == [2]
+    assert not config.output
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("true", True), ("False", False), ("yes", True), ("T", True), ("0", False)]
+)
+def test_json_may_have_a_word_for_a_boolean(word: str, value: bool) -> None:
+    config = model_config.parse_json(json.dumps({"optimization": {"eager_batching": word}}))
+    assert config.optimization.eager_batching is value
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"optimization": {"eager_batching": ""}},
+        {"optimization": {"eager_batching": "on"}},
+        {"instance_group": "x"},
+        {"input": "A"},
+        {"metric_tags": "x"},
+        {"metric_tags": [{"key": "a", "value": "b"}]},
+    ],
+)
+def test_json_of_other_kinds_is_refused(document: Any) -> None:
+    with pytest.raises(InvalidArgument, match="Invalid config override"):
+        model_config.parse_json(json.dumps(document))
