@@ -68,6 +68,10 @@ class Ensembles:
         """An ensemble is being loaded."""
         return any(self._loads(name) for name in self._wanted)
 
+    def paths(self) -> set[str]:
+        """Return the folders of all ensembles that are wanted, loaded or not."""
+        return {ensemble.plan.path for ensemble in self._wanted.values()}
+
     def want(self, plan: LoadPlan, asker: Asker | None = None) -> None:
         """An ensemble is to be served; `settle` follows."""
         config = messages.ModelConfig.FromString(plan.config)

@@ -119,7 +119,7 @@ class ModelControl:
 
     def forget_files(self) -> None:
         """Remove the files of requests that no load needs any more."""
-        self._catalogue.keep({load.path for load in self._state.lifecycle.loads.values()})
+        self._catalogue.keep(self._state.paths())
 
     def _check_mode(self) -> None:
         if self._mode != "explicit":

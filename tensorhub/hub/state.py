@@ -187,6 +187,10 @@ class HubState:
         """
         return self.ensembles.unload(name, with_steps=with_steps) + self.ensembles.settle()
 
+    def paths(self) -> set[str]:
+        """Return the folders of all that is loaded, or is to be when the models of its steps allow it."""
+        return {load.path for load in self.lifecycle.loads.values()} | self.ensembles.paths()
+
     # Regions
 
     def register(self, kind: str, message: Any, asker: Asker) -> list[Action]:

@@ -196,3 +196,16 @@ def test_an_ensemble_that_cannot_be_loaded_is_not_tried_for_ever() -> None:
     assert "a" not in server.work(fails="a")
     server.do(server.state.load(ensemble("a", "b", fingerprint="2"), ASKER, 0))
     assert server.work() == ["a"]
+
+
+def test_the_files_of_an_ensemble_are_needed_while_it_waits_for_its_models() -> None:
+    """They may have come with the request, and are removed when nobody needs them."""
+    server = Server(plan("b"))
+    server.do(server.state.load(ensemble("a", "b"), ASKER, 0))
+    assert server.state.paths() == {"/models/a", "/models/b"}
+    server.work()
+    server.do(server.state.unload("b"))
+    server.work()
+    assert server.state.paths() == {"/models/a"}
+    server.do(server.state.unload("a"))
+    assert server.state.paths() == set()
