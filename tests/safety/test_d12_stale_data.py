@@ -114,13 +114,11 @@ def test_stalls_and_deaths(guarded: RunningServer) -> None:
     assert wrong == [], wrong[:5]
     assert seen["given up"] > 0, "no request was given up"
     with closing(Http(guarded.http)) as client, closing(Grpc(guarded.grpc)) as rpc:
-        wait_until(
-            lambda: (
-                client.ask("GET", "/v2/health/ready")[0] == 200
-                and rpc.ask("ServerReady", pb.ServerReadyRequest())[1].ready
-            ),
-            "the worker has all its models back",
-        )
+        for model in ("identity", "gated", "text"):  # which others need; both frontends have heard of the death by now
+            request = pb.ModelReadyRequest(name=model)
+            path = f"/v2/models/{model}/ready"
+            wait_until(lambda path=path: client.ask("GET", path)[0] == 200, f"{model} is back")  # type: ignore[misc]
+            wait_until(lambda request=request: rpc.ask("ModelReady", request)[1].ready, f"{model} is back")  # type: ignore[misc]
 
 
 def _workers(server: RunningServer) -> list[int]:
