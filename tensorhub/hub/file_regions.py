@@ -61,17 +61,24 @@ class FileRegions:
         self._answers: dict[int, Answering] = {}
         self._numbers = itertools.count(1)
         self._do: Callable[[list[Action]], None] = lambda actions: None
+        self._when_known: Callable[[Callable[[], None]], None] = lambda call: call()
         self._socket: RegionSocket | None = None
         self._options = options
         self._hand_over = HandOver(node, lambda: state.lifecycle.workers.pids, inherited)
 
-    def open(self, do: Callable[[list[Action]], None]) -> None:
-        """Begin to listen, if a socket is asked for; `do` carries actions out.
+    def open(self, do: Callable[[list[Action]], None], when_known: Callable[[Callable[[], None]], None]) -> None:
+        """Begin to listen, if a socket is asked for.
+
+        Args:
+            do: carries actions out.
+            when_known: calls in turn, once the regions of another hub are known: a region that is not known yet can
+                neither be unregistered nor be in the way of a new one.
 
         Raises:
             OSError: the socket cannot be made.
         """
         self._do = self._hand_over.do = do
+        self._when_known = when_known
         self._files.start()
         if self._options.shm_socket:
             self._socket = RegionSocket(
@@ -81,11 +88,11 @@ class FileRegions:
 
     def _take(self, request: FileRequest) -> None:
         """On the socket's thread."""
-        self._node.post(lambda: self._decide(request))
+        self._node.post(lambda: self._when_known(lambda: self._decide(request)))
 
     def _ended(self, connection: int) -> None:
         """On the socket's thread."""
-        self._node.post(lambda: self._hand_over.ended(connection))
+        self._node.post(lambda: self._when_known(lambda: self._hand_over.ended(connection)))
 
     def _decide(self, request: FileRequest) -> None:
         owner = self._owner(request)

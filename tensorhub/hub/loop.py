@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 WORKERS_TIMEOUT_S = 2.0
 """How long the start-up models wait for all workers to come, once the first one has."""
 
-PAGE_DELAY_S = 4.0
-"""How long a metrics page waits at most, after this hub's beginning, for somebody to tell what another one has left."""
+HEIR_DELAY_S = 4.0
+"""How long what depends on it waits, after this hub's beginning, for somebody to tell what another one has left."""
 
 BEQUEST_INTERVAL_S = 1.0
 """How long the number of traces that are left may be known to the hub alone."""
@@ -80,7 +80,7 @@ class Hub:
         self._rejoining = False
         self._silent = False
         self._kept: Any = None
-        self._pages: list[Future[str]] | None = []  # that wait until it is known what another hub has left
+        self._until_known: list[Callable[[], None]] | None = []  # waits for what another hub has left
         self._running = True
 
     def run(self) -> None:
@@ -90,8 +90,8 @@ class Hub:
             OSError: --shm-socket cannot be had.
         """
         self._node.start()
-        self._files.open(self._outgoing.do)
-        self._later(PAGE_DELAY_S, self._make_pages)
+        self._files.open(self._outgoing.do, self._when_known)
+        self._later(HEIR_DELAY_S, self._now_known)
         receive = self._node.mailbox.receive
         receive_nowait = self._node.mailbox.receive_nowait
         while self._running:
@@ -222,7 +222,19 @@ class Hub:
     def _speak(self) -> None:
         self._silent = False
         self._take_kept()
-        self._make_pages()
+        self._now_known()
+
+    def _when_known(self, call: Callable[[], None]) -> None:
+        """Call in turn, as soon as it is known what another hub has left, if there was one."""
+        if self._until_known is None:
+            call()
+        else:
+            self._until_known.append(call)
+
+    def _now_known(self) -> None:
+        waiting, self._until_known = self._until_known or (), None
+        for call in waiting:
+            call()
 
     def _take_kept(self) -> None:
         """Go on with the regions that the supervisor has kept, unless workers have told of theirs, who know better."""
@@ -252,12 +264,7 @@ class Hub:
 
         Not before the processes have told what they have counted under another hub: counters must not go backwards.
         """
-        self._node.post(lambda: self._make_page(page) if self._pages is None else self._pages.append(page))
-
-    def _make_pages(self) -> None:
-        pages, self._pages = self._pages or (), None
-        for page in pages:
-            self._make_page(page)
+        self._node.post(lambda: self._when_known(lambda: self._make_page(page)))
 
     def _make_page(self, page: "Future[str]") -> None:
         self._questions.gather(list(self._state.processes), lambda: self._finish_page(page))

@@ -43,6 +43,7 @@ class Region:
         asker: who registers it.
         unregistrations: who waits until it is closed, whoever has begun that.
         refusals: of workers that cannot open a CUDA region, whose GPU is another.
+        adopted: another hub has registered it.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Region:
     closing: bool = False
     unregistrations: list[_Unregistration] = field(default_factory=list)
     refusals: list[TensorhubError] = field(default_factory=list)
+    adopted: bool = False
 
     @property
     def key(self) -> RegionKey:
@@ -91,6 +93,7 @@ class RegionBook:
         self._grown = grown
         self._byte_size = 0
         self._regions: dict[RegionKey, Region] = {}
+        self._gone: set[RegionKey] = set()  # of another hub's regions; a worker that comes late may have them yet
         self._requests: dict[int, RegionKey] = {}
         self._next_request_id = 1
         self.changed = False
@@ -147,6 +150,8 @@ class RegionBook:
     def _remove(self, region: Region) -> None:
         del self._regions[region.key]
         self._byte_size -= region.message.byte_size
+        if region.adopted:
+            self._gone.add(region.key)
         self._note()
 
     def _note(self) -> None:
@@ -205,15 +210,20 @@ class RegionBook:
         )
 
     def joined(self, pid: int, hello: Any) -> list[Action]:
-        """A worker has come: adopt what another hub had it open, and have it open the rest."""
+        """A worker has come: adopt what another hub had it open, and have it close what is gone and open the rest."""
         held = set()
+        actions: list[Action] = []
         for kind, messages_ in (("system", hello.system_regions), ("cuda", hello.cuda_regions)):
             for message in messages_:
                 key = (message.owner, message.name)
+                region = self._regions.get(key)
+                if region is None and key not in self._gone:
+                    self._adopt(kind, message)
+                elif region is None or region.closing or not _is_same(region.message, message):
+                    actions.append(self._send(pid, _close_order(key)))
+                    continue
                 held.add(key)
-                self._adopt(kind, message)
         self._note()
-        actions: list[Action] = []
         for key, region in self._regions.items():
             if not region.closing and key not in held:
                 actions += self._open(region, [pid])
@@ -236,7 +246,7 @@ class RegionBook:
             return None
         copy = type(message)()
         copy.CopyFrom(message)
-        region = Region(kind, copy, active=True)
+        region = Region(kind, copy, active=True, adopted=True)
         self._add(region)
         self.changed = True
         return region
@@ -289,17 +299,19 @@ class RegionBook:
         self.changed = True
         actions: list[Action] = []
         for pid in self._workers():
-            order = messages.Order()
-            order.close_region.owner, order.close_region.name = region.key
-            actions.append(self._order(pid, region, order))
+            actions.append(self._order(pid, region, _close_order(region.key)))
         if not region.waiting:
             self._remove(region)
         return actions
 
     def _order(self, pid: int, region: Region, order: Any) -> Send:
+        send = self._send(pid, order)
+        self._requests[send.request_id] = region.key
+        region.waiting[send.request_id] = pid
+        return send
+
+    def _send(self, pid: int, order: Any) -> Send:
         request_id, self._next_request_id = self._next_request_id, self._next_request_id + 1
-        self._requests[request_id] = region.key
-        region.waiting[request_id] = pid
         return Send(pid, order, request_id)
 
     def _settle(self, region: Region) -> list[Action]:
@@ -332,3 +344,20 @@ class RegionBook:
             if not unregistration.left:
                 answers.append(Answer(unregistration.asker))
         return answers
+
+
+def _close_order(key: RegionKey) -> Any:
+    order = messages.Order()
+    order.close_region.owner, order.close_region.name = key
+    return order
+
+
+def _is_same(region: Any, other: Any) -> bool:
+    """Whether two messages tell of the same memory: of a CUDA region one may know the GPU already."""
+    if type(region) is not type(other):
+        return False
+    copy = type(other)()
+    copy.CopyFrom(other)
+    if isinstance(copy, messages.CudaRegion):
+        copy.uuid = region.uuid
+    return bool(copy == region)

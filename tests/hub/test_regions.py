@@ -172,6 +172,43 @@ def test_who_dies_before_it_has_closed_a_region_is_not_waited_for() -> None:
     assert _done(book, closing[1]) == []
 
 
+def _orders(actions: list[Action]) -> list[tuple[str, int]]:
+    """Return what workers are told: (which order, pid)."""
+    return [(str(item.order.WhichOneof("order")), item.pid) for item in actions if isinstance(item, Send)]
+
+
+def test_a_worker_that_comes_late_closes_what_is_gone() -> None:
+    workers = [10]
+    book = RegionBook(SharedMemory(), lambda: workers)
+    old = messages.Hello(system_regions=[_message("gone"), _message("other", pid=5), _message("same")])
+    assert book.joined(10, old) == []
+    for name in ("gone", "other"):
+        assert _carried_out(book, book.unregister("system", "", name, ASKER)) == [None]
+    assert _carried_out(book, book.register("system", _message("other", pid=6), ASKER)) == [None]
+    going = book.unregister("system", "", "same", OTHER)
+    workers.append(11)
+    late = book.joined(11, old)
+    assert _orders(late) == [("close_region", 11)] * 3 + [("open_system_region", 11)]
+    assert isinstance(late[-1], Send)
+    assert late[-1].order.open_system_region.region.client_pid == 6
+    assert [_done(book, item) for item in late] == [[]] * 4, "nobody waits for it"
+    assert [answer for item in going for answer in _done(book, item)] == [Answer(OTHER)]
+    assert _names(book) == [("", "other")]
+
+
+def test_a_worker_that_comes_late_keeps_a_cuda_region_whose_gpu_is_known_by_now() -> None:
+    book = _book(10)
+    known = messages.CudaRegion(name="c", raw_handle=b"h", byte_size=4, uuid="GPU-1")
+    assert book.joined(10, messages.Hello(cuda_regions=[known])) == []
+    known.uuid = ""
+    assert book.joined(11, messages.Hello(cuda_regions=[known])) == []
+    known.raw_handle = b"another"
+    assert _orders(book.joined(12, messages.Hello(cuda_regions=[known]))) == [
+        ("close_region", 12),
+        ("open_cuda_region", 12),
+    ]
+
+
 def test_a_worker_that_comes_opens_what_it_has_not() -> None:
     book = _book(10)
     _carried_out(book, book.register("system", _message("r", "a"), ASKER))

@@ -376,6 +376,36 @@ def test_regions_outlive_the_hub_and_all_workers_at_once(filed: RunningServer, h
             wait_until(lambda: files_kept() == 0, "nothing is kept")
 
 
+def _unregistered(place: str, name: str) -> bool:
+    """Whether a hub was there to be asked."""
+    try:
+        with SharedMemorySocket(place) as sockets:
+            sockets.unregister(name)
+    except (SharedMemoryError, OSError):
+        return False
+    return True
+
+
+def test_a_hub_that_has_just_come_knows_the_regions_of_the_one_before(
+    filed: RunningServer, http: Http, place: str
+) -> None:
+    """However soon it is asked: the processes that have the regions are held up meanwhile."""
+    with FileRegion.create(SIZE) as region, SharedMemorySocket(place) as sockets:
+        sockets.register("known", region)
+    [hub], workers = pids(filed)["hub"], pids(filed)["worker"]
+    try:
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(hub, signal.SIGKILL)
+        wait_until(lambda: _unregistered(place, "known"), "another hub answers")
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    for _ in range(6):
+        wait_until(lambda: http.ask("POST", "/v2/repository/index")[0] == 200, "it has everybody's HELLO")
+        assert http.regions() == []
+
+
 def test_the_metadata_announces_it(filed: RunningServer, http: Http, rpc: Grpc, server: RunningServer) -> None:
     assert "shared_memory_socket" in json.loads(http.ask("GET", "/v2")[1])["extensions"]
     assert "shared_memory_socket" in rpc.ask("ServerMetadata", pb.ServerMetadataRequest())[1].extensions
