@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tensorhub.hub.commands import Command
 from tensorhub.hub.restarts import Restarts
@@ -53,7 +54,7 @@ class Child:
         if self.process is None:
             return
         if number == signal.SIGKILL:
-            signal_group(self.process.pid, signal.SIGKILL)
+            _kill_group(self.process.pid)
         else:
             self.process.send_signal(number)
 
@@ -64,21 +65,15 @@ class Child:
         """
         assert self.process is not None
         process, self.process = self.process, None
-        signal_group(process.pid, signal.SIGKILL)
+        _kill_group(process.pid)
         os.close(self.pidfd)
         self.pidfd = -1
         return process.pid, process.wait()
 
 
-def signal_group(group: int, number: int) -> bool:
-    """Signal a process group, and return whether it has a process."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def signal_name(number: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from tensorhub import logs
 from tensorhub.errors import InvalidArgument
 from tensorhub.frontend.catalog import Catalog
-from tensorhub.hub.children import Child, signal_group, signal_name
+from tensorhub.hub.children import Child, signal_name
 from tensorhub.hub.cloud import MIRROR_VARIABLE, mirror_folder
 from tensorhub.hub.commands import commands, own_worker_command
 from tensorhub.hub.phases import ENDING_IN, GRACE_S, NEXT_WHEN_STOPPING, NOTICE_S, Phase
@@ -192,7 +192,7 @@ class Supervisor:
     def _bury(self, child: Child) -> int:
         self._selector.unregister(child.pidfd)
         pid, status = child.bury()
-        self._groups = [group for group in (*self._groups, pid) if signal_group(group, 0)]
+        self._groups = [group for group in (*self._groups, pid) if runs_in_group(group)]
         self._run_dir.forget(pid)
         self._run_dir.forget_the_dead()
         if child.command.role is wire.Role.HUB:

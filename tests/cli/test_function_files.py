@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +61,6 @@ def test_a_file_that_cannot_be_served_is_one_line_and_status_1(tmp_path: Path, t
     assert done.returncode == 1
     assert error in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.fixture
-def heard_hangup() -> Iterator[None]:
-    """SIGHUP is not ignored by what is started, although nohup may have started the tests."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.usefixtures("heard_hangup")

@@ -68,6 +68,12 @@ class Answerer:
             assert self._changed.wait_for(lambda: len(self.calls) >= calls and self.gone >= gone, 60)
 
 
+def _one_and_no_end(message: bytes, ends: threading.Event) -> Iterator[bytes]:
+    """The requests of a client that sends no more, and does not say so before `ends`."""
+    yield message
+    ends.wait(60)
+
+
 def test_echo(serve: Serve) -> None:
     _, channel = serve({METHOD: UnaryMethod(echo)})
     for message in (b"", b"x", bytes(1_000_000)):
@@ -526,12 +532,8 @@ def test_a_stream_that_begins_when_the_server_stops_is_told(engine_class: type[E
     port = engine.start()
     never = threading.Event()
 
-    def requests() -> Iterator[bytes]:
-        yield b"wait"
-        never.wait(60)
-
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.stream_stream(METHOD)(requests())
+        call = channel.stream_stream(METHOD)(_one_and_no_end(b"wait", never))
         assert beginning.wait(60)
         stopper = threading.Thread(target=engine.stop, args=(200,))
         stopper.start()
@@ -559,11 +561,7 @@ def test_the_cancellation_of_a_stream_is_noticed(serve: Serve) -> None:
     engine, channel = serve({METHOD: StreamMethod(streams)})
     never = threading.Event()
 
-    def requests() -> Iterator[bytes]:
-        yield b"wait"
-        never.wait(60)
-
-    call = channel.stream_stream(METHOD)(requests())
+    call = channel.stream_stream(METHOD)(_one_and_no_end(b"wait", never))
     assert next(call) == b"wait"
     call.cancel()
     assert streams.opened[0].gone.wait(60)
@@ -689,13 +687,9 @@ def test_stop_cancels_what_does_not_finish(engine_class: type[Engine]) -> None:
     port = engine.start()
     never = threading.Event()
 
-    def requests() -> Iterator[bytes]:
-        yield b"wait"
-        never.wait(60)
-
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         future = unary(channel).future(b"")
-        call = channel.stream_stream(other)(requests())
+        call = channel.stream_stream(other)(_one_and_no_end(b"wait", never))
         assert next(call) == b"wait"
         answerer.wait(calls=1)
         engine.stop(0.1)
@@ -713,12 +707,8 @@ def test_stop_tells_streams_and_waits_for_them(engine_class: type[Engine]) -> No
     port = engine.start()
     never = threading.Event()
 
-    def requests() -> Iterator[bytes]:
-        yield b"linger"
-        never.wait(60)
-
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.stream_stream(METHOD)(requests())
+        call = channel.stream_stream(METHOD)(_one_and_no_end(b"linger", never))
         assert next(call) == b"linger"
         began_s = time.monotonic()
         engine.stop(200)

@@ -36,14 +36,6 @@ def test_whoever_is_killed_is_started_again(tmp_path: Path) -> None:
             wait_until(lambda: is_ready(port))
 
 
-@pytest.fixture
-def heard_hangup() -> Iterator[None]:
-    """SIGHUP is not ignored by what is started, although nohup may have started the tests."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.usefixtures("heard_hangup")
 def test_a_terminal_that_is_closed_ends_the_server_in_order(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
@@ -113,7 +105,7 @@ def parent_of_orphans() -> Iterator[None]:
     finally:
         assert libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(0), 0, 0, 0) == 0
         for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if not is_running(pid):
                 os.waitpid(pid, 0)
 
 

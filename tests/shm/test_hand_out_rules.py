@@ -18,6 +18,7 @@ from tests.safety.client import Grpc, Http, inline_request
 from tests.safety.conftest import MODELS
 from tests.safety.processes import pids
 from tests.serving import RunningServer, serving
+from tests.shm.repositories import with_sequences
 from tests.shm.segments import segment
 from tests.waiting import wait_until
 
@@ -27,14 +28,6 @@ PAGE = 4096
 DISABLED = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 PROTOCOLS = pytest.mark.parametrize("proto", [triton_http, triton_grpc], ids=["http", "grpc"])
 _PROXIES = ({"X-Forwarded-For": "203.0.113.7"}, {"Forwarded": "for=203.0.113.7"}, {"X-Real-IP": "203.0.113.7"})
-
-_SEQUENCES = """
-    backend: "identity"
-    input [ { name: "INPUT0" data_type: TYPE_UINT8 dims: [ -1 ] } ]
-    output [ { name: "OUTPUT0" data_type: TYPE_UINT8 dims: [ -1 ] } ]
-    sequence_batching { }
-    instance_group [ { count: 3 kind: KIND_CPU } ]
-"""
 
 
 def _place(name: str) -> str:
@@ -70,10 +63,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningS
         f"--shm-max-byte-size={LIMIT_BYTES}",
         "--shm-allocate-timeout-secs=600",
     ]
-    repository = tmp_path_factory.mktemp("models")
-    (repository / "identity").symlink_to(MODELS / "identity")
-    (repository / "sequences" / "1").mkdir(parents=True)
-    (repository / "sequences" / "config.pbtxt").write_text(_SEQUENCES, encoding="utf-8")
+    repository = with_sequences(tmp_path_factory.mktemp("models"), 3)
     with serving(tmp_path_factory.mktemp("limited"), options, repository=repository) as running:
         yield running, place
 

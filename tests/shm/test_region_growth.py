@@ -17,22 +17,14 @@ import tritonclient.http as triton_http
 
 from tensorhub.client.shared_memory import FileRegion, SharedMemoryError, SharedMemorySocket, allocate
 from tests.safety.client import Grpc, Http
-from tests.safety.conftest import MODELS
 from tests.safety.processes import pids
 from tests.serving import RunningServer, serving
+from tests.shm.repositories import with_sequences
 from tests.waiting import wait_until
 
 LIMIT_BYTES = 60_000
 PAGE = 4096
 WORKERS = 2
-
-_SEQUENCES = """
-    backend: "identity"
-    input [ { name: "INPUT0" data_type: TYPE_UINT8 dims: [ -1 ] } ]
-    output [ { name: "OUTPUT0" data_type: TYPE_UINT8 dims: [ -1 ] } ]
-    sequence_batching { max_sequence_idle_microseconds: 600000000 }
-    instance_group [ { count: 2 kind: KIND_CPU } ]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +32,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningS
     """Yield a server of two workers that shares little memory, and its socket."""
     place = f"/tmp/tensorhub-test-growth-{os.getpid()}.sock"
     options = [f"--shm-socket={place}", f"--workers={WORKERS}", f"--shm-max-byte-size={LIMIT_BYTES}"]
-    repository = tmp_path_factory.mktemp("models")
-    (repository / "identity").symlink_to(MODELS / "identity")
-    (repository / "sequences" / "1").mkdir(parents=True)
-    (repository / "sequences" / "config.pbtxt").write_text(_SEQUENCES, encoding="utf-8")
+    repository = with_sequences(tmp_path_factory.mktemp("models"), WORKERS, "max_sequence_idle_microseconds: 600000000")
     with serving(tmp_path_factory.mktemp("limited"), options, repository=repository) as running:
         yield running, place
 

@@ -224,13 +224,18 @@ def test_an_entry_is_written_and_found(server: Server, worker: Worker) -> None:
     assert found.got == [b"value"]
 
 
-def test_no_more_waits_to_be_written_than_there_is_room_for(
-    server: Server, worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _keep_a_slow_one(server: Server, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have room for little that waits to be written, and something being written until the server may answer."""
     monkeypatch.setattr(remote_cache, "UNWRITTEN_BYTES", 30)
     server.may_answer.clear()
     worker.cache.keep(Entry("first"))
     assert server.stored.get(timeout=60) == ["first"]
+
+
+def test_no_more_waits_to_be_written_than_there_is_room_for(
+    server: Server, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _keep_a_slow_one(server, worker, monkeypatch)
     for name in ("a", "b", "dropped"):
         worker.cache.keep(Entry(name))
     server.may_answer.set()
@@ -254,10 +259,7 @@ def test_what_is_too_large_to_be_read_is_not_written(server: Server, worker: Wor
 def test_what_cannot_be_written_takes_no_room_and_hinders_nobody(
     server: Server, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_cache, "UNWRITTEN_BYTES", 30)
-    server.may_answer.clear()
-    worker.cache.keep(Entry("first"))
-    assert server.stored.get(timeout=60) == ["first"]
+    _keep_a_slow_one(server, worker, monkeypatch)
     for entry in (Entry("bad", raises=True), Entry("good")):
         worker.cache.keep(entry)
     server.may_answer.set()
